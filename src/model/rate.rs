@@ -1,0 +1,49 @@
+use std::fmt;
+use std::num::NonZeroU32;
+
+/// Which packets of a source a limit applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitScope {
+    /// Packets that open something: TCP SYN, and every UDP and ICMP packet.
+    New,
+    /// Every packet.
+    All,
+}
+
+impl fmt::Display for LimitScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::New => "new",
+            Self::All => "all",
+        })
+    }
+}
+
+/// A packet limit: sustained rate in packets per second, and how many may come at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RateLimit {
+    pub pps: NonZeroU32,
+    pub burst: NonZeroU32,
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}pps/{}", self.pps, self.burst)
+    }
+}
+
+/// What a stage asks of the data plane for one source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hold {
+    Limit { limit: RateLimit, scope: LimitScope },
+    Deny,
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit { limit, scope } => write!(f, "limit-{scope}:{limit}"),
+            Self::Deny => f.write_str("deny"),
+        }
+    }
+}

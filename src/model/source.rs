@@ -1,0 +1,238 @@
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A remote address or prefix that sends.
+///
+/// IPv4 is carried as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2), so both families are one type, one
+/// table key and one code path: `bits` counts from the left of the 128, and an IPv4 /24 has 120.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source {
+    addr: [u8; 16],
+    bits: u8,
+}
+
+/// Bits in front of an IPv4 address in its mapped form.
+const MAPPED_BITS: u8 = 96;
+
+impl Source {
+    /// A single address.
+    pub fn host(ip: IpAddr) -> Self {
+        Self {
+            addr: mapped(ip),
+            bits: 128,
+        }
+    }
+
+    /// The prefix of `bits` (of 128, mapped form) that holds `addr`; longer lengths count as 128.
+    pub fn containing(addr: [u8; 16], bits: u8) -> Self {
+        let bits = bits.min(128);
+        let addr = (u128::from_be_bytes(addr) & mask(bits)).to_be_bytes();
+        Self { addr, bits }
+    }
+
+    /// The identity under which a packet from this address is counted: the address itself for
+    /// IPv4, its prefix of `v6_bits` for IPv6.
+    pub fn tracked(ip: IpAddr, v6_bits: u8) -> Self {
+        let bits = if ip.to_canonical().is_ipv4() {
+            128
+        } else {
+            v6_bits
+        };
+        Self::containing(mapped(ip), bits)
+    }
+
+    /// Network byte order, IPv4 in mapped form.
+    pub const fn octets(&self) -> [u8; 16] {
+        self.addr
+    }
+
+    /// Prefix length of the 128 bits of the mapped form.
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    pub fn is_ipv4(&self) -> bool {
+        self.bits >= MAPPED_BITS && self.ip().is_ipv4()
+    }
+
+    /// The first address of the prefix.
+    pub fn ip(&self) -> IpAddr {
+        let v6 = Ipv6Addr::from(self.addr);
+        if self.bits >= MAPPED_BITS {
+            v6.to_canonical()
+        } else {
+            IpAddr::V6(v6)
+        }
+    }
+
+    pub fn contains(&self, other: &Self) -> bool {
+        self.bits <= other.bits
+            && u128::from_be_bytes(other.addr) & mask(self.bits) == u128::from_be_bytes(self.addr)
+    }
+}
+
+fn mapped(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn mask(bits: u8) -> u128 {
+    u128::MAX
+        .checked_shl(128 - u32::from(bits.min(128)))
+        .unwrap_or(0)
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = self.ip();
+        let text = match (self.bits, ip) {
+            (128, _) => ip.to_string(),
+            (bits, IpAddr::V4(_)) => format!("{ip}/{}", bits - MAPPED_BITS),
+            (bits, IpAddr::V6(_)) => format!("{ip}/{bits}"),
+        };
+        f.pad(&text)
+    }
+}
+
+/// Why a text is not a source, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseSourceError {
+    #[error(
+        "'{0}' is not an address or prefix; write it like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48"
+    )]
+    Syntax(String),
+    #[error("'{text}' has prefix length {given}; the most for its family is {most}")]
+    Length { text: String, given: u32, most: u8 },
+    #[error("'{text}' has bits set after the prefix; did you mean {meant}?")]
+    HostBits { text: String, meant: Source },
+}
+
+impl FromStr for Source {
+    type Err = ParseSourceError;
+
+    /// Reads `ADDRESS` or `ADDRESS/LENGTH`, the length counted in the address's own family.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let syntax = || ParseSourceError::Syntax(text.to_owned());
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let ip: IpAddr = address.parse().map_err(|_| syntax())?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let Some(length) = length else {
+            return Ok(Self::host(ip));
+        };
+        if length.is_empty() || !length.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(syntax());
+        }
+        let given: u32 = length.parse().map_err(|_| syntax())?;
+        let own = u8::try_from(given)
+            .ok()
+            .filter(|own| *own <= most)
+            .ok_or_else(|| ParseSourceError::Length {
+                text: text.to_owned(),
+                given,
+                most,
+            })?;
+        let source = Self::containing(mapped(ip), own + (128 - most));
+        if source.addr != mapped(ip) {
+            return Err(ParseSourceError::HostBits {
+                text: text.to_owned(),
+                meant: source,
+            });
+        }
+        Ok(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_families_read_back_as_written() {
+        for text in [
+            "192.0.2.7",
+            "192.0.2.0/24",
+            "0.0.0.0/0",
+            "2001:db8::/48",
+            "::/0",
+            "2001:db8::1",
+        ] {
+            let source: Source = text.parse().unwrap();
+            assert_eq!(source.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_full_length_prefix_is_a_host() {
+        assert_eq!(
+            "192.0.2.7/32".parse::<Source>().unwrap().to_string(),
+            "192.0.2.7"
+        );
+        assert_eq!(
+            "2001:db8::1/128".parse::<Source>().unwrap().to_string(),
+            "2001:db8::1"
+        );
+    }
+
+    #[test]
+    fn a_mapped_address_is_its_ipv4_address() {
+        let source: Source = "::ffff:192.0.2.7".parse().unwrap();
+        assert_eq!(source, "192.0.2.7".parse().unwrap());
+        assert!(source.is_ipv4());
+    }
+
+    #[test]
+    fn bad_text_says_how_to_mend_it() {
+        let error = |text: &str| text.parse::<Source>().unwrap_err().to_string();
+        assert_eq!(
+            error("10.0.0.5/8"),
+            "'10.0.0.5/8' has bits set after the prefix; did you mean 10.0.0.0/8?"
+        );
+        assert_eq!(
+            error("10.0.0.0/33"),
+            "'10.0.0.0/33' has prefix length 33; the most for its family is 32"
+        );
+        for text in [
+            "",
+            "10.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "host.example",
+            "10.0.0.1 ",
+        ] {
+            assert!(
+                error(text).contains("is not an address or prefix"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn ipv6_is_tracked_by_prefix_and_ipv4_by_address() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(
+            Source::tracked(ip("2001:db8:1:2:3::4"), 64).to_string(),
+            "2001:db8:1:2::/64"
+        );
+        assert_eq!(
+            Source::tracked(ip("192.0.2.7"), 64).to_string(),
+            "192.0.2.7"
+        );
+    }
+
+    #[test]
+    fn containment_follows_prefixes_within_and_across_families() {
+        let source = |text: &str| text.parse::<Source>().unwrap();
+        assert!(source("192.0.2.0/24").contains(&source("192.0.2.7")));
+        assert!(!source("192.0.2.0/24").contains(&source("192.0.3.7")));
+        assert!(!source("192.0.2.7").contains(&source("192.0.2.0/24")));
+        assert!(!source("0.0.0.0/0").contains(&source("2001:db8::1")));
+        assert!(source("2001:db8::/48").contains(&source("2001:db8:0:9::/64")));
+    }
+}
