@@ -1,0 +1,140 @@
+//! What a packet costs, in nanoseconds above a parse-only program in the same run.
+//!
+//! `make bench`. Path and floor are measured in turns and compared turn by turn, because the
+//! machine's speed drifts; the median of the turns is printed. Exit code 1 if a budget is missed.
+
+#[path = "../tests/packet/mod.rs"]
+mod packet;
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use kernloom::dataplane::{Action, Floor, LoadOptions, Owner, PinDir, Rule, Shield};
+use kernloom::error::{Doing, Result};
+use kernloom::model::{LimitScope, RateLimit, Source};
+use packet::Frame;
+
+const TURNS: usize = 9;
+const REPEAT: u32 = 400_000;
+
+struct Path {
+    name: &'static str,
+    /// ns above the floor; `None` where there is no promise.
+    budget: Option<f64>,
+    sources: u32,
+    rule: Option<Action>,
+    frame: Frame,
+}
+
+fn limit(pps: u32, burst: u32) -> Option<Action> {
+    let limit = RateLimit { pps: pps.try_into().ok()?, burst: burst.try_into().ok()? };
+    Some(Action::Limit { limit, scope: LimitScope::All })
+}
+
+fn paths() -> Vec<Path> {
+    let v4: IpAddr = [192, 0, 2, 7].into();
+    let v6: IpAddr = [0x2001, 0xdb8, 1, 2, 0, 0, 0, 7].into();
+    let path = |name, budget, sources, rule, frame| Path { name, budget, sources, rule, frame };
+    vec![
+        path("observe, known source, IPv4", Some(20.0), 0, None, Frame::ack(v4, 443)),
+        path("observe, known source, IPv6", Some(20.0), 0, None, Frame::ack(v6, 443)),
+        path("observe, known source, SYN", None, 0, None, Frame::syn(v4, 443)),
+        path("source denied, IPv4", Some(12.0), 0, Some(Action::Deny), Frame::syn(v4, 443)),
+        path("source denied, IPv6", Some(12.0), 0, Some(Action::Deny), Frame::syn(v6, 443)),
+        path("source limited, dropped", Some(60.0), 0, limit(1_000, 10), Frame::syn(v4, 443)),
+        path("source limited, passed", Some(110.0), 0, limit(u32::MAX, 1_000_000), Frame::syn(v4, 443)),
+        path("1 024 sources, IPv4", None, 1 << 10, None, Frame::syn(v4, 443)),
+        path("65 536 random sources, IPv4", Some(140.0), 1 << 16, None, Frame::syn(v4, 443)),
+        path("65 536 random sources, IPv6", Some(140.0), 1 << 16, None, Frame::syn(v6, 443)),
+        path("1 M random sources, IPv4", Some(200.0), 1 << 20, None, Frame::syn(v4, 443)),
+        path("1 M random sources, IPv6", Some(200.0), 1 << 20, None, Frame::syn(v6, 443)),
+    ]
+}
+
+/// The edit of an instance nobody else sees still wants a lock; any directory serves.
+fn apply(shield: &Shield, source: IpAddr, action: Action) -> Result<()> {
+    let lock = PinDir::new(std::env::temp_dir()).lock()?;
+    let rule = Rule { action, owner: Owner::Operator, expires: None };
+    shield.edit(&lock).set(&Source::tracked(source, shield.v6_bits()), &rule)?;
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
+fn measure(path: &Path) -> Result<f64> {
+    let options = LoadOptions { bench_sources: path.sources, ..LoadOptions::default() };
+    let (shield, floor) = (Shield::load(&options)?, Floor::load(path.sources)?);
+    let frame = path.frame.build();
+    if let Some(action) = path.rule {
+        apply(&shield, path.frame.source(), action)?;
+    }
+    let repeat = REPEAT.max(path.sources * 2);
+    shield.test_run(&frame, repeat)?;
+    let mut turns = Vec::with_capacity(TURNS);
+    for _ in 0..TURNS {
+        let below = floor.test_run(&frame, repeat)?.as_nanos() as f64;
+        let above = shield.test_run(&frame, repeat)?.duration.as_nanos() as f64;
+        turns.push(above - below);
+    }
+    turns.sort_by(f64::total_cmp);
+    Ok(turns[TURNS / 2])
+}
+
+/// Milliseconds to read every entry of a full table once.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn scan() -> Result<(usize, f64)> {
+    let options = LoadOptions { bench_sources: 1 << 20, ..LoadOptions::default() };
+    let shield = Shield::load(&options)?;
+    for cpu in 0..2 {
+        pin_to(cpu)?;
+        shield.test_run(&Frame::syn([192, 0, 2, 7].into(), 443).build(), 1 << 21)?;
+    }
+    let table = shield.sources()?;
+    let mut best = f64::MAX;
+    let mut rows = 0;
+    for _ in 0..TURNS {
+        rows = 0;
+        let start = Instant::now();
+        table.visit(|_, _| rows += 1);
+        best = best.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok((rows, best))
+}
+
+fn pin_to(cpu: usize) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu).doing(|| "choosing a CPU")?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).doing(|| "moving to a CPU")
+}
+
+fn line(name: &str, value: f64, unit: &str, budget: Option<f64>) -> bool {
+    let kept = budget.is_none_or(|budget| value <= budget);
+    let (budget, verdict) = match budget {
+        Some(budget) => (format!("{budget:.0}"), if kept { "kept" } else { "MISSED" }),
+        None => ("-".to_owned(), ""),
+    };
+    println!("{name:<36} {value:>8.1} {unit:<3} {budget:>7}  {verdict}");
+    kept
+}
+
+fn run() -> Result<bool> {
+    println!("{:<36} {:>8}     {:>7}", "path", "cost", "budget");
+    let mut kept = true;
+    for path in paths() {
+        kept &= line(path.name, measure(&path)?, "ns", path.budget);
+    }
+    let (rows, millis) = scan()?;
+    kept &= line(&format!("reading {rows} sources once"), millis, "ms", Some(10.0));
+    Ok(kept)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
+/*
+ * Everything that crosses between the XDP program and userspace: keys, values,
+ * records, load-time configuration, limits and reasons. libbpf-cargo turns these
+ * types into Rust; nothing is declared twice. Plain fixed-width members only,
+ * padding written out, sizes asserted.
+ */
+#ifndef KL_ABI_H
+#define KL_ABI_H
+
+#include <linux/types.h>
+
+enum kl_limits {
+	KL_LAYOUT = 1,			/* version of everything below */
+	KL_WAYS = 4,			/* entries per set of the source table */
+	KL_SEEDS = 5,
+	KL_VLAN_DEPTH = 4,		/* tags walked before a frame counts as too deep */
+	KL_EXT_DEPTH = 6,		/* IPv6 extension headers walked (RFC 8200, 4.1) */
+	KL_EXPIRED_DEPTH = 4,		/* expired prefixes looked behind per evaluation */
+	KL_RECHECK_JIFFIES = 16,	/* how long a verdict with an end or a limit is believed */
+	KL_SILENT_JIFFIES = 1 << 18,	/* silence after which any verdict is evaluated anew */
+	KL_AGE_SHIFT = 9,		/* jiffies per age class of the replacement rule, log2 */
+	KL_NOT_BEFORE_SHIFT = 16,	/* unit of not_before: 2^16 ns */
+	KL_GENERATIONS = 1 << 25,
+	KL_REASONS = 16,
+	KL_EVENTS_BYTES = 1 << 18,
+};
+
+/* Why a packet left the way it did. Append only: numbers are public. */
+enum kl_reason {
+	KL_REASON_PASS = 0,		/* counted; no rule matched */
+	KL_REASON_NOT_IP = 1,		/* ARP and friends: always pass */
+	KL_REASON_VLAN_DEPTH = 2,	/* more tags than are walked: passed unjudged */
+	KL_REASON_TRUNCATED = 3,	/* no complete IP header: passed, the stack drops it */
+	KL_REASON_MALFORMED = 4,	/* contradictory IP header: judged by source, then passed */
+	KL_REASON_ALLOW = 5,		/* an allow entry matched */
+	KL_REASON_WITHIN_LIMIT = 6,	/* limited source, within its limit */
+	KL_REASON_DENY = 7,		/* dropped: a deny entry matched */
+	KL_REASON_LIMIT = 8,		/* dropped: above the source's limit */
+};
+
+enum kl_action {
+	KL_ACTION_NONE = 0,		/* the entry only marks longer rules inside its prefix */
+	KL_ACTION_ALLOW = 1,
+	KL_ACTION_DENY = 2,
+	KL_ACTION_LIMIT_NEW = 3,	/* limit what opens something: TCP SYN, UDP, ICMP */
+	KL_ACTION_LIMIT_ALL = 4,
+};
+
+enum kl_owner {
+	KL_OWNER_OPERATOR = 0,
+	KL_OWNER_IQ = 1,
+};
+
+/* Below the generation in kl_source.verdict. */
+enum kl_verdict_bits {
+	KL_VERDICT_ACTION = 0x07,	/* enum kl_action */
+	KL_VERDICT_RECHECK = 0x08,	/* believed for KL_RECHECK_JIFFIES only */
+	KL_VERDICT_PREFIX = 0x10,	/* the deciding entry is found through the trie */
+	KL_VERDICT_EACH = 0x20,		/* longer rules inside: every packet is evaluated */
+	KL_VERDICT_HELD = 0x40,		/* not_before holds */
+	KL_VERDICT_SHIFT = 7,		/* the generation stands above, 25 bits */
+};
+
+/*
+ * One source as one CPU sees it: one cache line. Written by the XDP program on
+ * its own CPU only, read by userspace through mmap. Counters wrap; `bytes` does
+ * not within a lifetime.
+ */
+struct kl_source {
+	__u32 key[4];		/* identity, network byte order, IPv4 mapped */
+	__u64 bytes;
+	__u64 ports;		/* distinct opened ports: linear counting bitmap; userspace clears */
+	__u64 stacks;		/* distinct SYN fingerprints: as above */
+	__u32 packets;
+	__u32 syns;		/* TCP SYN without ACK */
+	__u32 drops;
+	__u32 seen;		/* jiffies of the last packet */
+	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
+	__u16 checked;		/* jiffies of the last evaluation */
+	__u16 not_before;	/* a limited source passes nothing before this, 2^16 ns */
+};
+_Static_assert(sizeof(struct kl_source) == 64, "kl_source is one cache line");
+
+struct kl_source_set {
+	struct kl_source way[KL_WAYS];
+};
+
+/* Key of the policy hash: a prefix, host bits zero. */
+struct kl_prefix {
+	__u32 addr[4];		/* network byte order, IPv4 mapped */
+	__u32 bits;		/* of 128 */
+};
+
+/* Key of the prefix trie, as BPF_MAP_TYPE_LPM_TRIE wants it: length first. */
+struct kl_trie_key {
+	__u32 bits;
+	__u32 addr[4];
+};
+
+struct kl_policy {
+	__u64 expires_ns;	/* bpf_ktime_get_ns(); 0 = never */
+	__u64 interval_ns;	/* GCRA emission interval: 1 s / rate */
+	__u64 tolerance_ns;	/* GCRA tau: (burst - 1) * interval */
+	__u64 tat_ns;		/* GCRA theoretical arrival time */
+	__u32 lock;		/* struct bpf_spin_lock where the program sees it */
+	__u32 longer;		/* live rules longer than this prefix inside it */
+	__u8 action;		/* enum kl_action */
+	__u8 owner;		/* enum kl_owner */
+	__u8 pad[2];
+	__u32 rate_pps;		/* the limit as it was asked for; the program uses interval_ns */
+};
+_Static_assert(sizeof(struct kl_policy) == 48, "kl_policy is ABI");
+
+struct kl_count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Per CPU. */
+struct kl_counts {
+	struct kl_count reason[KL_REASONS];
+	__u64 sources;		/* ways taken */
+	__u64 replaced;		/* ways taken from another source */
+	__u64 events_lost;	/* ring buffer full */
+};
+
+enum kl_event_kind {
+	KL_EVENT_PORTS = 1,	/* a source's port sketch crossed the alert bound */
+};
+
+struct kl_event {
+	__u64 time_ns;
+	__u32 source[4];
+	__u32 kind;		/* enum kl_event_kind */
+	__u32 value;		/* bits set in the sketch */
+};
+
+/* Frozen at load. */
+struct kl_config {
+	__u64 seed[KL_SEEDS];	/* secret multipliers of the source hash */
+	__u64 port_seed;
+	__u32 set_mask;		/* sets of one CPU's partition - 1 */
+	__u32 v6_bits;		/* width IPv6 sources are tracked at: 1..128 */
+	__u32 v6_mask[4];	/* the same as a mask, network byte order */
+	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
+	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
+};
+
+/* Shared, pinned, written by userspace. */
+struct kl_control {
+	__u32 generation;	/* policy version, 1..KL_GENERATIONS-1; bumped after every change */
+	__u32 has_exact;	/* 0 only if the policy hash holds nothing */
+	__u32 has_prefix;	/* 0 only if the prefix trie holds nothing */
+	__u32 port_alert;	/* sketch bits that raise KL_EVENT_PORTS; 0 = never */
+	__u32 resets;		/* bumped by `kernloom reset`; a running IQ watches it */
+	__u32 layout;		/* KL_LAYOUT of whoever loaded the program */
+	__u32 v6_bits;		/* kl_config.v6_bits, for those who only open the pins */
+	__u32 pad;
+	__u64 test_now_ns;
+	__u32 test_jiffies;
+	__u32 test_reason;	/* reason of the last packet of a test run */
+};
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
+/* Every map; each comment says who writes and who reads. Sizes are set at load. */
+#ifndef KL_MAPS_H
+#define KL_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+/* kl_policy as the program sees it: the verifier wants the lock by its own type. */
+struct kl_policy_locked {
+	__u64 expires_ns;
+	__u64 interval_ns;
+	__u64 tolerance_ns;
+	__u64 tat_ns;
+	struct bpf_spin_lock lock;
+	__u32 longer;
+	__u8 action;
+	__u8 owner;
+	__u8 pad[2];
+	__u32 rate_pps;
+};
+_Static_assert(sizeof(struct kl_policy_locked) == sizeof(struct kl_policy), "one layout");
+
+/*
+ * Sources, one partition of set_mask + 1 sets per possible CPU. Written by the
+ * program, each CPU in its own partition; read through mmap by userspace, which
+ * clears the sketches.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kl_source_set);
+} kl_sources SEC(".maps");
+
+/* All policy. Written by userspace, but for the limiter's arrival time. Never evicts. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct kl_prefix);
+	__type(value, struct kl_policy_locked);
+} kl_policies SEC(".maps");
+
+/* Index over those policies whose length is not the tracking width. Value: their key. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct kl_trie_key);
+	__type(value, struct kl_prefix);
+} kl_prefixes SEC(".maps");
+
+/* Packets and bytes by reason, table gauges. Written by the program, read by userspace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kl_counts);
+} kl_counters SEC(".maps");
+
+/* Written by the program, read by a running IQ. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, KL_EVENTS_BYTES);
+} kl_events SEC(".maps");
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
+/*
+ * The source table: set-associative, one partition per CPU, one cache line per
+ * source. A lookup is one array access, one hash and four compares, whatever
+ * the mix of sources.
+ */
+#ifndef KL_SOURCES_H
+#define KL_SOURCES_H
+
+#include "config.h"
+#include "maps.h"
+#include "parse.h"
+
+/*
+ * Multilinear hashing, strongly universal on 32 bits (Lemire and Kaser, "Strongly
+ * universal string hashing is fast", 2014): without the seed, two chosen keys
+ * collide with probability 2^-32, so nobody can aim at a set.
+ */
+static __always_inline __u32 kl_hash(const __u32 *key)
+{
+	__u64 sum = kl_config.seed[0];
+
+	sum += kl_config.seed[1] * key[0];
+	sum += kl_config.seed[2] * key[1];
+	sum += kl_config.seed[3] * key[2];
+	sum += kl_config.seed[4] * key[3];
+	return sum >> 32;
+}
+
+/* 0 if the way holds the packet's source, else 1. Arithmetic: a branch per way multiplies states. */
+static __always_inline __u64 kl_differs(const struct kl_source *way, const struct kl_packet *pkt)
+{
+	const __u64 *a = (const __u64 *)way->key, *b = (const __u64 *)pkt->key;
+	__u64 diff = (a[0] ^ b[0]) | (a[1] ^ b[1]);
+
+	return (diff | -diff) >> 63;
+}
+
+/*
+ * How much a way deserves replacing: unused, then silent longest (in classes of
+ * 2^KL_AGE_SHIFT jiffies), then fewest packets. A flood of one-packet sources
+ * therefore evicts its own kind, never a heavy hitter. The way's number rides
+ * in the low bits.
+ */
+static __always_inline __u64 kl_replaceable(const struct kl_source *way, __u32 jiffies, __u64 number)
+{
+	__u64 age = (jiffies - way->seen) >> KL_AGE_SHIFT;
+	__u64 unused = way->verdict == 0;
+
+	return unused << 63 | age << 34 | (__u64)(__u32)~way->packets << 2 | number;
+}
+
+static __always_inline __u64 kl_most(__u64 a, __u64 b)
+{
+	return a > b ? a : b;
+}
+
+static __always_inline __u64 kl_victim(const struct kl_source_set *set, __u32 jiffies)
+{
+	__u64 a = kl_most(kl_replaceable(&set->way[0], jiffies, 0),
+			  kl_replaceable(&set->way[1], jiffies, 1));
+	__u64 b = kl_most(kl_replaceable(&set->way[2], jiffies, 2),
+			  kl_replaceable(&set->way[3], jiffies, 3));
+
+	return kl_most(a, b) & (KL_WAYS - 1);
+}
+
+/*
+ * Takes a way over. Userspace reads without a lock: unused first, then empty,
+ * then named, so that a reader never credits one source with another's counts.
+ */
+static __always_inline void kl_claim(struct kl_source *way, const struct kl_packet *pkt,
+				     struct kl_counts *counts)
+{
+	if (counts) {
+		if (way->verdict)
+			counts->replaced++;
+		else
+			counts->sources++;
+	}
+	*(volatile __u32 *)&way->verdict = 0;
+	barrier();
+	way->bytes = 0;
+	way->ports = 0;
+	way->stacks = 0;
+	way->packets = 0;
+	way->syns = 0;
+	way->drops = 0;
+	barrier();
+	way->key[0] = pkt->key[0];
+	way->key[1] = pkt->key[1];
+	way->key[2] = pkt->key[2];
+	way->key[3] = pkt->key[3];
+	barrier();
+}
+
+static __always_inline struct kl_source *kl_source_of(const struct kl_packet *pkt, __u32 jiffies,
+						      struct kl_counts *counts)
+{
+	__u32 index = bpf_get_smp_processor_id() * (kl_config.set_mask + 1) +
+		      (kl_hash(pkt->key) & kl_config.set_mask);
+	struct kl_source_set *set = bpf_map_lookup_elem(&kl_sources, &index);
+	struct kl_source *way;
+	__u64 found;
+
+	if (!set)
+		return NULL;
+	/* One-hot 1, 2, 4, 8 to 0, 1, 2, 3; 0 when nothing matched. */
+	found = (1 - kl_differs(&set->way[0], pkt)) | (1 - kl_differs(&set->way[1], pkt)) << 1 |
+		(1 - kl_differs(&set->way[2], pkt)) << 2 | (1 - kl_differs(&set->way[3], pkt)) << 3;
+	if (found)
+		return &set->way[((found >> 1) - (found >> 3)) & (KL_WAYS - 1)];
+	way = &set->way[kl_victim(set, jiffies) & (KL_WAYS - 1)];
+	kl_claim(way, pkt, counts);
+	return way;
+}
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
+/* Counting. Every function is void: telemetry cannot change a verdict. */
+#ifndef KL_TELEMETRY_H
+#define KL_TELEMETRY_H
+
+#include "config.h"
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline void kl_count(struct kl_counts *counts, __u32 reason, __u32 len)
+{
+	struct kl_count *count;
+
+	if (!counts)
+		return;
+	/* This CPU's slot, inside one softirq: no atomic needed. */
+	count = &counts->reason[reason & (KL_REASONS - 1)];
+	count->packets++;
+	count->bytes += len;
+}
+
+/* One of 64 bits, the same for the same value, by a secret multiplier. */
+static __always_inline __u64 kl_sketch_bit(__u32 value)
+{
+	return 1ULL << ((kl_config.port_seed * value) >> 58);
+}
+
+static __always_inline __u32 kl_ones(__u64 word)
+{
+	word -= word >> 1 & 0x5555555555555555ULL;
+	word = (word & 0x3333333333333333ULL) + (word >> 2 & 0x3333333333333333ULL);
+	word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return word * 0x0101010101010101ULL >> 56;
+}
+
+static __always_inline void kl_alert(const struct kl_source *src, __u32 ones,
+				     struct kl_counts *counts)
+{
+	struct kl_event event = {
+		.time_ns = kl_now_ns(),
+		.source = { src->key[0], src->key[1], src->key[2], src->key[3] },
+		.kind = KL_EVENT_PORTS,
+		.value = ones,
+	};
+
+	if (bpf_ringbuf_output(&kl_events, &event, sizeof(event), 0) && counts)
+		counts->events_lost++;
+}
+
+static __always_inline void kl_sketch_port(struct kl_source *src, __u32 port,
+					   struct kl_counts *counts)
+{
+	__u64 bit = kl_sketch_bit(port), before = src->ports;
+	__u32 ones;
+
+	if (before & bit)
+		return;
+	src->ports = before | bit;
+	ones = kl_ones(before | bit);
+	if (ones == kl_control.port_alert)
+		kl_alert(src, ones, counts);
+}
+
+/* What an opening packet of a source that passed says about it. */
+static __always_inline void kl_observe(struct kl_source *src, const struct kl_packet *pkt,
+				       struct kl_counts *counts)
+{
+	src->syns += pkt->syn;
+	if (pkt->port)
+		kl_sketch_port(src, pkt->port, counts);
+	if (pkt->stack)
+		src->stacks |= kl_sketch_bit(pkt->stack);
+}
+
+#endif

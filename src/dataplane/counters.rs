@@ -1,0 +1,65 @@
+//! Packets and bytes by reason, and the source table's gauges, summed over CPUs.
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use super::abi::{Reason, kl_counts};
+use super::pod;
+use crate::error::{Doing, Error, Result};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReasonCount {
+    pub reason: Reason,
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Totals since the program was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counters {
+    /// One per reason, in the reasons' own order.
+    pub reasons: Vec<ReasonCount>,
+    /// Entries of the source table in use.
+    pub sources: u64,
+    /// Entries taken from one source for another.
+    pub replaced: u64,
+    /// Events that found the ring buffer full.
+    pub events_lost: u64,
+}
+
+impl Counters {
+    pub(super) fn read(map: &MapHandle) -> Result<Self> {
+        let doing = || "reading the counters";
+        let values = map
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .doing(doing)?
+            .ok_or_else(|| Error::world("reading the counters: the map is empty"))?;
+        let per_cpu: Vec<kl_counts> = values.iter().filter_map(|bytes| pod::read(bytes)).collect();
+        let sum = |field: &dyn Fn(&kl_counts) -> u64| per_cpu.iter().map(field).sum::<u64>();
+        let count = |reason: Reason| {
+            let slot = reason.number() as usize;
+            ReasonCount {
+                reason,
+                packets: sum(&|c| c.reason[slot].packets),
+                bytes: sum(&|c| c.reason[slot].bytes),
+            }
+        };
+        Ok(Self {
+            reasons: Reason::ALL.into_iter().map(count).collect(),
+            sources: sum(&|c| c.sources),
+            replaced: sum(&|c| c.replaced),
+            events_lost: sum(&|c| c.events_lost),
+        })
+    }
+
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.reasons.iter().find(|count| count.reason == reason).map_or(0, |count| count.packets)
+    }
+
+    pub fn packets(&self) -> u64 {
+        self.reasons.iter().map(|count| count.packets).sum()
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.reasons.iter().filter(|count| count.reason.drops()).map(|count| count.packets).sum()
+    }
+}

@@ -1,0 +1,70 @@
+//! Errors by who must act. Every text says what was being done, what is wrong and how to mend it.
+
+use std::fmt::Display;
+
+/// An error and whose it is: that decides the exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator asked for something that cannot be: exit code 2.
+    #[error("{0}")]
+    Operator(String),
+    /// The machine refused something that should have worked: exit code 1.
+    #[error("{0}")]
+    World(String),
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn operator(text: impl Into<String>) -> Self {
+        Self::Operator(text.into())
+    }
+
+    pub fn world(text: impl Into<String>) -> Self {
+        Self::World(text.into())
+    }
+
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Operator(_) => 2,
+            Self::World(_) => 1,
+        }
+    }
+}
+
+const RIGHTS: &str = "needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo";
+
+/// Turns a library's error into ours, with what was being done in front.
+pub trait Doing<T> {
+    fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T> Doing<T> for libbpf_rs::Result<T> {
+    fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|error| {
+            if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+                Error::Operator(format!("{}: {RIGHTS} ({error:#})", what()))
+            } else {
+                Error::World(format!("{}: {error:#}", what()))
+            }
+        })
+    }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|error| {
+            if error.kind() == std::io::ErrorKind::PermissionDenied {
+                Error::Operator(format!("{}: {RIGHTS} ({error})", what()))
+            } else {
+                Error::World(format!("{}: {error}", what()))
+            }
+        })
+    }
+}
+
+impl<T> Doing<T> for nix::Result<T> {
+    fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(std::io::Error::from).doing(what)
+    }
+}

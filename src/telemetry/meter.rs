@@ -1,0 +1,149 @@
+//! Readings to windows.
+//!
+//! A slot of the table belongs to one source on one CPU until it is taken over. Between two
+//! readings a slot either kept its source, then the difference counts, or changed hands, then
+//! everything in it is new. `bytes` never wraps within an entry's life, so a source that left
+//! and came back is told apart from a wrapped packet counter.
+
+use std::collections::HashMap;
+
+use super::sample::{Sample, linear_count};
+use crate::model::Source;
+
+/// One entry of the source table: totals since the source took the slot. 32-bit counts wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub source: Source,
+    pub bytes: u64,
+    pub packets: u32,
+    pub syns: u32,
+    pub drops: u32,
+    /// Sketches since they were last cleared.
+    pub ports: u64,
+    pub stacks: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    packets: u64,
+    bytes: u64,
+    syns: u64,
+    drops: u64,
+    ports: u64,
+    stacks: u64,
+}
+
+/// Remembers the last reading and gives the difference to it.
+#[derive(Debug, Default)]
+pub struct Meter {
+    last: Vec<Option<Row>>,
+    sums: HashMap<Source, Sums>,
+}
+
+impl Meter {
+    /// `slots`: entries of the table, over all CPUs.
+    pub fn new(slots: usize) -> Self {
+        Self { last: vec![None; slots], sums: HashMap::new() }
+    }
+
+    /// Adds one row of a reading. Slots beyond the table's size are ignored.
+    pub fn row(&mut self, slot: usize, row: Row) {
+        let Some(last) = self.last.get_mut(slot) else { return };
+        let base = last.replace(row).filter(|last| {
+            last.source == row.source && last.bytes <= row.bytes
+        });
+        let since = |now: u32, then: fn(&Row) -> u32| u64::from(now.wrapping_sub(base.as_ref().map_or(0, then)));
+        let packets = since(row.packets, |row| row.packets);
+        if packets == 0 {
+            return;
+        }
+        let syns = since(row.syns, |row| row.syns);
+        let drops = since(row.drops, |row| row.drops);
+        let sums = self.sums.entry(row.source).or_default();
+        sums.packets += packets;
+        sums.bytes += row.bytes - base.map_or(0, |base| base.bytes);
+        sums.syns += syns;
+        sums.drops += drops;
+        sums.ports |= row.ports;
+        sums.stacks |= row.stacks;
+    }
+
+    /// The samples of all rows since the last call, one per source that sent, in no order.
+    pub fn samples(&mut self) -> Vec<Sample> {
+        let sample = |(source, sums): (Source, Sums)| Sample {
+            source,
+            packets: sums.packets,
+            bytes: sums.bytes,
+            syns: sums.syns,
+            drops: sums.drops,
+            ports: linear_count(sums.ports),
+            stacks: linear_count(sums.stacks),
+        };
+        self.sums.drain().map(sample).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(source: &str, packets: u32, bytes: u64) -> Row {
+        let source = source.parse().unwrap();
+        Row { source, bytes, packets, syns: packets, drops: 0, ports: 0, stacks: 0 }
+    }
+
+    fn only(meter: &mut Meter) -> Sample {
+        let samples = meter.samples();
+        assert_eq!(samples.len(), 1, "{samples:?}");
+        samples[0]
+    }
+
+    #[test]
+    fn the_first_reading_counts_whole() {
+        let mut meter = Meter::new(4);
+        meter.row(0, row("192.0.2.1", 100_000, 6_000_000));
+        assert_eq!(only(&mut meter).packets, 100_000);
+    }
+
+    #[test]
+    fn later_readings_count_the_difference_and_silence_nothing() {
+        let mut meter = Meter::new(4);
+        meter.row(0, row("192.0.2.1", 10, 600));
+        meter.samples();
+        meter.row(0, row("192.0.2.1", 15, 900));
+        let sample = only(&mut meter);
+        assert_eq!((sample.packets, sample.bytes, sample.syns), (5, 300, 5));
+        meter.row(0, row("192.0.2.1", 15, 900));
+        assert!(meter.samples().is_empty());
+    }
+
+    #[test]
+    fn a_wrapped_counter_is_a_difference_and_a_returned_source_a_beginning() {
+        let mut meter = Meter::new(4);
+        meter.row(0, row("192.0.2.1", u32::MAX - 4, 1_000_000));
+        meter.samples();
+        meter.row(0, row("192.0.2.1", 5, 1_000_600));
+        assert_eq!(only(&mut meter).packets, 10);
+        meter.row(0, row("192.0.2.1", 3, 180));
+        assert_eq!(only(&mut meter).packets, 3);
+    }
+
+    #[test]
+    fn a_slot_that_changed_hands_starts_anew() {
+        let mut meter = Meter::new(4);
+        meter.row(0, row("192.0.2.1", 10, 600));
+        meter.samples();
+        meter.row(0, row("192.0.2.2", 12, 720));
+        let sample = only(&mut meter);
+        assert_eq!((sample.source.to_string(), sample.packets), ("192.0.2.2".to_owned(), 12));
+    }
+
+    #[test]
+    fn one_source_on_two_cpus_is_one_sample_with_joined_sketches() {
+        let mut meter = Meter::new(4);
+        meter.row(0, Row { ports: 0b0011, ..row("2001:db8::/64", 10, 600) });
+        meter.row(2, Row { ports: 0b0110, ..row("2001:db8::/64", 20, 1_200) });
+        let sample = only(&mut meter);
+        assert_eq!((sample.packets, sample.bytes, sample.ports), (30, 1_800, 3));
+    }
+}

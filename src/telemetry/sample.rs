@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use crate::model::Source;
+
+/// What one source did in one window, summed over CPUs. Counts, not rates: the window's length
+/// travels beside a batch of samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    pub source: Source,
+    /// Packets received, dropped ones included.
+    pub packets: u64,
+    /// Frame bytes received, dropped ones included.
+    pub bytes: u64,
+    /// TCP SYN without ACK.
+    pub syns: u64,
+    /// Packets dropped by a limit or a deny.
+    pub drops: u64,
+    /// Distinct destination ports opened, estimated by linear counting.
+    pub ports: u32,
+    /// Distinct stack fingerprints among SYNs, estimated by linear counting: hosts behind it.
+    pub stacks: u32,
+}
+
+/// Samples and the window they were counted in.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'a> {
+    pub length: Duration,
+    pub samples: &'a [Sample],
+}
+
+/// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
+/// 64 bits: `-64 ln(unset / 64)`, rounded. A full bitmap answers 266: so many and more.
+pub fn linear_count(bitmap: u64) -> u32 {
+    const ESTIMATES: usize = 65;
+    static TABLE: std::sync::OnceLock<[u32; ESTIMATES]> = std::sync::OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        std::array::from_fn(|ones| {
+            let unset = (ESTIMATES - 1 - ones).max(1);
+            #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+            let share = unset as f64 / 64.0;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=266")]
+            let estimate = (-64.0 * share.ln()).round() as u32;
+            estimate
+        })
+    });
+    table.get(bitmap.count_ones() as usize).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_counting_is_exact_for_few_and_saturates_for_many() {
+        assert_eq!(linear_count(0), 0);
+        assert_eq!(linear_count(1), 1);
+        assert_eq!(linear_count(u64::MAX >> 32), 44);
+        assert_eq!(linear_count(u64::MAX >> 1), 266);
+        assert_eq!(linear_count(u64::MAX), 266);
+    }
+}

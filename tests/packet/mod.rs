@@ -1,0 +1,122 @@
+//! Frames, built by hand: what the tests and the benchmarks feed to the program.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub const SYN: u8 = 0x02;
+pub const ACK: u8 = 0x10;
+
+/// What follows the IP header.
+#[derive(Debug, Clone, Copy)]
+pub enum L4 {
+    Tcp { sport: u16, dport: u16, flags: u8 },
+    Udp { sport: u16, dport: u16 },
+    IcmpEcho,
+}
+
+/// One frame to be; `build` writes it out.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    source: IpAddr,
+    l4: L4,
+    vlans: Vec<(u16, u16)>,
+    ttl: u8,
+    pad_to: usize,
+}
+
+pub const DOT1Q: u16 = 0x8100;
+pub const DOT1AD: u16 = 0x88a8;
+const HOST_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
+
+impl Frame {
+    pub fn new(source: IpAddr, l4: L4) -> Self {
+        Self { source, l4, vlans: Vec::new(), ttl: 64, pad_to: 60 }
+    }
+
+    /// A SYN to `dport`.
+    pub fn syn(source: IpAddr, dport: u16) -> Self {
+        Self::new(source, L4::Tcp { sport: 40_000, dport, flags: SYN })
+    }
+
+    pub fn ack(source: IpAddr, dport: u16) -> Self {
+        Self::new(source, L4::Tcp { sport: 40_000, dport, flags: ACK })
+    }
+
+    pub fn udp(source: IpAddr, sport: u16, dport: u16) -> Self {
+        Self::new(source, L4::Udp { sport, dport })
+    }
+
+    /// Adds a tag inside those already there.
+    pub fn vlan(mut self, tpid: u16, id: u16) -> Self {
+        self.vlans.push((tpid, id));
+        self
+    }
+
+    pub fn ttl(mut self, ttl: u8) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    pub fn build(&self) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        for (tpid, id) in &self.vlans {
+            frame.extend(tpid.to_be_bytes());
+            frame.extend(id.to_be_bytes());
+        }
+        let (proto, l4) = self.transport();
+        match self.source {
+            IpAddr::V4(source) => ipv4(&mut frame, source, proto, self.ttl, &l4),
+            IpAddr::V6(source) => ipv6(&mut frame, source, proto, self.ttl, &l4),
+        }
+        if frame.len() < self.pad_to {
+            frame.resize(self.pad_to, 0);
+        }
+        frame
+    }
+
+    fn transport(&self) -> (u8, Vec<u8>) {
+        match self.l4 {
+            L4::Tcp { sport, dport, flags } => {
+                let mut tcp = Vec::from(sport.to_be_bytes());
+                tcp.extend(dport.to_be_bytes());
+                tcp.extend([0; 8]);
+                // 6 words: one option, the MSS.
+                tcp.extend([0x60, flags, 0xfa, 0xf0, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
+                (6, tcp)
+            }
+            L4::Udp { sport, dport } => {
+                let mut udp = Vec::from(sport.to_be_bytes());
+                udp.extend(dport.to_be_bytes());
+                udp.extend([0, 8, 0, 0]);
+                (17, udp)
+            }
+            L4::IcmpEcho => {
+                let (proto, kind) = if self.source.is_ipv4() { (1, 8) } else { (58, 128) };
+                (proto, vec![kind, 0, 0, 0, 0, 1, 0, 1])
+            }
+        }
+    }
+}
+
+fn ipv4(frame: &mut Vec<u8>, source: Ipv4Addr, proto: u8, ttl: u8, l4: &[u8]) {
+    frame.extend([0x08, 0x00, 0x45, 0]);
+    let total = u16::try_from(20 + l4.len()).unwrap();
+    frame.extend(total.to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, ttl, proto, 0, 0]);
+    frame.extend(source.octets());
+    frame.extend(HOST_V4.octets());
+    frame.extend(l4);
+}
+
+fn ipv6(frame: &mut Vec<u8>, source: Ipv6Addr, proto: u8, ttl: u8, l4: &[u8]) {
+    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend(u16::try_from(l4.len()).unwrap().to_be_bytes());
+    frame.extend([proto, ttl]);
+    frame.extend(source.octets());
+    frame.extend(HOST_V6.octets());
+    frame.extend(l4);
+}
