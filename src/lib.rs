@@ -1,6 +1,19 @@
 //! Kernloom: protects a Linux host at the XDP hook.
+//!
+//! The pure half (`model`, `telemetry`, `engine`) has no clock, file or map in it; the world
+//! (`dataplane`, `profile`, `runtime`, `report`) sits around it; `cmd` introduces them to each
+//! other. `tests/layering.rs` holds the allowed directions.
 
+pub mod cli;
+mod cmd;
 pub mod dataplane;
+pub mod engine;
 pub mod error;
 pub mod model;
+pub mod profile;
+mod report;
+mod runtime;
+pub mod seams;
 pub mod telemetry;
+
+pub use cmd::run;

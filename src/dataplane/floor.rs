@@ -12,6 +12,8 @@ use crate::error::{Doing, Error, Result};
 mod skel {
     #![allow(
         clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
         clippy::undocumented_unsafe_blocks,
         clippy::allow_attributes_without_reason,
         clippy::cast_possible_truncation,

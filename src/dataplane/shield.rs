@@ -151,6 +151,11 @@ impl Shield {
         self.control.port_alert().store(bits, Ordering::Relaxed);
     }
 
+    /// Version of the policy: changes with every edit.
+    pub fn generation(&self) -> u32 {
+        self.control.generation().load(Ordering::Acquire)
+    }
+
     /// How often `kernloom reset` ran on this instance.
     pub fn resets(&self) -> u32 {
         self.control.resets().load(Ordering::Acquire)

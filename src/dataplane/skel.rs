@@ -1,6 +1,8 @@
 //! The generated skeleton; bpf/abi.h is its source.
 #![allow(
     clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
     clippy::undocumented_unsafe_blocks,
     clippy::allow_attributes_without_reason,
     clippy::cast_possible_truncation,

@@ -46,6 +46,11 @@ pub fn linear_count(bitmap: u64) -> u32 {
     table.get(bitmap.count_ones() as usize).copied().unwrap_or_default()
 }
 
+/// The fewest set bits whose estimate reaches `count`; at most 62, so that a bound can be crossed.
+pub fn linear_ones(count: u32) -> u32 {
+    (0..62).find(|ones| linear_count((1 << ones) - 1) >= count).unwrap_or(62)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +62,12 @@ mod tests {
         assert_eq!(linear_count(u64::MAX >> 32), 44);
         assert_eq!(linear_count(u64::MAX >> 1), 266);
         assert_eq!(linear_count(u64::MAX), 266);
+    }
+
+    #[test]
+    fn a_bound_in_ports_becomes_the_bits_that_mean_it() {
+        for (ports, ones) in [(0, 0), (1, 1), (44, 32), (u32::MAX, 62)] {
+            assert_eq!(linear_ones(ports), ones, "{ports}");
+        }
     }
 }

@@ -11,6 +11,8 @@ pub enum L4 {
     Tcp { sport: u16, dport: u16, flags: u8 },
     Udp { sport: u16, dport: u16 },
     IcmpEcho,
+    /// Any protocol, any bytes.
+    Raw { proto: u8, payload: &'static [u8] },
 }
 
 /// One frame to be; `build` writes it out.
@@ -19,6 +21,7 @@ pub struct Frame {
     source: IpAddr,
     l4: L4,
     vlans: Vec<(u16, u16)>,
+    extensions: Vec<u8>,
     ttl: u8,
     pad_to: usize,
 }
@@ -30,7 +33,7 @@ const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 impl Frame {
     pub fn new(source: IpAddr, l4: L4) -> Self {
-        Self { source, l4, vlans: Vec::new(), ttl: 64, pad_to: 60 }
+        Self { source, l4, vlans: Vec::new(), extensions: Vec::new(), ttl: 64, pad_to: 60 }
     }
 
     /// A SYN to `dport`.
@@ -57,6 +60,18 @@ impl Frame {
         self
     }
 
+    /// IPv6 only: extension headers of these protocol numbers, in order, 8 bytes each.
+    pub fn extensions(mut self, chain: &[u8]) -> Self {
+        self.extensions = chain.to_vec();
+        self
+    }
+
+    /// As short as its headers, not padded to Ethernet's least.
+    pub fn unpadded(mut self) -> Self {
+        self.pad_to = 0;
+        self
+    }
+
     pub fn source(&self) -> IpAddr {
         self.source
     }
@@ -70,7 +85,10 @@ impl Frame {
         let (proto, l4) = self.transport();
         match self.source {
             IpAddr::V4(source) => ipv4(&mut frame, source, proto, self.ttl, &l4),
-            IpAddr::V6(source) => ipv6(&mut frame, source, proto, self.ttl, &l4),
+            IpAddr::V6(source) => {
+                let (proto, l4) = behind_extensions(&self.extensions, proto, &l4);
+                ipv6(&mut frame, source, proto, self.ttl, &l4);
+            }
         }
         if frame.len() < self.pad_to {
             frame.resize(self.pad_to, 0);
@@ -98,8 +116,21 @@ impl Frame {
                 let (proto, kind) = if self.source.is_ipv4() { (1, 8) } else { (58, 128) };
                 (proto, vec![kind, 0, 0, 0, 0, 1, 0, 1])
             }
+            L4::Raw { proto, payload } => (proto, payload.to_vec()),
         }
     }
+}
+
+/// The first next-header value, and the chain with the transport behind it.
+fn behind_extensions(chain: &[u8], proto: u8, l4: &[u8]) -> (u8, Vec<u8>) {
+    let mut bytes = Vec::new();
+    for (index, _) in chain.iter().enumerate() {
+        bytes.push(chain.get(index + 1).copied().unwrap_or(proto));
+        // Length 0: 8 bytes, for all but the authentication header, which says the same as 0 too.
+        bytes.extend([0; 7]);
+    }
+    bytes.extend(l4);
+    (chain.first().copied().unwrap_or(proto), bytes)
 }
 
 fn ipv4(frame: &mut Vec<u8>, source: Ipv4Addr, proto: u8, ttl: u8, l4: &[u8]) {

@@ -1,0 +1,79 @@
+//! The command line: clap structs only. Doc comments are the help.
+
+mod iq;
+mod shield;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use iq::IqArgs;
+pub use shield::{AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand, SortBy, TopArgs};
+
+use crate::dataplane::DEFAULT_PIN_DIR;
+use crate::model::parse_duration;
+use crate::runtime::DEFAULT_RUN_DIR;
+
+/// Protects this host at the XDP hook: counts every source, scores it each second, limits and blocks abusers
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 the machine refused; 2 the command or a file is wrong.\n\n\
+                  Example: sudo kernloom iq --profile=web-server --iface eth0"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub places: Places,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where an instance keeps what it shares.
+#[derive(Debug, Clone, Args)]
+pub struct Places {
+    /// Directory in the BPF file system that holds program, maps and links
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
+    pub bpffs: PathBuf,
+    /// Directory for lock files
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    pub run_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach, inspect and steer the data plane by hand
+    #[command(subcommand, after_help = "Example: sudo kernloom shield attach eth0")]
+    Shield(ShieldCommand),
+    /// Score every source each second; limit and block abusers, dry run first
+    #[command(after_help = "Examples:\n  sudo kernloom iq --profile=idp\n  \
+                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false")]
+    Iq(IqArgs),
+    /// Let go of what is enforced, and say what that was
+    #[command(after_help = "Examples:\n  sudo kernloom reset\n  sudo kernloom reset --all")]
+    Reset(ResetArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct ResetArgs {
+    /// What IQ enforced (the default); a running IQ starts over
+    #[arg(long)]
+    pub iq: bool,
+    /// What operators entered by hand: deny, limit and allow
+    #[arg(long)]
+    pub operator: bool,
+    /// Both
+    #[arg(long)]
+    pub all: bool,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err(format!("'{text}' is no time at all; give more than 0")),
+        Ok(span) => Ok(span),
+        Err(error) => Err(error.to_string()),
+    }
+}

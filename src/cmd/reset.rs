@@ -1,0 +1,29 @@
+use super::{opened, pins};
+use crate::cli::{Places, ResetArgs};
+use crate::dataplane::{Entry, Owner};
+use crate::error::Result;
+use crate::report::{entry_line, print};
+use crate::runtime::now;
+
+pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
+    let pins = pins(places);
+    let shield = opened(&pins)?;
+    let chosen = |entry: &Entry| match entry.rule.owner {
+        Owner::Iq => !args.operator,
+        Owner::Operator => args.operator || args.all,
+    };
+    let lock = pins.lock()?;
+    let removed = shield.edit(&lock).remove_all(chosen)?;
+    if !args.operator {
+        shield.announce_reset();
+    }
+    let kept = shield.entries()?.len();
+    let at = now()?;
+    let mut text: String = removed.iter().map(|entry| format!("removed: {}\n", entry_line(entry, at))).collect();
+    text.push_str(&format!("{} removed, {kept} kept", removed.len()));
+    if kept > 0 {
+        text.push_str("; 'kernloom reset --all' removes these too");
+    }
+    text.push('\n');
+    print(&text)
+}

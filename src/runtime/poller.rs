@@ -1,0 +1,102 @@
+//! The event loop's eye: descriptors in, tokens out.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::error::{Doing, Error, Result};
+
+/// Why the loop woke up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    Shutdown,
+    Events,
+    Tick,
+}
+
+impl Wake {
+    const ALL: [Self; 3] = [Self::Shutdown, Self::Events, Self::Tick];
+
+    const fn token(self) -> u64 {
+        match self {
+            Self::Shutdown => 0,
+            Self::Events => 1,
+            Self::Tick => 2,
+        }
+    }
+}
+
+pub struct Poller {
+    epoll: Epoll,
+}
+
+impl Poller {
+    pub fn new() -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).doing(|| "creating the event loop")?;
+        Ok(Self { epoll })
+    }
+
+    pub fn watch(&self, what: impl AsFd, wake: Wake) -> Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, wake.token());
+        self.epoll.add(what, event).doing(|| "watching a descriptor")
+    }
+
+    /// Blocks until something is ready. A signal without a handler of ours is no reason to wake.
+    pub fn wait(&self) -> Result<Vec<Wake>> {
+        let mut ready = [EpollEvent::empty(); Wake::ALL.len()];
+        loop {
+            match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).doing(|| "waiting for events"),
+                Ok(count) => {
+                    let woken = |wake: &Wake| {
+                        ready.iter().take(count).any(|event| event.data() == wake.token())
+                    };
+                    return Ok(Wake::ALL.into_iter().filter(woken).collect());
+                }
+            }
+        }
+    }
+}
+
+/// Fires once per interval; late wake-ups are not made up for.
+pub struct Ticker {
+    timer: TimerFd,
+}
+
+impl Ticker {
+    pub fn every(interval: Duration) -> Result<Self> {
+        let doing = || "setting the tick timer";
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).doing(doing)?;
+        timer.set(Expiration::Interval(interval.into()), TimerSetTimeFlags::empty()).doing(doing)?;
+        Ok(Self { timer })
+    }
+
+    pub fn acknowledge(&self) -> Result<()> {
+        self.timer.wait().doing(|| "acknowledging the tick")
+    }
+}
+
+impl AsFd for Ticker {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.timer.as_fd()
+    }
+}
+
+/// Becomes readable on SIGINT, SIGTERM or SIGHUP.
+pub fn shutdown_on_signal() -> Result<EventFd> {
+    let doing = || "preparing for signals";
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let read = EventFd::from_flags(flags).doing(doing)?;
+    let write = read.as_fd().try_clone_to_owned().doing(doing)?;
+    ctrlc::set_handler(move || {
+        // Fails only when the count would overflow: then the loop has long been told.
+        let _ = nix::unistd::write(&write, &1u64.to_ne_bytes());
+    })
+    .map_err(|error| Error::world(format!("preparing for signals: {error}")))?;
+    Ok(read)
+}

@@ -1,0 +1,158 @@
+use std::time::Duration;
+
+use kernloom::dataplane::{Owner, Reason, Rule};
+use kernloom::model::LimitScope;
+use proptest::prelude::*;
+
+use super::{Plane, families, limit};
+use crate::packet::Frame;
+
+/// Sends evenly spaced packets for `seconds` of virtual time; how many passed.
+fn offer(plane: &mut Plane, frame: &[u8], pps: u32, seconds: u32) -> u32 {
+    let start = plane.now;
+    let packets = pps * seconds;
+    let gap = |n: u32| Duration::from_nanos(u64::from(n) * 1_000_000_000 / u64::from(pps));
+    (0..packets)
+        .map(|n| {
+            plane.at(start + gap(n));
+            u32::from(plane.send(frame) == Reason::WithinLimit)
+        })
+        .sum()
+}
+
+#[test]
+fn twice_the_limit_passes_the_limit() {
+    for source in families() {
+        let mut plane = Plane::new();
+        plane.set(&plane.tracked(source).to_string(), limit(1_000, 50, LimitScope::All));
+        let passed = offer(&mut plane, &Frame::syn(source, 443).build(), 2_000, 30);
+        assert!((29_700..=30_300).contains(&passed), "{source}: {passed}");
+    }
+}
+
+/// W9: the reference's bucket was a blackout one packet per second above the limit.
+#[test]
+fn w9_one_above_the_limit_passes_the_limit() {
+    for source in families() {
+        let mut plane = Plane::new();
+        // With no burst at all a virtual-scheduling limiter refuses every second early packet;
+        // two packets of tolerance are what evenly spaced traffic needs (I.371, annex A).
+        plane.set(&plane.tracked(source).to_string(), limit(200, 2, LimitScope::All));
+        let passed = offer(&mut plane, &Frame::syn(source, 443).build(), 201, 30);
+        assert!((5_940..=6_030).contains(&passed), "{source}: {passed}");
+    }
+}
+
+#[test]
+fn traffic_at_the_limit_is_untouched() {
+    for source in families() {
+        let mut plane = Plane::new();
+        plane.set(&plane.tracked(source).to_string(), limit(200, 1, LimitScope::All));
+        assert_eq!(offer(&mut plane, &Frame::syn(source, 443).build(), 200, 10), 2_000);
+    }
+}
+
+#[test]
+fn a_burst_passes_whole_and_no_larger() {
+    for source in families() {
+        let plane = Plane::new();
+        plane.set(&plane.tracked(source).to_string(), limit(10, 25, LimitScope::All));
+        let passed = (0..100).filter(|_| plane.syn(source) == Reason::WithinLimit).count();
+        assert_eq!(passed, 25);
+    }
+}
+
+#[test]
+fn renewing_a_limit_is_no_fresh_burst() {
+    for source in families() {
+        let plane = Plane::new();
+        let name = plane.tracked(source).to_string();
+        let renew = || {
+            let expires = Some(plane.now + Duration::from_secs(60));
+            plane.rule(&name, Rule { action: limit(10, 5, LimitScope::All), owner: Owner::Iq, expires });
+        };
+        renew();
+        let passed = |n| (0..n).filter(|_| plane.syn(source) == Reason::WithinLimit).count();
+        assert_eq!(passed(20), 5);
+        renew();
+        assert_eq!(passed(20), 0);
+    }
+}
+
+#[test]
+fn a_limited_prefix_shares_one_limit() {
+    let plane = Plane::new();
+    plane.set("192.0.2.0/24", limit(10, 10, LimitScope::All));
+    let passed = (0..100u8)
+        .filter(|host| plane.syn([192, 0, 2, *host].into()) == Reason::WithinLimit)
+        .count();
+    assert_eq!(passed, 10);
+}
+
+/// GCRA from ITU-T I.371, in whole nanoseconds, written without sight of the C code.
+struct Gcra {
+    interval: u64,
+    tolerance: u64,
+    tat: u64,
+}
+
+impl Gcra {
+    fn admits(&mut self, now: u64) -> bool {
+        if now + self.tolerance < self.tat {
+            return false;
+        }
+        self.tat = self.tat.max(now) + self.interval;
+        true
+    }
+}
+
+/// Gaps on and around every boundary: random ones alone find no off-by-one.
+fn gaps(interval: u64, burst: u64) -> impl Strategy<Value = u64> {
+    let edges = vec![
+        0,
+        1,
+        interval - 1,
+        interval,
+        interval + 1,
+        interval / 2,
+        interval * (burst - 1),
+        interval * burst,
+        interval * burst + 1,
+        interval * burst * 9,
+        16_000_000,
+        65_536,
+        5_000_000_000,
+    ];
+    prop_oneof![8 => prop::sample::select(edges), 1 => 0..interval * 3]
+}
+
+fn case() -> impl Strategy<Value = (u32, u32, Vec<u64>)> {
+    (prop::sample::select(vec![1u32, 3, 20, 200, 3_000, 250_000]), prop::sample::select(vec![1u32, 2, 7, 400]))
+        .prop_flat_map(|(pps, burst)| {
+            let interval = 1_000_000_000u64.div_ceil(u64::from(pps));
+            let gaps = prop::collection::vec(gaps(interval, u64::from(burst)), 1..200);
+            (Just(pps), Just(burst), gaps)
+        })
+}
+
+#[test]
+fn the_limiter_matches_the_standard_packet_by_packet() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(24));
+    runner
+        .run(&case(), |(pps, burst, gaps)| {
+            for source in families() {
+                let mut plane = Plane::with(kernloom::dataplane::LoadOptions { sources: 64, ..Default::default() });
+                plane.set(&plane.tracked(source).to_string(), limit(pps, burst, LimitScope::All));
+                let interval = 1_000_000_000u64.div_ceil(u64::from(pps));
+                let mut model = Gcra { interval, tolerance: u64::from(burst - 1) * interval, tat: 0 };
+                for (step, gap) in gaps.iter().enumerate() {
+                    plane.pass_time(Duration::from_nanos(*gap));
+                    let expected = model.admits(plane.now.as_nanos());
+                    let passed = plane.syn(source) == Reason::WithinLimit;
+                    prop_assert_eq!(passed, expected, "{} step {} gap {}", source, step, gap);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,96 @@
+use kernloom::telemetry::linear_count;
+
+use super::{Plane, families};
+use crate::packet::{ACK, Frame, L4, SYN};
+
+#[test]
+fn distinct_ports_are_estimated_not_port_changes() {
+    for source in families() {
+        let plane = Plane::new();
+        for n in 0..200 {
+            plane.send(&Frame::syn(source, 80 + n % 2 * 363).build());
+        }
+        let row = plane.row(plane.tracked(source)).unwrap();
+        assert!(linear_count(row.ports) <= 2, "{}", linear_count(row.ports));
+    }
+}
+
+#[test]
+fn a_scan_of_forty_ports_is_estimated_within_linear_countings_error() {
+    for source in families() {
+        let plane = Plane::new();
+        for port in 1..=40 {
+            plane.send(&Frame::syn(source, port).build());
+        }
+        let estimate = linear_count(plane.row(plane.tracked(source)).unwrap().ports);
+        // A multiplicative hash spreads consecutive ports more evenly than chance, so the
+        // estimate may run high (up to 40 bits set), and never far below.
+        assert!((25..=63).contains(&estimate), "{estimate}");
+    }
+}
+
+#[test]
+fn only_what_opens_counts_as_a_port() {
+    for source in families() {
+        let plane = Plane::new();
+        for port in 1_024..1_200 {
+            plane.send(&Frame::ack(source, port).build());
+            plane.send(&Frame::new(source, L4::Tcp { sport: 80, dport: port, flags: SYN | ACK }).build());
+            plane.send(&Frame::udp(source, 53, port).build());
+        }
+        let row = plane.row(plane.tracked(source)).unwrap();
+        assert_eq!((row.ports, row.syns), (0, 0));
+    }
+}
+
+#[test]
+fn ecn_bits_make_a_syn_no_less_a_syn() {
+    for source in families() {
+        let plane = Plane::new();
+        let flags = SYN | 0xc0;
+        plane.send(&Frame::new(source, L4::Tcp { sport: 40_000, dport: 443, flags }).build());
+        assert_eq!(plane.row(plane.tracked(source)).unwrap().syns, 1);
+    }
+}
+
+#[test]
+fn taking_a_reading_starts_the_sketches_anew() {
+    for source in families() {
+        let plane = Plane::new();
+        plane.syn(source);
+        let table = plane.shield.sources().unwrap();
+        let mut seen = 0;
+        table.take(|_, row| seen += row.ports.count_ones() + row.stacks.count_ones());
+        assert_eq!(seen, 2);
+        let row = plane.row(plane.tracked(source)).unwrap();
+        assert_eq!((row.ports, row.stacks, row.packets), (0, 0, 1));
+    }
+}
+
+#[test]
+fn different_stacks_behind_one_address_show() {
+    for source in families() {
+        let plane = Plane::new();
+        for ttl in [60, 124, 250] {
+            plane.send(&Frame::syn(source, 443).ttl(ttl).build());
+            plane.send(&Frame::syn(source, 443).ttl(ttl).build());
+        }
+        let row = plane.row(plane.tracked(source)).unwrap();
+        assert!((2..=3).contains(&row.stacks.count_ones()), "{:b}", row.stacks);
+    }
+}
+
+#[test]
+fn crossing_the_alert_bound_raises_one_event() {
+    for source in families() {
+        let plane = Plane::new();
+        plane.shield.set_port_alert(10);
+        let events = plane.shield.events().unwrap();
+        for port in 1..=100 {
+            plane.send(&Frame::syn(source, port).build());
+        }
+        let raised = events.drain();
+        assert_eq!(raised.len(), 1, "{raised:?}");
+        assert_eq!((raised[0].source, raised[0].bits, raised[0].time), (plane.tracked(source), 10, plane.now));
+    }
+}

@@ -1,0 +1,99 @@
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use kernloom::dataplane::{Action, LoadOptions, Reason};
+
+use super::{Plane, families, ip};
+use crate::packet::Frame;
+
+/// 2^20 sources of one packet each, one per microsecond.
+fn flood(plane: &mut Plane, source: impl Fn(u32) -> IpAddr, mut each: impl FnMut(&mut Plane, u32)) {
+    for n in 0..1 << 20 {
+        if n % 1_000 == 0 {
+            plane.pass_time(Duration::from_millis(1));
+        }
+        plane.syn(source(n));
+        each(plane, n);
+    }
+}
+
+fn random_v4(n: u32) -> IpAddr {
+    Ipv4Addr::from(0x0b00_0000 | (n.wrapping_mul(0x9e37_79b1) & 0x00ff_ffff)).into()
+}
+
+fn random_v6(n: u32) -> IpAddr {
+    let n = n.wrapping_mul(0x9e37_79b1);
+    let [a, b, c, d] = n.to_be_bytes();
+    let word = |hi, lo| u16::from_be_bytes([hi, lo]);
+    Ipv6Addr::new(0x2a00, 0, word(a, b), word(c, d), 0, 0, 0, 1).into()
+}
+
+#[test]
+fn a_heavy_hitter_stays_while_a_million_random_sources_pass() {
+    let options = LoadOptions { sources: 4_096, ..LoadOptions::default() };
+    for (heavy, random) in
+        families().into_iter().zip([random_v4 as fn(u32) -> IpAddr, random_v6 as fn(u32) -> IpAddr])
+    {
+        let mut plane = Plane::with(options);
+        let frame = Frame::ack(heavy, 443).build();
+        let mut sent = 0;
+        // One packet in a hundred: 10 000 a second against a million.
+        flood(&mut plane, random, |plane, n| {
+            if n % 100 == 0 {
+                plane.send(&frame);
+                sent += 1;
+            }
+        });
+        assert_eq!(plane.row(plane.tracked(heavy)).unwrap().packets, sent);
+        assert!(plane.shield.counters().unwrap().replaced > 1_000_000);
+    }
+}
+
+#[test]
+fn policy_outlives_any_flood_of_sources() {
+    let mut plane = Plane::with(LoadOptions { sources: 1_024, ..LoadOptions::default() });
+    plane.set("192.0.2.7", Action::Deny);
+    plane.set("2001:db8:1:2::/64", Action::Deny);
+    for n in 0..20_000 {
+        plane.syn(random_v4(n));
+        plane.syn(random_v6(n));
+    }
+    plane.pass_time(Duration::from_secs(1));
+    for source in families() {
+        assert_eq!(plane.syn(source), Reason::Deny);
+    }
+}
+
+#[test]
+fn a_silent_source_makes_room_before_a_busy_one() {
+    let mut plane = Plane::with(LoadOptions { sources: 16, ..LoadOptions::default() });
+    let old = ip("192.0.2.7");
+    for _ in 0..1_000 {
+        plane.syn(old);
+    }
+    plane.pass_time(Duration::from_secs(60));
+    let young = |n: u8| IpAddr::from([198, 51, 100, n]);
+    for n in 0..64 {
+        plane.syn(young(n));
+    }
+    assert_eq!(plane.row(plane.tracked(old)), None);
+}
+
+#[test]
+fn ipv6_hosts_of_one_prefix_are_one_source() {
+    let plane = Plane::new();
+    for n in 0..100u16 {
+        plane.syn(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, n, n, n, n).into());
+    }
+    assert_eq!(plane.row(plane.tracked(ip("2001:db8:1:2::7"))).unwrap().packets, 100);
+    assert_eq!(plane.shield.counters().unwrap().sources, 1);
+}
+
+#[test]
+fn the_tracking_width_is_a_load_option() {
+    let v6_width = kernloom::dataplane::TrackWidth::new(56).unwrap();
+    let plane = Plane::with(LoadOptions { v6_width, ..LoadOptions::default() });
+    plane.syn(ip("2001:db8:1:2::7"));
+    plane.syn(ip("2001:db8:1:ff::7"));
+    assert_eq!(plane.row("2001:db8:1::/56".parse().unwrap()).unwrap().packets, 2);
+}
