@@ -1,4 +1,5 @@
 //! Kernloom: protects a Linux host at the XDP hook.
 
+pub mod engine;
 pub mod model;
 pub mod telemetry;
