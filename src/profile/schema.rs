@@ -4,6 +4,7 @@
 //! default may be left out. Rates are per second and source.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::scalar::{Amount, Cidr, Span};
 
@@ -238,7 +239,7 @@ pub struct Phase {
 pub struct Adapters {
     pub shield_pep: ShieldPep,
     /// Accepted because existing files carry it; Kernloom enforces at the XDP hook only.
-    pub netfilter: serde_yaml::Mapping,
+    pub netfilter: IgnoredAny,
 }
 
 /// Packet limits; 0 or absent is the default.
