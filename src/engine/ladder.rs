@@ -92,6 +92,7 @@ impl Ladder {
         self.until
     }
 
+    #[cfg(test)]
     pub(super) fn strikes(&self) -> u32 {
         self.strikes
     }

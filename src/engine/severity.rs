@@ -40,9 +40,8 @@ impl fmt::Display for Signal {
 /// Shorter windows are counted as this long: one packet in a millisecond is not 1000 per second.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 
-/// Severity is rounded to this many parts, so that weights that make 1 reach the cap exactly and
-/// a gate set at the cap can open.
-const PARTS: f64 = 1e9;
+/// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
+const ROUNDING: f64 = 1.0 + 1e-9;
 
 /// One window of one source, scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,7 +116,7 @@ impl Score {
         } else {
             0.0
         };
-        score.severity = (dominant.max(weighted) * PARTS).round() / PARTS;
+        score.severity = dominant.max(weighted * ROUNDING);
         score
     }
 

@@ -173,9 +173,7 @@ impl World {
     }
 
     fn strikes(&self, of: Source) -> u32 {
-        self.engine
-            .tracked
-            .get(&of)
-            .map_or(0, |tracked| tracked.ladder.strikes())
+        let ladders = &self.engine.ladders;
+        find(ladders, &of).map_or(0, |index| ladders[index].1.strikes())
     }
 }

@@ -136,9 +136,9 @@ fn play(world: &mut World, kernel: &mut Kernel, samples: &[Sample]) -> Vec<Decis
             "no entry ends before its release"
         );
     }
-    for tracked in world.engine.tracked.values() {
-        assert!(tracked.ladder.strikes() <= config.strike_ceiling());
-        assert!(!tracked.ladder.is_blank());
+    for (_, ladder) in &world.engine.ladders {
+        assert!(ladder.strikes() <= config.strike_ceiling());
+        assert!(!ladder.is_blank());
     }
     decisions
 }
