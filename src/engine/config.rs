@@ -166,7 +166,7 @@ impl StageLimit {
         let burst = NonZeroU32::new(whole(seconds * f64::from(pps.get())));
         RateLimit {
             pps,
-            burst: burst.map_or(self.floor.burst, |burst| burst.max(self.floor.burst)),
+            burst: burst.unwrap_or(self.floor.burst),
         }
     }
 }

@@ -488,6 +488,18 @@ fn the_kernel_entry_outlives_the_stay_by_the_calm_ticks_it_may_wait_for() {
 }
 
 #[test]
+fn a_late_tick_stretches_the_kernel_entry_by_a_minute_a_tick_at_most() {
+    let mut engine = Engine::new(web());
+    let hour = Window {
+        length: Duration::from_secs(3_600),
+        samples: &[syn_flood(attacker(), 2_500 * 3_600)],
+    };
+    let decisions = engine.tick(Ktime::from_secs(5_000), hour, &|_| false);
+    let until = Ktime::from_secs(5_000 + 60 + (8 + 3) * 60);
+    assert_eq!(decisions[0].until, Some(until));
+}
+
+#[test]
 fn an_alert_limits_between_ticks_and_the_tick_counts_the_window_once() {
     let mut world = World::new(web());
     world.tick(&[]);
@@ -520,6 +532,9 @@ fn the_port_alert_is_where_flash_begins() {
     assert_eq!(Engine::new(web()).port_alert(), 200);
     let mut config = web();
     config.flash = 0.0;
+    assert_eq!(config.port_alert(), u32::MAX);
+    let mut config = web();
+    config.weights.ports = 0.0;
     assert_eq!(config.port_alert(), u32::MAX);
 }
 
@@ -631,6 +646,32 @@ fn an_alerted_source_is_held_and_forgotten_like_any_other() {
         "only the forgotten one is news"
     );
     assert!(world.engine.ladders.is_sorted_by_key(|(source, _)| *source));
+}
+
+#[test]
+fn an_alerted_source_is_found_again_among_known_ones() {
+    let (low, high) = (source("192.0.2.1"), source("192.0.2.9"));
+    let mut world = World::new(web());
+    world.tick(&[port_scan(high, 300)]);
+    let now = Ktime::from_secs(world.secs);
+    world
+        .engine
+        .alert(now, &port_scan(low, 300), &|_| false)
+        .unwrap();
+    world.tick(&[port_scan(low, 300), port_scan(high, 300)]);
+    assert_eq!((world.strikes(low), world.strikes(high)), (3, 6));
+    assert_eq!(world.engine.len(), 2);
+}
+
+#[test]
+fn a_release_names_the_little_that_was_received() {
+    let mut world = World::new(web());
+    world.tick(&[syn_flood(attacker(), 2_500)]);
+    let released = world.ticks(60, &[syn_flood(attacker(), 25)]);
+    assert_eq!(
+        released[0].why.to_string(),
+        "severity=0.05 signal=syn rate=25/s trigger=250/s strikes=0"
+    );
 }
 
 #[test]
