@@ -1,0 +1,227 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SOURCES: [&str; 3] = ["192.0.2.1", "192.0.2.2", "2001:db8::/64"];
+
+/// Multiples of the triggers that lie around every bound.
+fn level() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![
+        0, 0, 1, 24, 26, 60, 99, 101, 199, 205, 450, 601, 999, 1_001, 9_000,
+    ])
+}
+
+prop_compose! {
+    fn sample()(at in 0..3usize, packets in level(), syns in level(), ports in level(), drops in
+        prop::sample::select(vec![0u64, 0, 0, 1, 9, 10, 500])) -> Sample {
+        Sample {
+            packets: packets * 12,
+            bytes: packets * 700,
+            syns: syns * 5 / 2,
+            drops,
+            ports: u32::try_from(ports / 5).unwrap(),
+            ..quiet(source(SOURCES[at]))
+        }
+    }
+}
+
+/// Windows that last for a while each, so that every stage is reached and left.
+fn story() -> impl Strategy<Value = Vec<(u64, Vec<Sample>)>> {
+    let window = prop::collection::vec(sample(), 0..4).prop_map(|mut samples| {
+        samples.sort_by_key(|sample| sample.source);
+        samples.dedup_by_key(|sample| sample.source);
+        samples
+    });
+    prop::collection::vec((1..40u64, window), 1..20)
+}
+
+prop_compose! {
+    fn config()(
+        steps in (1..4u32, 1..4u32, 1..8u32),
+        need in (0..4u32, 0..10u32),
+        ttl in (1..50u64, 1..80u64, 1..120u64),
+        hold in (0..60u64, 0..60u64),
+        gate in prop::option::of((0.5..3.0f64, 0..40u64)),
+        nevers in (any::<bool>(), any::<bool>()),
+        noncompliance in prop::option::of((1..20u32, 0.0..12.0f64, 0.0..3.0f64, 0.0..0.5f64)),
+    ) -> Config {
+        let secs = Duration::from_secs;
+        let hard_at = (!nevers.0).then_some(steps.0 + steps.1);
+        Config {
+            soft_at: steps.0,
+            hard_at,
+            block_at: hard_at.filter(|_| !nevers.1).map(|at| at + steps.2),
+            up_need: need.0,
+            down_need: need.1,
+            ttl: PerStage { soft: secs(ttl.0), hard: secs(ttl.1), block: secs(ttl.2) },
+            hold: PerStage { soft: secs(hold.0), hard: secs(hold.1), block: secs(hold.1) },
+            gate: gate.map(|(severity, lasting)| BlockGate { severity, lasting: secs(lasting) }),
+            noncompliance: noncompliance.map(|(at, drops, severity, reset)| NonCompliance {
+                at, drops, severity, reset,
+            }),
+            ..web()
+        }
+    }
+}
+
+/// What the kernel would hold: stage, since when, until when.
+#[derive(Default)]
+struct Kernel(BTreeMap<Source, (Stage, u64, Ktime)>);
+
+impl Kernel {
+    fn stage(&self, of: &Source) -> Stage {
+        self.0.get(of).map_or(Stage::Observe, |entry| entry.0)
+    }
+
+    fn apply(&mut self, config: &Config, secs: u64, decision: &Decision) {
+        let Decision {
+            source,
+            from,
+            to,
+            kind,
+            ..
+        } = decision;
+        assert_eq!(*from, self.stage(source), "{decision:?}");
+        match kind {
+            Kind::Escalate => assert_eq!(to.milder(), *from, "one stage up"),
+            Kind::Renew => assert_eq!(to, from),
+            Kind::Release => {
+                assert_eq!(*to, from.milder(), "one stage down");
+                assert!(*to < *from);
+                let stayed = Duration::from_secs(secs - self.0[source].1);
+                assert!(stayed >= config.stay(*from), "left {from} after {stayed:?}");
+            }
+        }
+        assert_eq!(decision.hold.is_some(), *to > Stage::Observe);
+        assert_eq!(decision.until.is_some(), *to > Stage::Observe);
+        match decision.until {
+            Some(until) => {
+                let least = Ktime::from_secs(secs) + config.stay(*to);
+                assert!(until > least, "outlives the stay");
+                self.0.insert(*source, (*to, secs, until));
+            }
+            None => {
+                self.0.remove(source);
+            }
+        }
+    }
+}
+
+fn play(world: &mut World, kernel: &mut Kernel, samples: &[Sample]) -> Vec<Decision> {
+    let config = world.engine.config.clone();
+    let decisions = world.tick(samples);
+    assert!(
+        decisions.is_sorted_by(|a, b| a.source < b.source),
+        "one per source, in order"
+    );
+    for decision in &decisions {
+        kernel.apply(&config, world.secs, decision);
+    }
+    let held: BTreeMap<_, _> = world
+        .engine
+        .held()
+        .map(|(s, stage, until)| (*s, (stage, until)))
+        .collect();
+    let kept: BTreeMap<_, _> = kernel
+        .0
+        .iter()
+        .map(|(s, (stage, _, until))| (*s, (*stage, *until)))
+        .collect();
+    assert_eq!(held, kept, "engine and kernel agree");
+    for (_, until) in held.values() {
+        assert!(
+            *until > Ktime::from_secs(world.secs),
+            "no entry ends before its release"
+        );
+    }
+    for (_, ladder) in &world.engine.ladders {
+        assert!(ladder.strikes() <= config.strike_ceiling());
+        assert!(!ladder.is_blank());
+    }
+    decisions
+}
+
+proptest! {
+    /// Decisions are well-formed, every stage is kept for its stay, and the kernel's entry never
+    /// ends first, whatever the traffic.
+    #[test]
+    fn decisions_keep_their_promises(config in config(), story in story()) {
+        let mut world = World::new(config);
+        let mut kernel = Kernel::default();
+        for (seconds, samples) in &story {
+            for _ in 0..*seconds {
+                play(&mut world, &mut kernel, samples);
+            }
+        }
+    }
+
+    /// Once the traffic ends, so does every hold, after a walk down of known length; and nothing
+    /// is remembered beyond it.
+    #[test]
+    fn silence_frees_everyone(config in config(), story in story()) {
+        let stays: Duration = Stage::ALL.iter().map(|stage| config.stay(*stage)).sum();
+        let most = stays.as_secs() + u64::from(config.down_need) + 1;
+        let strikes = u64::from(config.strike_ceiling());
+        let mut world = World::new(config);
+        let mut kernel = Kernel::default();
+        for (seconds, samples) in &story {
+            world.ticks(*seconds, samples);
+        }
+        for (source, stage, until) in world.engine.held() {
+            kernel.0.insert(*source, (stage, 0, until));
+        }
+        for _ in 0..most {
+            play(&mut world, &mut kernel, &[]);
+        }
+        prop_assert!(kernel.0.is_empty());
+        world.ticks(strikes.saturating_sub(most), &[]);
+        prop_assert!(world.engine.is_empty());
+    }
+
+    /// The order of a table dump does not matter, and neither does who is asked.
+    #[test]
+    fn equal_windows_give_equal_decisions(config in config(), story in story()) {
+        let mut forward = World::new(config.clone());
+        let mut backward = World::new(config);
+        for (seconds, samples) in &story {
+            let reversed: Vec<_> = samples.iter().rev().copied().collect();
+            prop_assert_eq!(forward.ticks(*seconds, samples), backward.ticks(*seconds, &reversed));
+        }
+    }
+
+    /// Below a severity of 1 and without drops nobody is ever held.
+    #[test]
+    fn nobody_is_held_below_the_threshold(config in config(), story in story()) {
+        let mut world = World::new(config);
+        for (seconds, samples) in &story {
+            let mild: Vec<_> = samples
+                .iter()
+                .map(|sample| Sample { drops: 0, ..*sample })
+                .filter(|sample| Score::of(&world.engine.config, sample, SECOND).severity < 1.0)
+                .collect();
+            prop_assert_eq!(world.ticks(*seconds, &mild), vec![]);
+        }
+    }
+
+    /// An alert changes when a source is first limited, never how many strikes it has.
+    #[test]
+    fn alerts_earn_no_strikes(story in story()) {
+        let mut alerted = World::new(web());
+        let mut plain = World::new(web());
+        for (_, samples) in &story {
+            for sample in samples {
+                let now = Ktime::from_secs(alerted.secs);
+                alerted.engine.alert(now, sample, &|_| false);
+            }
+            alerted.tick(samples);
+            plain.tick(samples);
+            for text in SOURCES {
+                let of = source(text);
+                prop_assert!(alerted.strikes(of) <= plain.strikes(of).max(2));
+                prop_assert!(alerted.stage(of) >= plain.stage(of).min(Stage::RateSoft));
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The file as it is written: `kind: PDPConfig`, `apiVersion: kernloom.io/v1alpha1`.
+//!
+//! Names are those of the file. A key that is not listed here is an error. A section or key with a
+//! default may be left out. Rates are per second and source.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::scalar::{Amount, Cidr, Span};
+
+pub const API_VERSION: &str = "kernloom.io/v1alpha1";
+pub const KIND: &str = "PDPConfig";
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub struct Document {
+    #[serde(rename = "apiVersion")]
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: Metadata,
+    pub spec: Spec,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub struct Metadata {
+    pub name: String,
+    #[serde(default)]
+    pub description: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub struct Spec {
+    pub signal_engine: SignalEngine,
+    pub progressive_enforcement: ProgressiveEnforcement,
+    #[serde(default)]
+    pub non_compliance: NonCompliance,
+    #[serde(default)]
+    pub graph: Graph,
+    #[serde(default)]
+    pub baseline: Baseline,
+    /// Absent: thresholds stay as written.
+    #[serde(default)]
+    pub autotune: Autotune,
+    #[serde(default)]
+    pub adapters: Adapters,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub struct SignalEngine {
+    /// 0: this and every other trigger of 0 comes from learned state, or from its floor.
+    pub pps_trigger: Amount,
+    #[serde(default)]
+    pub syn_trigger: Amount,
+    /// Distinct destination ports.
+    #[serde(default)]
+    pub scan_trigger: Amount,
+    #[serde(default)]
+    pub bps_trigger: Amount,
+    pub weights: Weights,
+    /// Multiple of its trigger at which one signal alone has severity 1; 0 is off.
+    pub dominance: Option<Amount>,
+    /// Multiple of its trigger at which one signal alone leads to RATE_SOFT at once; 0 is off.
+    pub flash: Option<Amount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub struct Weights {
+    #[serde(default)]
+    pub pps: Amount,
+    #[serde(default)]
+    pub syn: Amount,
+    #[serde(default)]
+    pub scan: Amount,
+    #[serde(default)]
+    pub bps: Amount,
+    /// Most that the ratio of one signal to its trigger can count.
+    pub cap: Option<Amount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub struct ProgressiveEnforcement {
+    /// Strikes; 999 and more is never, for `hard_at` and `block_at`.
+    pub soft_at: u32,
+    pub hard_at: u32,
+    pub block_at: u32,
+    /// High ticks before a step up.
+    #[serde(default)]
+    pub up_need: u32,
+    /// Low ticks before a step down.
+    #[serde(default)]
+    pub down_need: u32,
+    /// 0: BLOCK has no gate.
+    #[serde(default)]
+    pub block_min_sev: Amount,
+    #[serde(default)]
+    pub block_min_dur: Span,
+    #[serde(default)]
+    pub min_hold_soft: Span,
+    #[serde(default)]
+    pub min_hold_hard: Span,
+    pub soft_ttl: Option<Span>,
+    pub hard_ttl: Option<Span>,
+    pub block_ttl: Option<Span>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct NonCompliance {
+    /// Ticks; 0 or 999 and more is never.
+    pub at: u32,
+    pub drop: Amount,
+    pub sev: Amount,
+    pub reset: Amount,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Graph {
+    pub enabled: bool,
+    pub mode: GraphMode,
+    pub store: Option<String>,
+    pub promotion: Promotion,
+    pub freeze: Freeze,
+    pub exclude: Exclude,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GraphMode {
+    #[default]
+    #[serde(alias = "")]
+    Learn,
+    FrozenObserve,
+    FrozenEnforce,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Promotion {
+    pub min_seen_count: u32,
+    pub min_windows: u32,
+    pub min_age: Span,
+    pub expire_ttl: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Freeze {
+    pub max_action: FreezeAction,
+    pub allow_block: bool,
+    pub min_severity_for_block: u32,
+}
+
+/// The harshest answer to an edge that is not in the frozen graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FreezeAction {
+    #[default]
+    #[serde(alias = "")]
+    Observe,
+    Signal,
+    RateLimit,
+    Block,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Exclude {
+    pub source_cidrs: Vec<Cidr>,
+    pub broadcast: bool,
+    pub loopback: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Baseline {
+    pub min_observations: u64,
+    pub alpha: Amount,
+    pub alpha_bootstrap: Amount,
+    pub min_obs_time_based: u64,
+    pub min_age_time_based: Span,
+    pub deviation_threshold: Amount,
+    pub min_update_pps: Amount,
+    pub min_update_bps: Amount,
+    pub peak_tolerance: Amount,
+    pub peak_decay_half_life: Span,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Autotune {
+    pub enabled: bool,
+    pub min_samples: Option<u32>,
+    pub floors: Floors,
+    pub bootstrap: Bootstrap,
+}
+
+/// Least that a learned trigger can be; 0 or absent is none.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Floors {
+    pub pps: Amount,
+    pub syn: Amount,
+    pub scan: Amount,
+    pub bps: Amount,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Bootstrap {
+    pub window: Option<Span>,
+    pub k_start: Option<Amount>,
+    pub k_final: Option<Amount>,
+    pub phase1_end: Option<Span>,
+    pub phase2_end: Option<Span>,
+    pub phase1: Phase,
+    pub phase2: Phase,
+    pub phase3: Phase,
+    pub steady: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Phase {
+    pub interval: Option<Span>,
+    /// Largest change in one step, as a share of the old value.
+    pub max_up: Option<Amount>,
+    pub max_down: Option<Amount>,
+    pub alpha: Option<Amount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Adapters {
+    pub shield_pep: ShieldPep,
+    /// Accepted because existing files carry it; Kernloom enforces at the XDP hook only.
+    pub netfilter: IgnoredAny,
+}
+
+/// Packet limits; 0 or absent is the default.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct ShieldPep {
+    pub soft_rate_pps: u32,
+    pub soft_burst: u32,
+    pub hard_rate_pps: u32,
+    pub hard_burst: u32,
+    /// The limit is this multiple of the packet trigger if that is more than the rate.
+    pub soft_rate_factor: Option<Amount>,
+    pub hard_rate_factor: Option<Amount>,
+    /// Accepted because existing files carry it; stages hold for their TTL instead.
+    pub cooldown: Span,
+}
