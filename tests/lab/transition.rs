@@ -1,0 +1,92 @@
+//! The line kernloom writes for each move of a source, read back.
+//!
+//! ```text
+//! [2026-11-23T09:20:01.123Z INFO  iq] source=10.77.3.2 OBSERVE -> RATE_SOFT severity=3.00
+//!     signal=syn rate=5012/s trigger=250/s strikes=3 hold=limit-new:400pps/800 until=6s
+//! ```
+
+use std::fmt;
+use std::time::Instant;
+
+use super::process::Line;
+
+/// A rung of the ladder. The order is the order of severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Observe,
+    RateSoft,
+    RateHard,
+    Block,
+}
+
+impl Stage {
+    fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "OBSERVE" => Self::Observe,
+            "RATE_SOFT" => Self::RateSoft,
+            "RATE_HARD" => Self::RateHard,
+            "BLOCK" => Self::Block,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Observe => "OBSERVE",
+            Self::RateSoft => "RATE_SOFT",
+            Self::RateHard => "RATE_HARD",
+            Self::Block => "BLOCK",
+        })
+    }
+}
+
+/// One move of one source, and when its line arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Transition {
+    pub(crate) at: Instant,
+    /// As kernloom prints it: `10.77.3.2`, or `fd77:3::/64`.
+    pub(crate) source: String,
+    pub(crate) from: Stage,
+    pub(crate) to: Stage,
+    /// The rest of the line: `severity=3.00 signal=syn ...`.
+    pub(crate) reason: String,
+}
+
+impl Transition {
+    /// Reads a line; `None` if it is not about a move.
+    pub(crate) fn read(line: &Line) -> Option<Self> {
+        let (_, rest) = line.text.split_once(" source=").or_else(|| {
+            // Without a log prefix, should the format be bare.
+            line.text.strip_prefix("source=").map(|rest| ("", rest))
+        })?;
+        let mut words = rest.splitn(5, ' ');
+        let source = words.next()?.to_owned();
+        let from = Stage::parse(words.next()?)?;
+        let arrow = words.next()?;
+        let to = Stage::parse(words.next()?)?;
+        let reason = words.next().unwrap_or_default().to_owned();
+        (arrow == "->").then_some(Self {
+            at: line.at,
+            source,
+            from,
+            to,
+            reason,
+        })
+    }
+
+    /// A field of the reason, e.g. `signal`.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self
+            .reason
+            .split(' ')
+            .filter_map(|word| word.split_once('='));
+        fields.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Whether it takes the source up the ladder.
+    pub(crate) fn tightens(&self) -> bool {
+        self.to > self.from
+    }
+}
