@@ -85,6 +85,11 @@ impl Transition {
         fields.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
+    /// Whether nothing holds the source any more.
+    pub(crate) fn releases(&self) -> bool {
+        self.field("hold") == Some("none")
+    }
+
     /// Whether it takes the source up the ladder.
     pub(crate) fn tightens(&self) -> bool {
         self.to > self.from

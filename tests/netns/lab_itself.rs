@@ -64,10 +64,9 @@ fn every_packet_of_a_flood_reaches_the_server() {
             packets: 2_000,
             gap: Duration::from_micros(200),
         };
-        let sent = Attack::launch(&lab, "evil", assault)
-            .unwrap()
-            .finish(SOON)
-            .unwrap();
+        let mut attack = Attack::launch(&lab, "evil", assault).unwrap();
+        attack.finish(SOON).unwrap();
+        let sent = attack.sent().unwrap();
         let seen = lab.server().net.device("eth0").unwrap().rx_packets - before;
         assert_eq!(sent, 2_000, "{flood:?}");
         assert!(seen >= sent, "{flood:?}: {seen} of {sent} arrived");
@@ -91,10 +90,9 @@ fn a_scan_visits_every_port() {
             family,
             ports: 1_000,
         };
-        let sent = Attack::launch(&lab, "evil", assault)
-            .unwrap()
-            .finish(SOON)
-            .unwrap();
+        let mut attack = Attack::launch(&lab, "evil", assault).unwrap();
+        attack.finish(SOON).unwrap();
+        let sent = attack.sent().unwrap();
         let seen = lab.server().net.device("eth0").unwrap().rx_packets - before;
         assert!(
             sent >= 1_000 && seen >= 1_000,
