@@ -43,12 +43,9 @@ const LOAD: LoadPlan = LoadPlan {
 const LOAD_PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    // The release profile aborts on panic, so guards would not drop.
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        report(info);
-        lab::sweep_own();
-    }));
+    if cfg!(panic = "abort") {
+        clean_up_on_panic();
+    }
     let binary = std::env::args_os()
         .nth(1)
         .unwrap_or_else(|| "target/release/kernloom".into());
@@ -60,6 +57,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where a panic aborts, as in the release profile, guards do not drop.
+fn clean_up_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        lab::sweep_own();
+    }));
 }
 
 /// Tells the whole story; says whether every promise was kept.
