@@ -58,9 +58,9 @@ pub(crate) const SCENES: [Scene; 5] = [
     },
 ];
 
-const SYN4: Assault = flood(Flood::Syn4, 100_000, 200);
-const UDP4: Assault = flood(Flood::Udp4, 40_000, 200);
-const SYN6: Assault = flood(Flood::Syn6, 20_000, 400);
+const SYN4: Assault = flood(Flood::Syn4, 150_000, 100);
+const UDP4: Assault = flood(Flood::Udp4, 75_000, 100);
+const SYN6: Assault = flood(Flood::Syn6, 30_000, 400);
 
 /// After this the story ends, released or not.
 const LONGEST: Duration = Duration::from_secs(85);

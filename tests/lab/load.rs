@@ -192,3 +192,20 @@ fn start_curl(lab: &Lab, plan: LoadPlan, family: Family, index: u8) -> Result<Pr
     command.args(["-w", "%{stderr}%{http_code} %{time_total}\n", &url]);
     Process::spawn(command)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::outcome;
+
+    #[test]
+    fn a_request_counts_once_and_a_complaint_not_at_all() {
+        let counts = |line| {
+            let tally = outcome(line);
+            (tally.sent, tally.answered, tally.lost)
+        };
+        assert_eq!(counts("200 0.001234"), (1, 1, 0));
+        assert_eq!(counts("000 5.000912"), (1, 0, 1));
+        assert_eq!(counts("502 0.002000"), (1, 0, 1));
+        assert_eq!(counts("Warning: something"), (0, 0, 0));
+    }
+}

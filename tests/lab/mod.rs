@@ -55,6 +55,7 @@ mod transition;
 mod wait;
 
 use std::fmt::Display;
+use std::io::{Write, stderr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -165,7 +166,8 @@ impl Lab {
     pub(crate) fn for_test(name: &str, plan: &Plan) -> Option<Self> {
         let root = nix::unistd::geteuid().is_root();
         if !root && std::env::var_os("KERNLOOM_REQUIRE_ROOT").is_none() {
-            eprintln!("SKIPPED {name}: network namespaces need root");
+            // Not eprintln: the test harness would swallow it, and a skip must be seen.
+            let _unseen = writeln!(stderr(), "SKIPPED {name}: network namespaces need root");
             return None;
         }
         match Self::new(name, plan) {

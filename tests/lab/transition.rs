@@ -95,3 +95,52 @@ impl Transition {
         self.to > self.from
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::process::Stream;
+    use super::super::wait::now;
+    use super::*;
+
+    fn read(text: &str) -> Option<Transition> {
+        Transition::read(&Line {
+            at: now(),
+            stream: Stream::Stderr,
+            text: text.to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_move_up_names_source_stages_and_reason() {
+        let step = read(
+            "[2026-11-23T09:20:01.123Z INFO  iq] source=10.77.3.2 OBSERVE -> RATE_SOFT \
+             severity=3.00 signal=syn rate=5012/s trigger=250/s strikes=3 \
+             hold=limit-new:400pps/800 until=6s",
+        )
+        .unwrap();
+        assert_eq!(step.source, "10.77.3.2");
+        assert_eq!((step.from, step.to), (Stage::Observe, Stage::RateSoft));
+        assert_eq!(step.field("signal"), Some("syn"));
+        assert_eq!(step.field("hold"), Some("limit-new:400pps/800"));
+        assert!(step.tightens() && !step.releases());
+    }
+
+    #[test]
+    fn a_release_of_an_ipv6_source_holds_nothing() {
+        let step = read("[t INFO  iq] source=fd77:3::/64 RATE_SOFT -> OBSERVE hold=none").unwrap();
+        assert_eq!(step.source, "fd77:3::/64");
+        assert!(step.releases() && !step.tightens());
+    }
+
+    #[test]
+    fn other_lines_are_no_moves() {
+        for text in [
+            "",
+            "attached to eth0",
+            "[t INFO  iq] source=10.77.3.2 crossed 40 ports",
+            "[t INFO  iq] source=10.77.3.2 OBSERVE -> ELSEWHERE severity=1.00",
+        ] {
+            assert!(read(text).is_none(), "{text}");
+        }
+    }
+}
