@@ -2,7 +2,7 @@
 //! network namespaces.
 #![allow(unreachable_pub, reason = "one crate; pub marks what a sibling module uses")]
 
-/// The XDP program, packet by packet.
-mod dataplane;
-/// Frames built by hand.
-mod packet;
+mod dataplane; // the XDP program, packet by packet
+mod lab; // network namespaces, attacks and benign load; shared with examples/demo
+mod netns; // the lab itself, end to end
+mod packet; // frames built by hand

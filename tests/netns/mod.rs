@@ -1,0 +1,3 @@
+//! Tests in network namespaces. They need root, and say SKIPPED without it.
+
+mod lab_itself;
