@@ -12,10 +12,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     // `-target bpf` does not know where Debian keeps asm/; any architecture's copy serves.
-    let include = ["x86_64", "aarch64"]
-        .map(|host| format!("-I/usr/include/{host}-linux-gnu"));
+    let include = ["x86_64", "aarch64"].map(|host| format!("-I/usr/include/{host}-linux-gnu"));
     for name in ["shield", "floor"] {
-        let args = CLANG_ARGS.iter().map(|arg| (*arg).to_owned()).chain(include.clone());
+        let args = CLANG_ARGS
+            .iter()
+            .map(|arg| (*arg).to_owned())
+            .chain(include.clone());
         SkeletonBuilder::new()
             .source(format!("bpf/{name}.bpf.c"))
             .clang_args(args)

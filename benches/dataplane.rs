@@ -28,41 +28,134 @@ struct Path {
 }
 
 fn limit(pps: u32, burst: u32) -> Option<Action> {
-    let limit = RateLimit { pps: pps.try_into().ok()?, burst: burst.try_into().ok()? };
-    Some(Action::Limit { limit, scope: LimitScope::All })
+    let limit = RateLimit {
+        pps: pps.try_into().ok()?,
+        burst: burst.try_into().ok()?,
+    };
+    Some(Action::Limit {
+        limit,
+        scope: LimitScope::All,
+    })
 }
 
 fn paths() -> Vec<Path> {
     let v4: IpAddr = [192, 0, 2, 7].into();
     let v6: IpAddr = [0x2001, 0xdb8, 1, 2, 0, 0, 0, 7].into();
-    let path = |name, budget, sources, rule, frame| Path { name, budget, sources, rule, frame };
+    let path = |name, budget, sources, rule, frame| Path {
+        name,
+        budget,
+        sources,
+        rule,
+        frame,
+    };
     vec![
-        path("observe, known source, IPv4", Some(20.0), 0, None, Frame::ack(v4, 443)),
-        path("observe, known source, IPv6", Some(20.0), 0, None, Frame::ack(v6, 443)),
-        path("observe, known source, SYN", None, 0, None, Frame::syn(v4, 443)),
-        path("source denied, IPv4", Some(12.0), 0, Some(Action::Deny), Frame::syn(v4, 443)),
-        path("source denied, IPv6", Some(12.0), 0, Some(Action::Deny), Frame::syn(v6, 443)),
-        path("source limited, dropped", Some(60.0), 0, limit(1_000, 10), Frame::syn(v4, 443)),
-        path("source limited, passed", Some(110.0), 0, limit(u32::MAX, 1_000_000), Frame::syn(v4, 443)),
-        path("1 024 sources, IPv4", None, 1 << 10, None, Frame::syn(v4, 443)),
-        path("65 536 random sources, IPv4", Some(140.0), 1 << 16, None, Frame::syn(v4, 443)),
-        path("65 536 random sources, IPv6", Some(140.0), 1 << 16, None, Frame::syn(v6, 443)),
-        path("1 M random sources, IPv4", Some(200.0), 1 << 20, None, Frame::syn(v4, 443)),
-        path("1 M random sources, IPv6", Some(200.0), 1 << 20, None, Frame::syn(v6, 443)),
+        path(
+            "observe, known source, IPv4",
+            Some(20.0),
+            0,
+            None,
+            Frame::ack(v4, 443),
+        ),
+        path(
+            "observe, known source, IPv6",
+            Some(20.0),
+            0,
+            None,
+            Frame::ack(v6, 443),
+        ),
+        path(
+            "observe, known source, SYN",
+            None,
+            0,
+            None,
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "source denied, IPv4",
+            Some(12.0),
+            0,
+            Some(Action::Deny),
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "source denied, IPv6",
+            Some(12.0),
+            0,
+            Some(Action::Deny),
+            Frame::syn(v6, 443),
+        ),
+        path(
+            "source limited, dropped",
+            Some(60.0),
+            0,
+            limit(1_000, 10),
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "source limited, passed",
+            Some(110.0),
+            0,
+            limit(u32::MAX, 1_000_000),
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "1 024 sources, IPv4",
+            None,
+            1 << 10,
+            None,
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "65 536 random sources, IPv4",
+            Some(140.0),
+            1 << 16,
+            None,
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "65 536 random sources, IPv6",
+            Some(140.0),
+            1 << 16,
+            None,
+            Frame::syn(v6, 443),
+        ),
+        path(
+            "1 M random sources, IPv4",
+            Some(200.0),
+            1 << 20,
+            None,
+            Frame::syn(v4, 443),
+        ),
+        path(
+            "1 M random sources, IPv6",
+            Some(200.0),
+            1 << 20,
+            None,
+            Frame::syn(v6, 443),
+        ),
     ]
 }
 
 /// The edit of an instance nobody else sees still wants a lock; any directory serves.
 fn apply(shield: &Shield, source: IpAddr, action: Action) -> Result<()> {
     let lock = PinDir::new(std::env::temp_dir()).lock()?;
-    let rule = Rule { action, owner: Owner::Operator, expires: None };
-    shield.edit(&lock).set(&Source::tracked(source, shield.v6_bits()), &rule)?;
+    let rule = Rule {
+        action,
+        owner: Owner::Operator,
+        expires: None,
+    };
+    shield
+        .edit(&lock)
+        .set(&Source::tracked(source, shield.v6_bits()), &rule)?;
     Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
 fn measure(path: &Path) -> Result<f64> {
-    let options = LoadOptions { bench_sources: path.sources, ..LoadOptions::default() };
+    let options = LoadOptions {
+        bench_sources: path.sources,
+        ..LoadOptions::default()
+    };
     let (shield, floor) = (Shield::load(&options)?, Floor::load(path.sources)?);
     let frame = path.frame.build();
     if let Some(action) = path.rule {
@@ -83,7 +176,10 @@ fn measure(path: &Path) -> Result<f64> {
 /// Milliseconds to read every entry of a full table once.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn scan() -> Result<(usize, f64)> {
-    let options = LoadOptions { bench_sources: 1 << 20, ..LoadOptions::default() };
+    let options = LoadOptions {
+        bench_sources: 1 << 20,
+        ..LoadOptions::default()
+    };
     let shield = Shield::load(&options)?;
     for cpu in 0..2 {
         pin_to(cpu)?;
@@ -124,7 +220,12 @@ fn run() -> Result<bool> {
         kept &= line(path.name, measure(&path)?, "ns", path.budget);
     }
     let (rows, millis) = scan()?;
-    kept &= line(&format!("reading {rows} sources once"), millis, "ms", Some(10.0));
+    kept &= line(
+        &format!("reading {rows} sources once"),
+        millis,
+        "ms",
+        Some(10.0),
+    );
     Ok(kept)
 }
 

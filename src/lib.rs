@@ -11,8 +11,8 @@ pub mod engine;
 pub mod error;
 pub mod model;
 pub mod profile;
-mod report;
-mod runtime;
+pub mod report;
+pub mod runtime;
 pub mod seams;
 pub mod telemetry;
 

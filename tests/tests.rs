@@ -1,6 +1,9 @@
 //! The one integration test binary. Everything here needs root: it loads BPF programs and makes
 //! network namespaces.
-#![allow(unreachable_pub, reason = "one crate; pub marks what a sibling module uses")]
+#![allow(
+    unreachable_pub,
+    reason = "one crate; pub marks what a sibling module uses"
+)]
 
 mod dataplane; // the XDP program, packet by packet
 mod lab; // network namespaces, attacks and benign load; shared with examples/demo

@@ -8,7 +8,12 @@ use super::positive_duration;
 #[derive(Debug, Args)]
 pub struct IqArgs {
     /// Built-in profile to judge by
-    #[arg(long, value_name = "NAME", required_unless_present = "pdp_config", conflicts_with = "pdp_config")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "pdp_config",
+        conflicts_with = "pdp_config"
+    )]
     pub profile: Option<String>,
     /// Profile file to judge by (YAML, kind PDPConfig)
     #[arg(long, value_name = "FILE")]

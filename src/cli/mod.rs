@@ -9,7 +9,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use iq::IqArgs;
-pub use shield::{AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand, SortBy, TopArgs};
+pub use shield::{
+    AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand,
+    SortBy, TopArgs,
+};
 
 use crate::dataplane::DEFAULT_PIN_DIR;
 use crate::model::parse_duration;

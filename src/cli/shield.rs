@@ -24,13 +24,22 @@ pub enum ShieldCommand {
     #[command(after_help = "Example: sudo kernloom shield top -n 10 --by drops")]
     Top(TopArgs),
     /// Drop everything from a source
-    #[command(subcommand, after_help = "Example: sudo kernloom shield deny add 192.0.2.7 --ttl 1h")]
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield deny add 192.0.2.7 --ttl 1h"
+    )]
     Deny(ListCommand),
     /// Never limit or block a source, whatever IQ thinks
-    #[command(subcommand, after_help = "Example: sudo kernloom shield allow add 192.0.2.0/24")]
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield allow add 192.0.2.0/24"
+    )]
     Allow(ListCommand),
     /// Limit the packets of a source
-    #[command(subcommand, after_help = "Example: sudo kernloom shield limit set 192.0.2.7 --pps 200")]
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield limit set 192.0.2.7 --pps 200"
+    )]
     Limit(LimitCommand),
 }
 

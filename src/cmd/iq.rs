@@ -3,8 +3,8 @@ use std::time::Duration;
 use super::pins;
 use crate::cli::{IqArgs, Places};
 use crate::dataplane::{
-    Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir, Shield,
-    SourceTable, default_interface, interface_index,
+    Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir,
+    Shield, SourceTable, default_interface, interface_index,
 };
 use crate::engine::{Decision, Engine};
 use crate::error::{Error, Result};
@@ -20,7 +20,11 @@ const IQ: &str = "iq";
 
 impl From<ProfileError> for Error {
     fn from(error: ProfileError) -> Self {
-        if error.is_operator_mistake() { Self::operator(error.to_string()) } else { Self::world(error.to_string()) }
+        if error.is_operator_mistake() {
+            Self::operator(error.to_string())
+        } else {
+            Self::world(error.to_string())
+        }
     }
 }
 
@@ -43,7 +47,11 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
     poller.watch(&shutdown, Wake::Shutdown)?;
     poller.watch(&events, Wake::Events)?;
     poller.watch(&ticker, Wake::Tick)?;
-    let mode = if args.dry_run { "dry run: nothing is enforced" } else { "enforcing" };
+    let mode = if args.dry_run {
+        "dry run: nothing is enforced"
+    } else {
+        "enforcing"
+    };
     log::info!(target: IQ, "profile {name}, a tick every {}, {mode}", format_duration(args.interval));
     let mut iq = Iq::new(&shield, &pins, engine, args.dry_run)?;
     loop {
@@ -130,12 +138,26 @@ impl<'a> Iq<'a> {
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
         meter.samples();
-        let enforcer: Box<dyn Enforcer + 'a> =
-            if dry_run { Box::new(DryRun) } else { Box::new(MapEnforcer { shield, pins }) };
+        let enforcer: Box<dyn Enforcer + 'a> = if dry_run {
+            Box::new(DryRun)
+        } else {
+            Box::new(MapEnforcer { shield, pins })
+        };
         let (resets, events_lost) = (shield.resets(), shield.counters()?.events_lost);
         let allowed = Allowed::default();
         let last_tick = now()?;
-        Ok(Self { shield, table, meter, engine, enforcer, dry_run, allowed, last_tick, resets, events_lost })
+        Ok(Self {
+            shield,
+            table,
+            meter,
+            engine,
+            enforcer,
+            dry_run,
+            allowed,
+            last_tick,
+            resets,
+            events_lost,
+        })
     }
 
     fn on_tick(&mut self) -> Result<()> {
@@ -147,9 +169,14 @@ impl<'a> Iq<'a> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
         let samples = self.meter.samples();
-        let window = Window { length, samples: &samples };
+        let window = Window {
+            length,
+            samples: &samples,
+        };
         let allowed = &self.allowed;
-        let decisions = self.engine.tick(now, window, &|source| allowed.covers(source));
+        let decisions = self
+            .engine
+            .tick(now, window, &|source| allowed.covers(source, now));
         self.carry_out(now, &decisions)?;
         self.watch_ring()
     }
@@ -170,7 +197,10 @@ impl<'a> Iq<'a> {
                 stacks: 0,
             };
             let allowed = &self.allowed;
-            decisions.extend(self.engine.alert(now, &sample, &|source| allowed.covers(source)));
+            decisions.extend(
+                self.engine
+                    .alert(now, &sample, &|source| allowed.covers(source, now)),
+            );
         }
         self.carry_out(now, &decisions)
     }
@@ -179,13 +209,18 @@ impl<'a> Iq<'a> {
     fn carry_out(&mut self, now: Ktime, decisions: &[Decision]) -> Result<()> {
         let orders: Vec<Order> = decisions
             .iter()
-            .map(|decision| Order { source: decision.source, hold: decision.hold.zip(decision.until) })
+            .map(|decision| Order {
+                source: decision.source,
+                hold: decision.hold.zip(decision.until),
+            })
             .collect();
         let outcomes = match self.enforcer.enforce(&orders) {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 log::error!(target: IQ, "enforcing {} decisions: {error}; trying again", orders.len());
-                orders.iter().for_each(|order| self.engine.forget(&order.source));
+                orders
+                    .iter()
+                    .for_each(|order| self.engine.forget(&order.source));
                 return Ok(());
             }
         };
@@ -193,7 +228,9 @@ impl<'a> Iq<'a> {
             let line = decision_line(decision, now, self.dry_run);
             match outcome {
                 Ok(Outcome::Done) => self.tell(decision, &line),
-                Ok(Outcome::OperatorRules) => log::debug!(target: IQ, "{line} (an operator's entry stands)"),
+                Ok(Outcome::OperatorRules) => {
+                    log::debug!(target: IQ, "{line} (an operator's entry stands)")
+                }
                 Err(error) => {
                     log::error!(target: IQ, "{line}: {error}");
                     self.engine.forget(&decision.source);
@@ -235,7 +272,12 @@ impl<'a> Iq<'a> {
         if self.dry_run || held == 0 {
             log::info!(target: IQ, "stopping; nothing is enforced by iq");
         } else {
-            let last = self.engine.held().map(|(_, _, until)| until).max().unwrap_or(self.last_tick);
+            let last = self
+                .engine
+                .held()
+                .map(|(_, _, until)| until)
+                .max()
+                .unwrap_or(self.last_tick);
             let left = Duration::from_secs(last.since(self.last_tick).as_secs());
             log::info!(
                 target: IQ,
@@ -251,21 +293,25 @@ impl<'a> Iq<'a> {
 #[derive(Default)]
 struct Allowed {
     generation: Option<u32>,
-    sources: Vec<Source>,
+    entries: Vec<Entry>,
 }
 
 impl Allowed {
     fn refresh(&mut self, shield: &Shield) -> Result<()> {
         let generation = shield.generation();
         if self.generation != Some(generation) {
-            let allows = |entry: &Entry| entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow;
-            self.sources = shield.entries()?.into_iter().filter(allows).map(|entry| entry.source).collect();
+            let allows = |entry: &Entry| {
+                entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow
+            };
+            self.entries = shield.entries()?.into_iter().filter(allows).collect();
             self.generation = Some(generation);
         }
         Ok(())
     }
 
-    fn covers(&self, source: &Source) -> bool {
-        self.sources.iter().any(|allowed| allowed.contains(source))
+    fn covers(&self, source: &Source, now: Ktime) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.is_live(now) && entry.source.contains(source))
     }
 }

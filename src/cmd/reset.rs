@@ -19,7 +19,10 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     }
     let kept = shield.entries()?.len();
     let at = now()?;
-    let mut text: String = removed.iter().map(|entry| format!("removed: {}\n", entry_line(entry, at))).collect();
+    let mut text: String = removed
+        .iter()
+        .map(|entry| format!("removed: {}\n", entry_line(entry, at)))
+        .collect();
     text.push_str(&format!("{} removed, {kept} kept", removed.len()));
     if kept > 0 {
         text.push_str("; 'kernloom reset --all' removes these too");

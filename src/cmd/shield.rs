@@ -2,16 +2,18 @@ use std::cmp::Reverse;
 
 use super::{opened, pins};
 use crate::cli::{
-    AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Places, Scope, ShieldCommand, SortBy,
-    TopArgs,
+    AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Places, Scope,
+    ShieldCommand, SortBy, TopArgs,
 };
 use crate::dataplane::{
-    Action, AttachMode, Entry, LoadOptions, ModeChoice, Owner, PinDir, Rule, Shield, default_interface,
-    interface_index,
+    Action, AttachMode, Entry, LoadOptions, ModeChoice, Owner, PinDir, Rule, Shield,
+    default_interface, interface_index,
 };
 use crate::error::{Error, Result};
 use crate::model::{LimitScope, RateLimit, Source};
-use crate::report::{Table, attached_line, entry_line, entry_table, print, stats_table, status_text};
+use crate::report::{
+    Table, attached_line, entry_line, entry_table, print, stats_table, status_text,
+};
 use crate::runtime::{now, wait};
 use crate::telemetry::{Meter, Sample};
 
@@ -37,7 +39,11 @@ fn attach(pins: &PinDir, args: &AttachArgs) -> Result<()> {
         Mode::Driver => ModeChoice::Only(AttachMode::Driver),
         Mode::Generic => ModeChoice::Only(AttachMode::Generic),
     };
-    let options = LoadOptions { sources: args.sources, max_deny: args.max_deny, ..LoadOptions::default() };
+    let options = LoadOptions {
+        sources: args.sources,
+        max_deny: args.max_deny,
+        ..LoadOptions::default()
+    };
     pins.create()?;
     let lock = pins.lock()?;
     let fresh = !pins.is_loaded()?;
@@ -55,21 +61,39 @@ fn attach(pins: &PinDir, args: &AttachArgs) -> Result<()> {
 
 fn detach(pins: &PinDir, args: &DetachArgs) -> Result<()> {
     if !pins.path().exists() {
-        return Err(Error::operator(format!("nothing is attached: {} does not exist", pins.path().display())));
+        return Err(Error::operator(format!(
+            "nothing is attached: {} does not exist",
+            pins.path().display()
+        )));
     }
     let lock = pins.lock()?;
     let attached = Shield::attached(pins)?;
     let chosen: Vec<_> = match (&args.iface, attached.as_slice()) {
-        (Some(name), _) => attached.iter().filter(|attached| attached.interface == *name).collect(),
+        (Some(name), _) => attached
+            .iter()
+            .filter(|attached| attached.interface == *name)
+            .collect(),
         (None, all) if args.all || all.len() <= 1 => all.iter().collect(),
         (None, all) => {
-            let names: Vec<&str> = all.iter().map(|attached| attached.interface.as_str()).collect();
-            return Err(Error::operator(format!("attached to {}; name one, or give --all", names.join(", "))));
+            let names: Vec<&str> = all
+                .iter()
+                .map(|attached| attached.interface.as_str())
+                .collect();
+            return Err(Error::operator(format!(
+                "attached to {}; name one, or give --all",
+                names.join(", ")
+            )));
         }
     };
     if chosen.is_empty() && !args.purge {
-        let name = args.iface.as_deref().map(|name| format!(" to {name}")).unwrap_or_default();
-        return Err(Error::operator(format!("not attached{name}; 'kernloom shield status' shows where it is")));
+        let name = args
+            .iface
+            .as_deref()
+            .map(|name| format!(" to {name}"))
+            .unwrap_or_default();
+        return Err(Error::operator(format!(
+            "not attached{name}; 'kernloom shield status' shows where it is"
+        )));
     }
     let mut text = String::new();
     for attached in &chosen {
@@ -89,7 +113,13 @@ fn status(pins: &PinDir) -> Result<()> {
     let shield = opened(pins)?;
     let attached = Shield::attached(pins)?;
     let capacity = shield.sources()?.capacity();
-    print(&status_text(&attached, &shield.entries()?, shield.max_deny(), &shield.counters()?, capacity))
+    print(&status_text(
+        &attached,
+        &shield.entries()?,
+        shield.max_deny(),
+        &shield.counters()?,
+        capacity,
+    ))
 }
 
 fn top(pins: &PinDir, args: &TopArgs) -> Result<()> {
@@ -112,7 +142,15 @@ fn top(pins: &PinDir, args: &TopArgs) -> Result<()> {
     let seconds = args.interval.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "rates to one decimal")]
     let rate = |count: u64| format!("{:.1}", count as f64 / seconds);
-    let mut text = Table::new(["SOURCE", "PACKETS/S", "BYTES/S", "SYN/S", "DROPS/S", "PORTS", "STACKS"]);
+    let mut text = Table::new([
+        "SOURCE",
+        "PACKETS/S",
+        "BYTES/S",
+        "SYN/S",
+        "DROPS/S",
+        "PORTS",
+        "STACKS",
+    ]);
     for sample in samples.iter().take(args.count) {
         text.row([
             sample.source.to_string(),
@@ -131,7 +169,15 @@ fn listed(pins: &PinDir, command: &ListCommand, action: &Action) -> Result<()> {
     match command {
         ListCommand::Add { sources, ttl } => {
             let expires = ttl.map(|ttl| Ok::<_, Error>(now()? + ttl)).transpose()?;
-            set(pins, sources, &Rule { action: *action, owner: Owner::Operator, expires })
+            set(
+                pins,
+                sources,
+                &Rule {
+                    action: *action,
+                    owner: Owner::Operator,
+                    expires,
+                },
+            )
         }
         ListCommand::Del { sources } => remove(pins, sources, |entry| entry.rule.action == *action),
         ListCommand::List => list(pins, |entry| entry.rule.action == *action),
@@ -141,14 +187,31 @@ fn listed(pins: &PinDir, command: &ListCommand, action: &Action) -> Result<()> {
 fn limit(pins: &PinDir, command: &LimitCommand) -> Result<()> {
     let limited = |entry: &Entry| matches!(entry.rule.action, Action::Limit { .. });
     match command {
-        LimitCommand::Set(LimitSetArgs { sources, pps, burst, scope, ttl }) => {
-            let limit = RateLimit { pps: *pps, burst: burst.unwrap_or(*pps) };
+        LimitCommand::Set(LimitSetArgs {
+            sources,
+            pps,
+            burst,
+            scope,
+            ttl,
+        }) => {
+            let limit = RateLimit {
+                pps: *pps,
+                burst: burst.unwrap_or(*pps),
+            };
             let scope = match scope {
                 Scope::All => LimitScope::All,
                 Scope::New => LimitScope::New,
             };
             let expires = ttl.map(|ttl| Ok::<_, Error>(now()? + ttl)).transpose()?;
-            set(pins, sources, &Rule { action: Action::Limit { limit, scope }, owner: Owner::Operator, expires })
+            set(
+                pins,
+                sources,
+                &Rule {
+                    action: Action::Limit { limit, scope },
+                    owner: Owner::Operator,
+                    expires,
+                },
+            )
         }
         LimitCommand::Del { sources } => remove(pins, sources, limited),
         LimitCommand::List => list(pins, limited),
@@ -166,7 +229,10 @@ fn set(pins: &PinDir, sources: &[Source], rule: &Rule) -> Result<()> {
     for source in sources {
         match edit.set(source, rule) {
             Ok(before) => {
-                let entry = Entry { source: *source, rule: *rule };
+                let entry = Entry {
+                    source: *source,
+                    rule: *rule,
+                };
                 text.push_str(&entry_line(&entry, at));
                 if let Some(before) = before.filter(|before| before.rule != *rule) {
                     text.push_str(&format!("; instead of: {}", entry_line(&before, at)));

@@ -56,7 +56,9 @@ impl Reason {
     }
 
     pub(super) fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.number() == number)
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.number() == number)
     }
 
     /// Whether packets counted under this reason were dropped.

@@ -67,8 +67,10 @@ pub fn interface_index(name: &str) -> Result<u32> {
         let known = if_nameindex().map_or_else(
             |_| String::new(),
             |all| {
-                let names: Vec<_> =
-                    all.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect();
+                let names: Vec<_> = all
+                    .iter()
+                    .map(|interface| interface.name().to_string_lossy().into_owned())
+                    .collect();
                 names.join(", ")
             },
         );
@@ -86,9 +88,13 @@ fn interface_name(ifindex: u32) -> Option<String> {
 pub fn default_interface() -> Result<String> {
     let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    default_of_ipv4(&v4).or_else(|| default_of_ipv6(&v6)).ok_or_else(|| {
-        Error::operator("there is no default route to take the interface from; name it with --iface")
-    })
+    default_of_ipv4(&v4)
+        .or_else(|| default_of_ipv6(&v6))
+        .ok_or_else(|| {
+            Error::operator(
+                "there is no default route to take the interface from; name it with --iface",
+            )
+        })
 }
 
 /// Columns of /proc/net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask ...
@@ -99,7 +105,9 @@ fn default_of_ipv4(table: &str) -> Option<String> {
         let metric: u32 = columns.get(6)?.parse().ok()?;
         (default && columns.first()? != &"lo").then(|| (metric, columns[0].to_owned()))
     });
-    routes.min_by_key(|(metric, _)| *metric).map(|(_, name)| name)
+    routes
+        .min_by_key(|(metric, _)| *metric)
+        .map(|(_, name)| name)
 }
 
 /// Columns of /proc/net/ipv6_route: destination length source length next-hop metric ... device.
@@ -111,7 +119,9 @@ fn default_of_ipv6(table: &str) -> Option<String> {
         let device = columns.last()?;
         (default && *device != "lo").then(|| (metric, (*device).to_owned()))
     });
-    routes.min_by_key(|(metric, _)| *metric).map(|(_, name)| name)
+    routes
+        .min_by_key(|(metric, _)| *metric)
+        .map(|(_, name)| name)
 }
 
 pub(super) fn attach(
@@ -127,7 +137,8 @@ pub(super) fn attach(
     }
     remove_if_there(&path)?;
     refuse_foreign(prog, interface, ifindex)?;
-    let index = i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))?;
+    let index =
+        i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))?;
     let create = |mode: AttachMode| sys::xdp_link_create(prog, index, mode.flag().bits());
     let (link, mode, fallback) = match choice {
         ModeChoice::Only(mode) => {
@@ -144,13 +155,22 @@ pub(super) fn attach(
         },
     };
     sys::pin(link.as_fd(), &path).doing(|| format!("pinning {}", path.display()))?;
-    Ok(Attached { interface: interface.to_owned(), ifindex, mode: Some(mode), fallback, already: false })
+    Ok(Attached {
+        interface: interface.to_owned(),
+        ifindex,
+        mode: Some(mode),
+        fallback,
+        already: false,
+    })
 }
 
 /// The attachment this instance already has there, if its link is still alive.
 fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
     let path = pins.link(ifindex);
-    if !path.try_exists().doing(|| format!("looking for {}", path.display()))? {
+    if !path
+        .try_exists()
+        .doing(|| format!("looking for {}", path.display()))?
+    {
         return Ok(None);
     }
     let live = live_ifindex(&Link::open(&path).doing(|| format!("opening {}", path.display()))?);
@@ -165,16 +185,18 @@ fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attac
 
 /// The interface a link is on; `None` once the interface is gone or the link was detached.
 fn live_ifindex(link: &Link) -> Option<u32> {
-    match link.info().ok()?.info {
-        LinkTypeInfo::Xdp(xdp) => Some(xdp.ifindex).filter(|ifindex| *ifindex != 0),
-        _ => None,
-    }
+    let LinkTypeInfo::Xdp(xdp) = link.info().ok()?.info else {
+        return None;
+    };
+    Some(xdp.ifindex).filter(|ifindex| *ifindex != 0)
 }
 
 fn mode_of(ifindex: u32) -> Option<AttachMode> {
     // Querying needs no program; any descriptor serves the wrapper's signature.
     let stdin = io::stdin();
-    let query = Xdp::new(stdin.as_fd()).query(i32::try_from(ifindex).ok()?, XdpFlags::NONE).ok()?;
+    let query = Xdp::new(stdin.as_fd())
+        .query(i32::try_from(ifindex).ok()?, XdpFlags::NONE)
+        .ok()?;
     match u32::from(query.attach_mode) {
         libbpf_sys::XDP_ATTACHED_DRV => Some(AttachMode::Driver),
         libbpf_sys::XDP_ATTACHED_SKB => Some(AttachMode::Generic),
@@ -183,15 +205,18 @@ fn mode_of(ifindex: u32) -> Option<AttachMode> {
 }
 
 fn refuse_foreign(prog: BorrowedFd<'_>, interface: &str, ifindex: u32) -> Result<()> {
-    let index = i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))?;
+    let index =
+        i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))?;
     let there = Xdp::new(prog)
         .query_id(index, XdpFlags::NONE)
         .doing(|| format!("asking who is attached to {interface}"))?;
     if there == 0 {
         return Ok(());
     }
-    let name = ProgramHandle::from_prog_id(there)
-        .map_or_else(|_| "unknown".to_owned(), |program| program.name().to_string_lossy().into_owned());
+    let name = ProgramHandle::from_prog_id(there).map_or_else(
+        |_| "unknown".to_owned(),
+        |program| program.name().to_string_lossy().into_owned(),
+    );
     Err(Error::world(format!(
         "{interface} already runs another XDP program, '{name}' (id {there}); one interface takes one: detach \
          it with its own tool, or protect another interface"
@@ -200,11 +225,18 @@ fn refuse_foreign(prog: BorrowedFd<'_>, interface: &str, ifindex: u32) -> Result
 
 fn refused(interface: &str, mode: AttachMode, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        return Error::operator(format!("attaching to {interface}: not permitted; run it with sudo ({error})"));
+        return Error::operator(format!(
+            "attaching to {interface}: not permitted; run it with sudo ({error})"
+        ));
     }
     let mend = match mode {
-        AttachMode::Driver => format!("{}; --mode generic works on any interface", cause(interface, error)),
-        AttachMode::Generic => format!("{error}; 'ip link show {interface}' shows whether it is in use"),
+        AttachMode::Driver => format!(
+            "{}; --mode generic works on any interface",
+            cause(interface, error)
+        ),
+        AttachMode::Generic => {
+            format!("{error}; 'ip link show {interface}' shows whether it is in use")
+        }
     };
     Error::world(format!("{interface} refuses XDP in {mode} mode: {mend}"))
 }
@@ -216,13 +248,20 @@ fn why_no_driver_mode(interface: &str, error: &io::Error) -> String {
 /// What the driver most likely meant (kernel: each driver's ndo_bpf and its MTU checks).
 fn cause(interface: &str, error: &io::Error) -> String {
     let mtu = fs::read_to_string(format!("/sys/class/net/{interface}/mtu"));
-    let mtu: u32 = mtu.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+    let mtu: u32 = mtu
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or_default();
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EINVAL | Errno::ERANGE) if mtu > 1_500 => {
-            format!("{error}; its MTU of {mtu} is likely too large for the driver's XDP, 1500 works")
+            format!(
+                "{error}; its MTU of {mtu} is likely too large for the driver's XDP, 1500 works"
+            )
         }
         Some(Errno::EOPNOTSUPP) => {
-            format!("{error}; the driver has no XDP, or receive offload (LRO, GRO_HW) or the MTU of {mtu} is in its way")
+            format!(
+                "{error}; the driver has no XDP, or receive offload (LRO, GRO_HW) or the MTU of {mtu} is in its way"
+            )
         }
         _ => error.to_string(),
     }
@@ -233,10 +272,18 @@ pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
     let mut all = Vec::new();
     for path in pins.links()? {
         let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
-        let Some(ifindex) = live_ifindex(&link) else { continue };
+        let Some(ifindex) = live_ifindex(&link) else {
+            continue;
+        };
         let interface = interface_name(ifindex).unwrap_or_else(|| format!("interface {ifindex}"));
         let mode = mode_of(ifindex);
-        all.push(Attached { interface, ifindex, mode, fallback: None, already: true });
+        all.push(Attached {
+            interface,
+            ifindex,
+            mode,
+            fallback: None,
+            already: true,
+        });
     }
     Ok(all)
 }
@@ -245,12 +292,16 @@ pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
 /// False if the instance was not attached there.
 pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
     let path = pins.link(ifindex);
-    if !path.try_exists().doing(|| format!("looking for {}", path.display()))? {
+    if !path
+        .try_exists()
+        .doing(|| format!("looking for {}", path.display()))?
+    {
         return Ok(false);
     }
     let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
     if live_ifindex(&link).is_some() {
-        link.detach().doing(|| format!("detaching from interface {ifindex}"))?;
+        link.detach()
+            .doing(|| format!("detaching from interface {ifindex}"))?;
     }
     remove_if_there(&path)?;
     Ok(true)

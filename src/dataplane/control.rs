@@ -38,9 +38,15 @@ impl Control {
     word!(test_jiffies, test_jiffies, AtomicU32);
     word!(test_reason, test_reason, AtomicU32);
 
-    #[expect(clippy::expect_used, reason = "offsets are constants of the mapped type")]
+    #[expect(
+        clippy::expect_used,
+        reason = "offsets are constants of the mapped type"
+    )]
     fn atomic<A>(&self, field: usize) -> &A {
-        let word = self.memory.at::<A>(offset_of!(bss, kl_control) + field, 0).expect("in bss");
+        let word = self
+            .memory
+            .at::<A>(offset_of!(bss, kl_control) + field, 0)
+            .expect("in bss");
         // SAFETY: aligned and inside the mapping by `at`; lives as long as self; the kernel
         // side reads and writes single words too.
         unsafe { &*word }
@@ -50,6 +56,8 @@ impl Control {
     pub(super) fn bump_generation(&self) {
         let next = |now: u32| Some((now + 1) % kl_limits::KL_GENERATIONS.0).map(|next| next.max(1));
         // The closure never returns None, so neither does this.
-        let _ = self.generation().fetch_update(Ordering::Release, Ordering::Relaxed, next);
+        let _ = self
+            .generation()
+            .fetch_update(Ordering::Release, Ordering::Relaxed, next);
     }
 }

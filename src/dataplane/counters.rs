@@ -52,7 +52,10 @@ impl Counters {
     }
 
     pub fn of(&self, reason: Reason) -> u64 {
-        self.reasons.iter().find(|count| count.reason == reason).map_or(0, |count| count.packets)
+        self.reasons
+            .iter()
+            .find(|count| count.reason == reason)
+            .map_or(0, |count| count.packets)
     }
 
     pub fn packets(&self) -> u64 {
@@ -60,6 +63,10 @@ impl Counters {
     }
 
     pub fn dropped(&self) -> u64 {
-        self.reasons.iter().filter(|count| count.reason.drops()).map(|count| count.packets).sum()
+        self.reasons
+            .iter()
+            .filter(|count| count.reason.drops())
+            .map(|count| count.packets)
+            .sum()
     }
 }

@@ -24,12 +24,19 @@ impl Enforcer for MapEnforcer<'_> {
 }
 
 fn apply(edit: &mut Edit<'_>, order: &Order) -> Result<Outcome> {
-    if edit.get(&order.source)?.is_some_and(|entry| entry.rule.owner == Owner::Operator) {
+    if edit
+        .get(&order.source)?
+        .is_some_and(|entry| entry.rule.owner == Owner::Operator)
+    {
         return Ok(Outcome::OperatorRules);
     }
     match order.hold {
         Some((hold, until)) => {
-            let rule = Rule { action: hold.into(), owner: Owner::Iq, expires: Some(until) };
+            let rule = Rule {
+                action: hold.into(),
+                owner: Owner::Iq,
+                expires: Some(until),
+            };
             edit.set(&order.source, &rule)?;
         }
         None => {

@@ -49,7 +49,10 @@ impl Events {
     pub fn drain(&self) -> Vec<Event> {
         let taken = self.ring.consume_raw_n(MOST_PER_WAKE);
         if taken < 0 {
-            log::warn!("reading events: {}", std::io::Error::from_raw_os_error(-taken));
+            log::warn!(
+                "reading events: {}",
+                std::io::Error::from_raw_os_error(-taken)
+            );
         }
         self.arrived.take()
     }

@@ -12,8 +12,8 @@ use crate::error::{Doing, Error, Result};
 mod skel {
     #![allow(
         clippy::all,
-    clippy::unwrap_used,
-    clippy::expect_used,
+        clippy::unwrap_used,
+        clippy::expect_used,
         clippy::undocumented_unsafe_blocks,
         clippy::allow_attributes_without_reason,
         clippy::cast_possible_truncation,
@@ -35,18 +35,27 @@ impl Floor {
     /// `bench_sources` as in [`super::LoadOptions`]: the same work on both sides.
     pub fn load(bench_sources: u32) -> Result<Self> {
         let mut storage = MaybeUninit::uninit();
-        let mut open = skel::FloorSkelBuilder::default().open(&mut storage).doing(|| "opening the floor program")?;
+        let mut open = skel::FloorSkelBuilder::default()
+            .open(&mut storage)
+            .doing(|| "opening the floor program")?;
         let rodata = open.maps.rodata_data.as_deref_mut();
         let rodata = rodata.ok_or_else(|| Error::world("the floor program has no .rodata"))?;
         rodata.kl_config.bench_sources = bench_sources;
         rodata.kl_config.v6_mask = [u32::MAX, u32::MAX, 0, 0];
         let skel = open.load().doing(|| "loading the floor program")?;
-        let prog = skel.progs.kernloom_floor.as_fd().try_clone_to_owned().doing(|| "keeping it open")?;
+        let prog = skel
+            .progs
+            .kernloom_floor
+            .as_fd()
+            .try_clone_to_owned()
+            .doing(|| "keeping it open")?;
         Ok(Self { prog })
     }
 
     /// Mean time per packet.
     pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<Duration> {
-        Ok(sys::test_run(self.prog.as_fd(), frame, repeat).doing(|| "test-running the floor program")?.duration)
+        Ok(sys::test_run(self.prog.as_fd(), frame, repeat)
+            .doing(|| "test-running the floor program")?
+            .duration)
     }
 }

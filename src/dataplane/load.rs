@@ -46,7 +46,13 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { sources: 131_072, max_deny: 131_072, v6_width: TrackWidth::default(), test_clock: false, bench_sources: 0 }
+        Self {
+            sources: 131_072,
+            max_deny: 131_072,
+            v6_width: TrackWidth::default(),
+            test_clock: false,
+            bench_sources: 0,
+        }
     }
 }
 
@@ -70,16 +76,19 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
     libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
         let text = text.trim_end();
         match level {
-            PrintLevel::Warn | PrintLevel::Info | PrintLevel::Debug => log::debug!("libbpf: {text}"),
+            PrintLevel::Warn | PrintLevel::Info | PrintLevel::Debug => {
+                log::debug!("libbpf: {text}")
+            }
         }
     })));
     let mut storage = MaybeUninit::uninit();
-    let mut open = ShieldSkelBuilder::default().open(&mut storage).doing(|| "opening the program")?;
+    let mut open = ShieldSkelBuilder::default()
+        .open(&mut storage)
+        .doing(|| "opening the program")?;
     configure(&mut open, options)?;
     let skel = open.load().map_err(|error| load_error(&error))?;
-    let handle = |map: &libbpf_rs::MapMut<'_>| {
-        MapHandle::try_from(map).doing(|| "keeping a map open")
-    };
+    let handle =
+        |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
     let maps = Maps {
         sources: handle(&skel.maps.kl_sources)?,
         policies: handle(&skel.maps.kl_policies)?,
@@ -89,7 +98,12 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
         bss: handle(&skel.maps.bss)?,
     };
     use std::os::fd::AsFd;
-    let prog = skel.progs.kernloom.as_fd().try_clone_to_owned().doing(|| "keeping the program open")?;
+    let prog = skel
+        .progs
+        .kernloom
+        .as_fd()
+        .try_clone_to_owned()
+        .doing(|| "keeping the program open")?;
     Ok(Loaded { prog, maps })
 }
 
@@ -115,21 +129,35 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
     bss.kl_control.layout = kl_limits::KL_LAYOUT.0;
     bss.kl_control.v6_bits = bits.into();
     let sized = || "sizing the maps";
-    open.maps.kl_sources.set_max_entries(sets * cpus).doing(sized)?;
-    open.maps.kl_policies.set_max_entries(options.max_deny).doing(sized)?;
-    open.maps.kl_prefixes.set_max_entries(options.max_deny).doing(sized)
+    open.maps
+        .kl_sources
+        .set_max_entries(sets * cpus)
+        .doing(sized)?;
+    open.maps
+        .kl_policies
+        .set_max_entries(options.max_deny)
+        .doing(sized)?;
+    open.maps
+        .kl_prefixes
+        .set_max_entries(options.max_deny)
+        .doing(sized)
 }
 
 fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
     let sets = sources / cpus.max(1) / kl_limits::KL_WAYS.0;
     sets.checked_ilog2().map(|log2| 1 << log2).ok_or_else(|| {
         let least = cpus * kl_limits::KL_WAYS.0;
-        Error::operator(format!("--sources {sources} is too few for {cpus} CPUs; give at least {least}"))
+        Error::operator(format!(
+            "--sources {sources} is too few for {cpus} CPUs; give at least {least}"
+        ))
     })
 }
 
 fn mask_words(bits: u8) -> [u32; 4] {
-    let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0).to_be_bytes();
+    let mask = u128::MAX
+        .checked_shl(128 - u32::from(bits))
+        .unwrap_or(0)
+        .to_be_bytes();
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(mask.as_chunks::<4>().0) {
         *word = u32::from_ne_bytes(*bytes);
@@ -150,8 +178,10 @@ fn random<const N: usize>() -> Result<[u64; N]> {
 }
 
 fn load_error(error: &libbpf_rs::Error) -> Error {
-    let kernel = nix::sys::utsname::uname()
-        .map_or_else(|_| "unknown".to_owned(), |name| name.release().to_string_lossy().into_owned());
+    let kernel = nix::sys::utsname::uname().map_or_else(
+        |_| "unknown".to_owned(),
+        |name| name.release().to_string_lossy().into_owned(),
+    );
     if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
         return Error::operator(format!(
             "loading the XDP program on kernel {kernel}: not permitted; run it with sudo, and if you did, \
@@ -174,7 +204,10 @@ mod tests {
         assert_eq!(sets_per_cpu(100_000, 3).unwrap(), 8_192);
         assert_eq!(sets_per_cpu(8, 2).unwrap(), 1);
         let error = sets_per_cpu(7, 2).unwrap_err();
-        assert_eq!(error.to_string(), "--sources 7 is too few for 2 CPUs; give at least 8");
+        assert_eq!(
+            error.to_string(),
+            "--sources 7 is too few for 2 CPUs; give at least 8"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 

@@ -19,7 +19,9 @@ const BPFFS: &str = "/sys/fs/bpf";
 
 /// The pin that says an instance is whole: made last, removed first.
 const PROGRAM: &str = "program";
-const MAPS: [&str; 6] = ["sources", "policies", "prefixes", "counters", "events", "control"];
+const MAPS: [&str; 6] = [
+    "sources", "policies", "prefixes", "counters", "events", "control",
+];
 const LINK: &str = "link-";
 
 /// A directory in bpffs that holds one instance: its program, maps and one link per interface.
@@ -49,7 +51,11 @@ impl PinDir {
             mount_bpffs()?;
         }
         let doing = || format!("making {}", self.path.display());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).doing(doing)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .doing(doing)?;
         let kind = statfs(&self.path).doing(doing)?.filesystem_type();
         if kind != BPF_FS_MAGIC {
             return Err(Error::operator(format!(
@@ -64,13 +70,18 @@ impl PinDir {
     pub fn lock(&self) -> Result<Lock> {
         let doing = || format!("locking {}", self.path.display());
         let file = fs::File::open(&self.path).doing(doing)?;
-        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno).doing(doing)?;
+        let file = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .doing(doing)?;
         Ok(Lock { _file: file })
     }
 
     /// Whether a whole instance is pinned here.
     pub fn is_loaded(&self) -> Result<bool> {
-        self.path.join(PROGRAM).try_exists().doing(|| format!("looking into {}", self.path.display()))
+        self.path
+            .join(PROGRAM)
+            .try_exists()
+            .doing(|| format!("looking into {}", self.path.display()))
     }
 
     pub(super) fn program(&self) -> PathBuf {
@@ -161,7 +172,14 @@ fn mount_bpffs() -> Result<()> {
         return Ok(());
     }
     let doing = || format!("mounting the BPF file system at {BPFFS}");
-    mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700")).doing(doing)?;
+    mount(
+        Some("bpf"),
+        BPFFS,
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=0700"),
+    )
+    .doing(doing)?;
     log::info!("mounted the BPF file system at {BPFFS}");
     Ok(())
 }

@@ -53,9 +53,19 @@ impl Shared {
         let len = NonZeroUsize::new(len).ok_or(nix::errno::Errno::EINVAL)?;
         // SAFETY: a new mapping at an address of the kernel's choice; length is not zero.
         let start = unsafe {
-            mmap(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, fd, 0)?
+            mmap(
+                None,
+                len,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                fd,
+                0,
+            )?
         };
-        Ok(Self { start, len: len.get() })
+        Ok(Self {
+            start,
+            len: len.get(),
+        })
     }
 
     /// The `index`th `T`, if all of it lies inside.

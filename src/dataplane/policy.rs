@@ -87,11 +87,17 @@ fn words(octets: [u8; 16]) -> [u32; 4] {
 }
 
 fn key_of(source: &Source) -> kl_prefix {
-    kl_prefix { addr: words(source.octets()), bits: source.bits().into() }
+    kl_prefix {
+        addr: words(source.octets()),
+        bits: source.bits().into(),
+    }
 }
 
 fn trie_key_of(source: &Source) -> kl_trie_key {
-    kl_trie_key { bits: source.bits().into(), addr: words(source.octets()) }
+    kl_trie_key {
+        bits: source.bits().into(),
+        addr: words(source.octets()),
+    }
 }
 
 fn source_of(key: &kl_prefix) -> Source {
@@ -106,8 +112,14 @@ fn value_of(rule: &Rule, longer: u32) -> kl_policy {
     let (action, limit) = match rule.action {
         Action::Allow => (kl_action::KL_ACTION_ALLOW, None),
         Action::Deny => (kl_action::KL_ACTION_DENY, None),
-        Action::Limit { limit, scope: LimitScope::New } => (kl_action::KL_ACTION_LIMIT_NEW, Some(limit)),
-        Action::Limit { limit, scope: LimitScope::All } => (kl_action::KL_ACTION_LIMIT_ALL, Some(limit)),
+        Action::Limit {
+            limit,
+            scope: LimitScope::New,
+        } => (kl_action::KL_ACTION_LIMIT_NEW, Some(limit)),
+        Action::Limit {
+            limit,
+            scope: LimitScope::All,
+        } => (kl_action::KL_ACTION_LIMIT_ALL, Some(limit)),
     };
     let owner = match rule.owner {
         Owner::Operator => kl_owner::KL_OWNER_OPERATOR,
@@ -130,7 +142,10 @@ fn value_of(rule: &Rule, longer: u32) -> kl_policy {
 
 fn limit_of(value: &kl_policy) -> Option<RateLimit> {
     let burst = u32::try_from(value.tolerance_ns / value.interval_ns.max(1) + 1).ok()?;
-    Some(RateLimit { pps: NonZeroU32::new(value.rate_pps)?, burst: NonZeroU32::new(burst)? })
+    Some(RateLimit {
+        pps: NonZeroU32::new(value.rate_pps)?,
+        burst: NonZeroU32::new(burst)?,
+    })
 }
 
 /// `None` for an entry that only marks longer rules.
@@ -143,9 +158,17 @@ fn rule_of(value: &kl_policy) -> Option<Rule> {
         kl_action::KL_ACTION_LIMIT_ALL => limited(LimitScope::All)?,
         _ => return None,
     };
-    let owner = if u32::from(value.owner) == kl_owner::KL_OWNER_IQ.0 { Owner::Iq } else { Owner::Operator };
+    let owner = if u32::from(value.owner) == kl_owner::KL_OWNER_IQ.0 {
+        Owner::Iq
+    } else {
+        Owner::Operator
+    };
     let expires = (value.expires_ns != 0).then(|| Ktime::from_nanos(value.expires_ns));
-    Some(Rule { action, owner, expires })
+    Some(Rule {
+        action,
+        owner,
+        expires,
+    })
 }
 
 impl Policies<'_> {
@@ -181,13 +204,18 @@ impl Policies<'_> {
 
     pub(super) fn get(&self, source: &Source) -> Result<Option<Entry>> {
         let rule = self.raw(source)?.as_ref().and_then(rule_of);
-        Ok(rule.map(|rule| Entry { source: *source, rule }))
+        Ok(rule.map(|rule| Entry {
+            source: *source,
+            rule,
+        }))
     }
 
     pub(super) fn list(&self) -> Result<Vec<Entry>> {
         let mut found = BTreeMap::new();
         for key in self.entries.keys() {
-            let Some(prefix) = read::<kl_prefix>(&key) else { continue };
+            let Some(prefix) = read::<kl_prefix>(&key) else {
+                continue;
+            };
             let source = source_of(&prefix);
             if let Some(entry) = self.get(&source)? {
                 found.insert(source, entry);
@@ -209,34 +237,58 @@ impl Policies<'_> {
                 self.mark(source, own_bits, 1)?;
             }
             self.index
-                .update(bytes_of(&trie_key_of(source)), bytes_of(&key_of(source)), MapFlags::ANY)
+                .update(
+                    bytes_of(&trie_key_of(source)),
+                    bytes_of(&key_of(source)),
+                    MapFlags::ANY,
+                )
                 .map_err(|error| self.write_error(source, &error))?;
         }
         let mut value = value_of(rule, longer);
         // A renewed limit keeps its arrival time: renewing is no fresh burst.
-        value.tat_ns = before.filter(|before| before.interval_ns == value.interval_ns).map_or(0, |before| before.tat_ns);
+        value.tat_ns = before
+            .filter(|before| before.interval_ns == value.interval_ns)
+            .map_or(0, |before| before.tat_ns);
         self.write(source, &value)?;
         let rule = before.as_ref().and_then(rule_of);
-        Ok(rule.map(|rule| Entry { source: *source, rule }))
+        Ok(rule.map(|rule| Entry {
+            source: *source,
+            rule,
+        }))
     }
 
     fn remove(&self, source: &Source) -> Result<Option<Entry>> {
-        let Some(before) = self.raw(source)? else { return Ok(None) };
-        let Some(rule) = rule_of(&before) else { return Ok(None) };
+        let Some(before) = self.raw(source)? else {
+            return Ok(None);
+        };
+        let Some(rule) = rule_of(&before) else {
+            return Ok(None);
+        };
         let own_bits = self.own_bits(source);
         if before.longer > 0 {
-            self.write(source, &kl_policy { longer: before.longer, ..kl_policy::default() })?;
+            self.write(
+                source,
+                &kl_policy {
+                    longer: before.longer,
+                    ..kl_policy::default()
+                },
+            )?;
         } else {
             self.delete(source)?;
         }
         if source.bits() != own_bits {
             let key = trie_key_of(source);
-            self.index.delete(bytes_of(&key)).doing(|| format!("removing {source} from the index"))?;
+            self.index
+                .delete(bytes_of(&key))
+                .doing(|| format!("removing {source} from the index"))?;
             if source.bits() > own_bits {
                 self.mark(source, own_bits, -1)?;
             }
         }
-        Ok(Some(Entry { source: *source, rule }))
+        Ok(Some(Entry {
+            source: *source,
+            rule,
+        }))
     }
 
     fn delete(&self, source: &Source) -> Result<()> {
@@ -267,7 +319,10 @@ pub struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     pub(super) fn new(policies: Policies<'a>, lock: &'a Lock) -> Self {
-        Self { policies, _lock: lock }
+        Self {
+            policies,
+            _lock: lock,
+        }
     }
 
     /// Writes the source's entry and returns the one it replaced.
@@ -283,7 +338,12 @@ impl<'a> Edit<'a> {
     /// Removes every entry that `which` picks, and returns them.
     pub fn remove_all(&mut self, which: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
         let mut removed = Vec::new();
-        for entry in self.policies.list()?.into_iter().filter(|entry| which(entry)) {
+        for entry in self
+            .policies
+            .list()?
+            .into_iter()
+            .filter(|entry| which(entry))
+        {
             removed.extend(self.policies.remove(&entry.source)?);
         }
         Ok(removed)

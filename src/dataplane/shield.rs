@@ -49,10 +49,17 @@ impl Shield {
             return Ok(None);
         }
         let path = pins.program();
-        let prog = ProgramHandle::from_pinned_path(&path).doing(|| format!("opening {}", path.display()))?;
-        let prog = prog.as_fd().try_clone_to_owned().doing(|| "keeping the program open")?;
+        let prog = ProgramHandle::from_pinned_path(&path)
+            .doing(|| format!("opening {}", path.display()))?;
+        let prog = prog
+            .as_fd()
+            .try_clone_to_owned()
+            .doing(|| "keeping the program open")?;
         let shield = Self::of(prog, pins.open_maps()?)?;
-        let (theirs, ours) = (shield.control.layout().load(Ordering::Relaxed), kl_limits::KL_LAYOUT.0);
+        let (theirs, ours) = (
+            shield.control.layout().load(Ordering::Relaxed),
+            kl_limits::KL_LAYOUT.0,
+        );
         if theirs != ours {
             return Err(Error::world(format!(
                 "the loaded data plane has layout {theirs}, this binary speaks {ours}; run 'kernloom shield \
@@ -77,11 +84,22 @@ impl Shield {
         let v6_bits = control.v6_bits().load(Ordering::Relaxed);
         let v6_bits = u8::try_from(v6_bits)
             .map_err(|_| Error::world("opening the data plane: its control words make no sense"))?;
-        Ok(Self { prog, maps, control, v6_bits })
+        Ok(Self {
+            prog,
+            maps,
+            control,
+            v6_bits,
+        })
     }
 
     /// Attaches to an interface; says so instead if it already is.
-    pub fn attach(&self, pins: &PinDir, interface: &str, choice: ModeChoice, _lock: &Lock) -> Result<Attached> {
+    pub fn attach(
+        &self,
+        pins: &PinDir,
+        interface: &str,
+        choice: ModeChoice,
+        _lock: &Lock,
+    ) -> Result<Attached> {
         attach::attach(pins, self.prog.as_fd(), interface, choice)
     }
 
@@ -98,7 +116,10 @@ impl Shield {
     /// Unpins everything: policy and counters are gone. Refused while an interface is attached.
     pub fn purge(pins: &PinDir, _lock: &Lock) -> Result<()> {
         if let Some(attached) = Self::attached(pins)?.first() {
-            return Err(Error::operator(format!("{} is still attached; detach it first", attached.interface)));
+            return Err(Error::operator(format!(
+                "{} is still attached; detach it first",
+                attached.interface
+            )));
         }
         pins.remove()
     }
@@ -117,12 +138,18 @@ impl Shield {
     }
 
     pub fn events(&self) -> Result<Events> {
-        let map = libbpf_rs::MapHandle::try_from(&self.maps.events).doing(|| "opening the event ring")?;
+        let map =
+            libbpf_rs::MapHandle::try_from(&self.maps.events).doing(|| "opening the event ring")?;
         Events::open(map, self.v6_bits)
     }
 
     fn policies(&self) -> Policies<'_> {
-        Policies { entries: &self.maps.policies, index: &self.maps.prefixes, control: &self.control, v6_bits: self.v6_bits }
+        Policies {
+            entries: &self.maps.policies,
+            index: &self.maps.prefixes,
+            control: &self.control,
+            v6_bits: self.v6_bits,
+        }
     }
 
     /// All policy entries, ended ones included, in order of source.
@@ -168,16 +195,28 @@ impl Shield {
 
     /// Sets the clocks of an instance loaded with the test clock. Jiffies count at 1000 Hz.
     pub fn set_test_time(&self, now: Ktime) {
-        self.control.test_now_ns().store(now.as_nanos(), Ordering::Relaxed);
-        #[expect(clippy::cast_possible_truncation, reason = "jiffies wrap; so does the kernel's")]
+        self.control
+            .test_now_ns()
+            .store(now.as_nanos(), Ordering::Relaxed);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "jiffies wrap; so does the kernel's"
+        )]
         let jiffies = (now.as_nanos() / 1_000_000) as u32;
-        self.control.test_jiffies().store(jiffies, Ordering::Relaxed);
+        self.control
+            .test_jiffies()
+            .store(jiffies, Ordering::Relaxed);
     }
 
     /// Runs one frame through the program as if received, `repeat` times on the current CPU.
     pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<TestRun> {
-        let ran = sys::test_run(self.prog.as_fd(), frame, repeat).doing(|| "test-running a packet")?;
+        let ran =
+            sys::test_run(self.prog.as_fd(), frame, repeat).doing(|| "test-running a packet")?;
         let reason = Reason::from_number(self.control.test_reason().load(Ordering::Relaxed));
-        Ok(TestRun { dropped: ran.action != libbpf_sys::XDP_PASS, reason, duration: ran.duration })
+        Ok(TestRun {
+            dropped: ran.action != libbpf_sys::XDP_PASS,
+            reason,
+            duration: ran.duration,
+        })
     }
 }

@@ -18,7 +18,11 @@ pub(super) fn source_of(key: [u32; 4], v6_bits: u8) -> Source {
         to.copy_from_slice(&word.to_ne_bytes());
     }
     let host = Source::containing(octets, 128);
-    if host.is_ipv4() { host } else { Source::containing(octets, v6_bits) }
+    if host.is_ipv4() {
+        host
+    } else {
+        Source::containing(octets, v6_bits)
+    }
 }
 
 #[derive(Debug)]
@@ -33,7 +37,11 @@ impl SourceTable {
         let ways = map.max_entries() as usize * kl_limits::KL_WAYS.0 as usize;
         let memory = Shared::map(map.as_fd(), ways * size_of::<kl_source>())
             .doing(|| "mapping the source table")?;
-        Ok(Self { memory, ways, v6_bits })
+        Ok(Self {
+            memory,
+            ways,
+            v6_bits,
+        })
     }
 
     /// Entries over all CPUs.
@@ -55,8 +63,12 @@ impl SourceTable {
     /// nanoseconds on another CPU may be counted in the next window instead.
     pub fn take(&self, mut row: impl FnMut(usize, Row)) {
         for slot in 0..self.ways {
-            let Some(entry) = self.entry(slot) else { continue };
-            let Some(read) = self.read(entry) else { continue };
+            let Some(entry) = self.entry(slot) else {
+                continue;
+            };
+            let Some(read) = self.read(entry) else {
+                continue;
+            };
             if read.ports | read.stacks != 0 {
                 // SAFETY: inside the mapping; aligned words the program also writes whole.
                 unsafe {

@@ -8,7 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Attaches an XDP program by bpf_link, in the mode `flags` name (`XDP_FLAGS_*`).
-pub(super) fn xdp_link_create(prog: BorrowedFd<'_>, ifindex: i32, flags: u32) -> io::Result<OwnedFd> {
+pub(super) fn xdp_link_create(
+    prog: BorrowedFd<'_>,
+    ifindex: i32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         flags,
@@ -17,7 +21,12 @@ pub(super) fn xdp_link_create(prog: BorrowedFd<'_>, ifindex: i32, flags: u32) ->
     };
     // SAFETY: the descriptor is borrowed for the call; opts outlives it and carries its size.
     let fd = unsafe {
-        libbpf_sys::bpf_link_create(prog.as_raw_fd(), ifindex, libbpf_sys::BPF_XDP, &raw const opts)
+        libbpf_sys::bpf_link_create(
+            prog.as_raw_fd(),
+            ifindex,
+            libbpf_sys::BPF_XDP,
+            &raw const opts,
+        )
     };
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
@@ -30,7 +39,11 @@ pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: a live descriptor and a NUL-terminated path, both for the length of the call.
     let code = unsafe { libbpf_sys::bpf_obj_pin(object.as_raw_fd(), path.as_ptr()) };
-    if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) }
+    if code < 0 {
+        Err(io::Error::from_raw_os_error(-code))
+    } else {
+        Ok(())
+    }
 }
 
 /// What BPF_PROG_TEST_RUN answered.
@@ -54,5 +67,8 @@ pub(super) fn test_run(prog: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::R
     if code < 0 {
         return Err(io::Error::from_raw_os_error(-code));
     }
-    Ok(Ran { action: opts.retval, duration: Duration::from_nanos(opts.duration.into()) })
+    Ok(Ran {
+        action: opts.retval,
+        duration: Duration::from_nanos(opts.duration.into()),
+    })
 }

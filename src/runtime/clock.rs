@@ -19,6 +19,8 @@ pub fn now() -> Result<Ktime> {
 pub fn wait(span: Duration) -> Result<()> {
     let doing = || "waiting for the measuring window";
     let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).doing(doing)?;
-    timer.set(Expiration::OneShot(span.into()), TimerSetTimeFlags::empty()).doing(doing)?;
+    timer
+        .set(Expiration::OneShot(span.into()), TimerSetTimeFlags::empty())
+        .doing(doing)?;
     timer.wait().doing(doing)
 }

@@ -36,13 +36,16 @@ pub struct Poller {
 
 impl Poller {
     pub fn new() -> Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).doing(|| "creating the event loop")?;
+        let epoll =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).doing(|| "creating the event loop")?;
         Ok(Self { epoll })
     }
 
     pub fn watch(&self, what: impl AsFd, wake: Wake) -> Result<()> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, wake.token());
-        self.epoll.add(what, event).doing(|| "watching a descriptor")
+        self.epoll
+            .add(what, event)
+            .doing(|| "watching a descriptor")
     }
 
     /// Blocks until something is ready. A signal without a handler of ours is no reason to wake.
@@ -54,7 +57,10 @@ impl Poller {
                 Err(errno) => return Err(errno).doing(|| "waiting for events"),
                 Ok(count) => {
                     let woken = |wake: &Wake| {
-                        ready.iter().take(count).any(|event| event.data() == wake.token())
+                        ready
+                            .iter()
+                            .take(count)
+                            .any(|event| event.data() == wake.token())
                     };
                     return Ok(Wake::ALL.into_iter().filter(woken).collect());
                 }
@@ -72,7 +78,12 @@ impl Ticker {
     pub fn every(interval: Duration) -> Result<Self> {
         let doing = || "setting the tick timer";
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC).doing(doing)?;
-        timer.set(Expiration::Interval(interval.into()), TimerSetTimeFlags::empty()).doing(doing)?;
+        timer
+            .set(
+                Expiration::Interval(interval.into()),
+                TimerSetTimeFlags::empty(),
+            )
+            .doing(doing)?;
         Ok(Self { timer })
     }
 

@@ -43,16 +43,23 @@ pub struct Meter {
 impl Meter {
     /// `slots`: entries of the table, over all CPUs.
     pub fn new(slots: usize) -> Self {
-        Self { last: vec![None; slots], sums: HashMap::new() }
+        Self {
+            last: vec![None; slots],
+            sums: HashMap::new(),
+        }
     }
 
     /// Adds one row of a reading. Slots beyond the table's size are ignored.
     pub fn row(&mut self, slot: usize, row: Row) {
-        let Some(last) = self.last.get_mut(slot) else { return };
-        let base = last.replace(row).filter(|last| {
-            last.source == row.source && last.bytes <= row.bytes
-        });
-        let since = |now: u32, then: fn(&Row) -> u32| u64::from(now.wrapping_sub(base.as_ref().map_or(0, then)));
+        let Some(last) = self.last.get_mut(slot) else {
+            return;
+        };
+        let base = last
+            .replace(row)
+            .filter(|last| last.source == row.source && last.bytes <= row.bytes);
+        let since = |now: u32, then: fn(&Row) -> u32| {
+            u64::from(now.wrapping_sub(base.as_ref().map_or(0, then)))
+        };
         let packets = since(row.packets, |row| row.packets);
         if packets == 0 {
             return;
@@ -89,7 +96,15 @@ mod tests {
 
     fn row(source: &str, packets: u32, bytes: u64) -> Row {
         let source = source.parse().unwrap();
-        Row { source, bytes, packets, syns: packets, drops: 0, ports: 0, stacks: 0 }
+        Row {
+            source,
+            bytes,
+            packets,
+            syns: packets,
+            drops: 0,
+            ports: 0,
+            stacks: 0,
+        }
     }
 
     fn only(meter: &mut Meter) -> Sample {
@@ -135,14 +150,29 @@ mod tests {
         meter.samples();
         meter.row(0, row("192.0.2.2", 12, 720));
         let sample = only(&mut meter);
-        assert_eq!((sample.source.to_string(), sample.packets), ("192.0.2.2".to_owned(), 12));
+        assert_eq!(
+            (sample.source.to_string(), sample.packets),
+            ("192.0.2.2".to_owned(), 12)
+        );
     }
 
     #[test]
     fn one_source_on_two_cpus_is_one_sample_with_joined_sketches() {
         let mut meter = Meter::new(4);
-        meter.row(0, Row { ports: 0b0011, ..row("2001:db8::/64", 10, 600) });
-        meter.row(2, Row { ports: 0b0110, ..row("2001:db8::/64", 20, 1_200) });
+        meter.row(
+            0,
+            Row {
+                ports: 0b0011,
+                ..row("2001:db8::/64", 10, 600)
+            },
+        );
+        meter.row(
+            2,
+            Row {
+                ports: 0b0110,
+                ..row("2001:db8::/64", 20, 1_200)
+            },
+        );
         let sample = only(&mut meter);
         assert_eq!((sample.packets, sample.bytes, sample.ports), (30, 1_800, 3));
     }

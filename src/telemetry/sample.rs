@@ -38,17 +38,26 @@ pub fn linear_count(bitmap: u64) -> u32 {
             let unset = (ESTIMATES - 1 - ones).max(1);
             #[expect(clippy::cast_precision_loss, reason = "at most 64")]
             let share = unset as f64 / 64.0;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=266")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "0..=266"
+            )]
             let estimate = (-64.0 * share.ln()).round() as u32;
             estimate
         })
     });
-    table.get(bitmap.count_ones() as usize).copied().unwrap_or_default()
+    table
+        .get(bitmap.count_ones() as usize)
+        .copied()
+        .unwrap_or_default()
 }
 
 /// The fewest set bits whose estimate reaches `count`; at most 62, so that a bound can be crossed.
 pub fn linear_ones(count: u32) -> u32 {
-    (0..62).find(|ones| linear_count((1 << ones) - 1) >= count).unwrap_or(62)
+    (0..62)
+        .find(|ones| linear_count((1 << ones) - 1) >= count)
+        .unwrap_or(62)
 }
 
 #[cfg(test)]

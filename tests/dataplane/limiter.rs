@@ -24,7 +24,10 @@ fn offer(plane: &mut Plane, frame: &[u8], pps: u32, seconds: u32) -> u32 {
 fn twice_the_limit_passes_the_limit() {
     for source in families() {
         let mut plane = Plane::new();
-        plane.set(&plane.tracked(source).to_string(), limit(1_000, 50, LimitScope::All));
+        plane.set(
+            &plane.tracked(source).to_string(),
+            limit(1_000, 50, LimitScope::All),
+        );
         let passed = offer(&mut plane, &Frame::syn(source, 443).build(), 2_000, 30);
         assert!((29_700..=30_300).contains(&passed), "{source}: {passed}");
     }
@@ -37,7 +40,10 @@ fn w9_one_above_the_limit_passes_the_limit() {
         let mut plane = Plane::new();
         // With no burst at all a virtual-scheduling limiter refuses every second early packet;
         // two packets of tolerance are what evenly spaced traffic needs (I.371, annex A).
-        plane.set(&plane.tracked(source).to_string(), limit(200, 2, LimitScope::All));
+        plane.set(
+            &plane.tracked(source).to_string(),
+            limit(200, 2, LimitScope::All),
+        );
         let passed = offer(&mut plane, &Frame::syn(source, 443).build(), 201, 30);
         assert!((5_940..=6_030).contains(&passed), "{source}: {passed}");
     }
@@ -47,8 +53,14 @@ fn w9_one_above_the_limit_passes_the_limit() {
 fn traffic_at_the_limit_is_untouched() {
     for source in families() {
         let mut plane = Plane::new();
-        plane.set(&plane.tracked(source).to_string(), limit(200, 1, LimitScope::All));
-        assert_eq!(offer(&mut plane, &Frame::syn(source, 443).build(), 200, 10), 2_000);
+        plane.set(
+            &plane.tracked(source).to_string(),
+            limit(200, 1, LimitScope::All),
+        );
+        assert_eq!(
+            offer(&mut plane, &Frame::syn(source, 443).build(), 200, 10),
+            2_000
+        );
     }
 }
 
@@ -56,8 +68,13 @@ fn traffic_at_the_limit_is_untouched() {
 fn a_burst_passes_whole_and_no_larger() {
     for source in families() {
         let plane = Plane::new();
-        plane.set(&plane.tracked(source).to_string(), limit(10, 25, LimitScope::All));
-        let passed = (0..100).filter(|_| plane.syn(source) == Reason::WithinLimit).count();
+        plane.set(
+            &plane.tracked(source).to_string(),
+            limit(10, 25, LimitScope::All),
+        );
+        let passed = (0..100)
+            .filter(|_| plane.syn(source) == Reason::WithinLimit)
+            .count();
         assert_eq!(passed, 25);
     }
 }
@@ -69,10 +86,21 @@ fn renewing_a_limit_is_no_fresh_burst() {
         let name = plane.tracked(source).to_string();
         let renew = || {
             let expires = Some(plane.now + Duration::from_secs(60));
-            plane.rule(&name, Rule { action: limit(10, 5, LimitScope::All), owner: Owner::Iq, expires });
+            plane.rule(
+                &name,
+                Rule {
+                    action: limit(10, 5, LimitScope::All),
+                    owner: Owner::Iq,
+                    expires,
+                },
+            );
         };
         renew();
-        let passed = |n| (0..n).filter(|_| plane.syn(source) == Reason::WithinLimit).count();
+        let passed = |n| {
+            (0..n)
+                .filter(|_| plane.syn(source) == Reason::WithinLimit)
+                .count()
+        };
         assert_eq!(passed(20), 5);
         renew();
         assert_eq!(passed(20), 0);
@@ -127,7 +155,10 @@ fn gaps(interval: u64, burst: u64) -> impl Strategy<Value = u64> {
 }
 
 fn case() -> impl Strategy<Value = (u32, u32, Vec<u64>)> {
-    (prop::sample::select(vec![1u32, 3, 20, 200, 3_000, 250_000]), prop::sample::select(vec![1u32, 2, 7, 400]))
+    (
+        prop::sample::select(vec![1u32, 3, 20, 200, 3_000, 250_000]),
+        prop::sample::select(vec![1u32, 2, 7, 400]),
+    )
         .prop_flat_map(|(pps, burst)| {
             let interval = 1_000_000_000u64.div_ceil(u64::from(pps));
             let gaps = prop::collection::vec(gaps(interval, u64::from(burst)), 1..200);
@@ -141,10 +172,20 @@ fn the_limiter_matches_the_standard_packet_by_packet() {
     runner
         .run(&case(), |(pps, burst, gaps)| {
             for source in families() {
-                let mut plane = Plane::with(kernloom::dataplane::LoadOptions { sources: 64, ..Default::default() });
-                plane.set(&plane.tracked(source).to_string(), limit(pps, burst, LimitScope::All));
+                let mut plane = Plane::with(kernloom::dataplane::LoadOptions {
+                    sources: 64,
+                    ..Default::default()
+                });
+                plane.set(
+                    &plane.tracked(source).to_string(),
+                    limit(pps, burst, LimitScope::All),
+                );
                 let interval = 1_000_000_000u64.div_ceil(u64::from(pps));
-                let mut model = Gcra { interval, tolerance: u64::from(burst - 1) * interval, tat: 0 };
+                let mut model = Gcra {
+                    interval,
+                    tolerance: u64::from(burst - 1) * interval,
+                    tat: 0,
+                };
                 for (step, gap) in gaps.iter().enumerate() {
                     plane.pass_time(Duration::from_nanos(*gap));
                     let expected = model.admits(plane.now.as_nanos());

@@ -9,9 +9,7 @@ mod verdicts;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use kernloom::dataplane::{
-    Action, Entry, LoadOptions, Lock, Owner, PinDir, Reason, Rule, Shield,
-};
+use kernloom::dataplane::{Action, Entry, LoadOptions, Lock, Owner, PinDir, Reason, Rule, Shield};
 use kernloom::model::{Ktime, LimitScope, RateLimit, Source};
 use kernloom::telemetry::Row;
 
@@ -34,9 +32,18 @@ impl Plane {
 
     fn with(options: LoadOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let shield = Shield::load(&LoadOptions { test_clock: true, ..options }).unwrap();
+        let shield = Shield::load(&LoadOptions {
+            test_clock: true,
+            ..options
+        })
+        .unwrap();
         let lock = PinDir::new(dir.path()).lock().unwrap();
-        let mut plane = Self { shield, lock, _dir: dir, now: START };
+        let mut plane = Self {
+            shield,
+            lock,
+            _dir: dir,
+            now: START,
+        };
         plane.at(START);
         plane
     }
@@ -63,15 +70,28 @@ impl Plane {
     }
 
     fn set(&self, source: &str, action: Action) {
-        self.rule(source, Rule { action, owner: Owner::Operator, expires: None });
+        self.rule(
+            source,
+            Rule {
+                action,
+                owner: Owner::Operator,
+                expires: None,
+            },
+        );
     }
 
     fn rule(&self, source: &str, rule: Rule) {
-        self.shield.edit(&self.lock).set(&source.parse().unwrap(), &rule).unwrap();
+        self.shield
+            .edit(&self.lock)
+            .set(&source.parse().unwrap(), &rule)
+            .unwrap();
     }
 
     fn remove(&self, source: &str) -> Option<Entry> {
-        self.shield.edit(&self.lock).remove(&source.parse().unwrap()).unwrap()
+        self.shield
+            .edit(&self.lock)
+            .remove(&source.parse().unwrap())
+            .unwrap()
     }
 
     fn row(&self, source: Source) -> Option<Row> {
@@ -99,6 +119,9 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn limit(pps: u32, burst: u32, scope: LimitScope) -> Action {
-    let limit = RateLimit { pps: pps.try_into().unwrap(), burst: burst.try_into().unwrap() };
+    let limit = RateLimit {
+        pps: pps.try_into().unwrap(),
+        burst: burst.try_into().unwrap(),
+    };
     Action::Limit { limit, scope }
 }

@@ -35,7 +35,17 @@ fn only_what_opens_counts_as_a_port() {
         let plane = Plane::new();
         for port in 1_024..1_200 {
             plane.send(&Frame::ack(source, port).build());
-            plane.send(&Frame::new(source, L4::Tcp { sport: 80, dport: port, flags: SYN | ACK }).build());
+            plane.send(
+                &Frame::new(
+                    source,
+                    L4::Tcp {
+                        sport: 80,
+                        dport: port,
+                        flags: SYN | ACK,
+                    },
+                )
+                .build(),
+            );
             plane.send(&Frame::udp(source, 53, port).build());
         }
         let row = plane.row(plane.tracked(source)).unwrap();
@@ -48,7 +58,17 @@ fn ecn_bits_make_a_syn_no_less_a_syn() {
     for source in families() {
         let plane = Plane::new();
         let flags = SYN | 0xc0;
-        plane.send(&Frame::new(source, L4::Tcp { sport: 40_000, dport: 443, flags }).build());
+        plane.send(
+            &Frame::new(
+                source,
+                L4::Tcp {
+                    sport: 40_000,
+                    dport: 443,
+                    flags,
+                },
+            )
+            .build(),
+        );
         assert_eq!(plane.row(plane.tracked(source)).unwrap().syns, 1);
     }
 }
@@ -76,7 +96,11 @@ fn different_stacks_behind_one_address_show() {
             plane.send(&Frame::syn(source, 443).ttl(ttl).build());
         }
         let row = plane.row(plane.tracked(source)).unwrap();
-        assert!((2..=3).contains(&row.stacks.count_ones()), "{:b}", row.stacks);
+        assert!(
+            (2..=3).contains(&row.stacks.count_ones()),
+            "{:b}",
+            row.stacks
+        );
     }
 }
 
@@ -91,6 +115,9 @@ fn crossing_the_alert_bound_raises_one_event() {
         }
         let raised = events.drain();
         assert_eq!(raised.len(), 1, "{raised:?}");
-        assert_eq!((raised[0].source, raised[0].bits, raised[0].time), (plane.tracked(source), 10, plane.now));
+        assert_eq!(
+            (raised[0].source, raised[0].bits, raised[0].time),
+            (plane.tracked(source), 10, plane.now)
+        );
     }
 }

@@ -30,10 +30,14 @@ fn random_v6(n: u32) -> IpAddr {
 
 #[test]
 fn a_heavy_hitter_stays_while_a_million_random_sources_pass() {
-    let options = LoadOptions { sources: 4_096, ..LoadOptions::default() };
-    for (heavy, random) in
-        families().into_iter().zip([random_v4 as fn(u32) -> IpAddr, random_v6 as fn(u32) -> IpAddr])
-    {
+    let options = LoadOptions {
+        sources: 4_096,
+        ..LoadOptions::default()
+    };
+    for (heavy, random) in families().into_iter().zip([
+        random_v4 as fn(u32) -> IpAddr,
+        random_v6 as fn(u32) -> IpAddr,
+    ]) {
         let mut plane = Plane::with(options);
         let frame = Frame::ack(heavy, 443).build();
         let mut sent = 0;
@@ -51,7 +55,10 @@ fn a_heavy_hitter_stays_while_a_million_random_sources_pass() {
 
 #[test]
 fn policy_outlives_any_flood_of_sources() {
-    let mut plane = Plane::with(LoadOptions { sources: 1_024, ..LoadOptions::default() });
+    let mut plane = Plane::with(LoadOptions {
+        sources: 1_024,
+        ..LoadOptions::default()
+    });
     plane.set("192.0.2.7", Action::Deny);
     plane.set("2001:db8:1:2::/64", Action::Deny);
     for n in 0..20_000 {
@@ -66,7 +73,10 @@ fn policy_outlives_any_flood_of_sources() {
 
 #[test]
 fn a_silent_source_makes_room_before_a_busy_one() {
-    let mut plane = Plane::with(LoadOptions { sources: 16, ..LoadOptions::default() });
+    let mut plane = Plane::with(LoadOptions {
+        sources: 16,
+        ..LoadOptions::default()
+    });
     let old = ip("192.0.2.7");
     for _ in 0..1_000 {
         plane.syn(old);
@@ -85,15 +95,30 @@ fn ipv6_hosts_of_one_prefix_are_one_source() {
     for n in 0..100u16 {
         plane.syn(Ipv6Addr::new(0x2001, 0xdb8, 1, 2, n, n, n, n).into());
     }
-    assert_eq!(plane.row(plane.tracked(ip("2001:db8:1:2::7"))).unwrap().packets, 100);
+    assert_eq!(
+        plane
+            .row(plane.tracked(ip("2001:db8:1:2::7")))
+            .unwrap()
+            .packets,
+        100
+    );
     assert_eq!(plane.shield.counters().unwrap().sources, 1);
 }
 
 #[test]
 fn the_tracking_width_is_a_load_option() {
     let v6_width = kernloom::dataplane::TrackWidth::new(56).unwrap();
-    let plane = Plane::with(LoadOptions { v6_width, ..LoadOptions::default() });
+    let plane = Plane::with(LoadOptions {
+        v6_width,
+        ..LoadOptions::default()
+    });
     plane.syn(ip("2001:db8:1:2::7"));
     plane.syn(ip("2001:db8:1:ff::7"));
-    assert_eq!(plane.row("2001:db8:1::/56".parse().unwrap()).unwrap().packets, 2);
+    assert_eq!(
+        plane
+            .row("2001:db8:1::/56".parse().unwrap())
+            .unwrap()
+            .packets,
+        2
+    );
 }

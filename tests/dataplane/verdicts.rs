@@ -11,7 +11,10 @@ fn a_source_without_policy_passes_and_is_counted() {
         let frame = Frame::syn(source, 443).build();
         assert_eq!(plane.send(&frame), Reason::Pass);
         let row = plane.row(plane.tracked(source)).unwrap();
-        assert_eq!((row.packets, row.bytes, row.syns, row.drops), (1, frame.len() as u64, 1, 0));
+        assert_eq!(
+            (row.packets, row.bytes, row.syns, row.drops),
+            (1, frame.len() as u64, 1, 0)
+        );
         assert_eq!(plane.shield.counters().unwrap().of(Reason::Pass), 1);
     }
 }
@@ -26,11 +29,27 @@ fn a_denied_source_is_dropped_whatever_it_sends() {
             Frame::ack(source, 443),
             Frame::udp(source, 53, 40_000),
             Frame::new(source, L4::IcmpEcho),
-            Frame::new(source, L4::Raw { proto: 132, payload: &[0; 12] }),
-            Frame::new(source, L4::Raw { proto: 47, payload: &[] }),
+            Frame::new(
+                source,
+                L4::Raw {
+                    proto: 132,
+                    payload: &[0; 12],
+                },
+            ),
+            Frame::new(
+                source,
+                L4::Raw {
+                    proto: 47,
+                    payload: &[],
+                },
+            ),
             Frame::syn(source, 443).vlan(DOT1Q, 5),
             Frame::syn(source, 443).vlan(DOT1AD, 5).vlan(DOT1Q, 6),
-            Frame::syn(source, 443).vlan(DOT1AD, 1).vlan(DOT1Q, 2).vlan(DOT1Q, 3).vlan(DOT1Q, 4),
+            Frame::syn(source, 443)
+                .vlan(DOT1AD, 1)
+                .vlan(DOT1Q, 2)
+                .vlan(DOT1Q, 3)
+                .vlan(DOT1Q, 4),
         ] {
             assert_eq!(plane.send(&frame.build()), Reason::Deny, "{frame:?}");
         }
@@ -52,12 +71,22 @@ fn an_allowed_source_passes_under_its_own_reason() {
 fn a_limit_on_what_opens_leaves_established_traffic_alone() {
     for source in families() {
         let plane = Plane::new();
-        plane.set(&plane.tracked(source).to_string(), limit(1, 1, LimitScope::New));
+        plane.set(
+            &plane.tracked(source).to_string(),
+            limit(1, 1, LimitScope::New),
+        );
         assert_eq!(plane.syn(source), Reason::WithinLimit);
-        for frame in [Frame::syn(source, 443), Frame::udp(source, 40_000, 53), Frame::new(source, L4::IcmpEcho)] {
+        for frame in [
+            Frame::syn(source, 443),
+            Frame::udp(source, 40_000, 53),
+            Frame::new(source, L4::IcmpEcho),
+        ] {
             assert_eq!(plane.send(&frame.build()), Reason::Limit, "{frame:?}");
         }
-        assert_eq!(plane.send(&Frame::ack(source, 443).build()), Reason::WithinLimit);
+        assert_eq!(
+            plane.send(&Frame::ack(source, 443).build()),
+            Reason::WithinLimit
+        );
     }
 }
 
@@ -94,7 +123,11 @@ fn a_frame_cut_anywhere_is_judged_by_its_source_as_soon_as_that_is_whole() {
         let whole = Frame::syn(source, 443).unpadded().build();
         // 14 bytes is the least the kernel runs.
         for len in 14..=whole.len() {
-            let expected = if len < 14 + header { Reason::Truncated } else { Reason::Deny };
+            let expected = if len < 14 + header {
+                Reason::Truncated
+            } else {
+                Reason::Deny
+            };
             assert_eq!(plane.send(&whole[..len]), expected, "{source}, {len} bytes");
         }
     }
@@ -110,7 +143,12 @@ fn a_contradictory_header_is_counted_apart_but_no_way_around_a_block() {
         frame
     };
     // Version 6 under IPv4's type, header length 4 words, total length below it and beyond the frame.
-    let bad = [break_at(14, 0x65), break_at(14, 0x44), break_at(17, 10), break_at(16, 0xff)];
+    let bad = [
+        break_at(14, 0x65),
+        break_at(14, 0x44),
+        break_at(17, 10),
+        break_at(16, 0xff),
+    ];
     let plane = Plane::new();
     for frame in &bad {
         assert_eq!(plane.send(frame), Reason::Malformed);
@@ -143,11 +181,21 @@ fn an_ipv6_header_that_contradicts_itself_is_treated_alike() {
 fn extension_headers_hide_no_syn() {
     let source = ip("2001:db8:1:2::7");
     // Hop-by-hop, routing, destination options; an atomic fragment; an authentication header.
-    for chain in [vec![0u8], vec![0, 43, 60], vec![44], vec![51], vec![0, 60, 43, 44, 60, 51]] {
+    for chain in [
+        vec![0u8],
+        vec![0, 43, 60],
+        vec![44],
+        vec![51],
+        vec![0, 60, 43, 44, 60, 51],
+    ] {
         let plane = Plane::new();
         let frame = Frame::syn(source, 443).extensions(&chain).build();
         assert_eq!(plane.send(&frame), Reason::Pass, "{chain:?}");
-        assert_eq!(plane.row(plane.tracked(source)).unwrap().syns, 1, "{chain:?}");
+        assert_eq!(
+            plane.row(plane.tracked(source)).unwrap().syns,
+            1,
+            "{chain:?}"
+        );
     }
 }
 

@@ -8,11 +8,21 @@ pub const ACK: u8 = 0x10;
 /// What follows the IP header.
 #[derive(Debug, Clone, Copy)]
 pub enum L4 {
-    Tcp { sport: u16, dport: u16, flags: u8 },
-    Udp { sport: u16, dport: u16 },
+    Tcp {
+        sport: u16,
+        dport: u16,
+        flags: u8,
+    },
+    Udp {
+        sport: u16,
+        dport: u16,
+    },
     IcmpEcho,
     /// Any protocol, any bytes.
-    Raw { proto: u8, payload: &'static [u8] },
+    Raw {
+        proto: u8,
+        payload: &'static [u8],
+    },
 }
 
 /// One frame to be; `build` writes it out.
@@ -33,16 +43,37 @@ const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 impl Frame {
     pub fn new(source: IpAddr, l4: L4) -> Self {
-        Self { source, l4, vlans: Vec::new(), extensions: Vec::new(), ttl: 64, pad_to: 60 }
+        Self {
+            source,
+            l4,
+            vlans: Vec::new(),
+            extensions: Vec::new(),
+            ttl: 64,
+            pad_to: 60,
+        }
     }
 
     /// A SYN to `dport`.
     pub fn syn(source: IpAddr, dport: u16) -> Self {
-        Self::new(source, L4::Tcp { sport: 40_000, dport, flags: SYN })
+        Self::new(
+            source,
+            L4::Tcp {
+                sport: 40_000,
+                dport,
+                flags: SYN,
+            },
+        )
     }
 
     pub fn ack(source: IpAddr, dport: u16) -> Self {
-        Self::new(source, L4::Tcp { sport: 40_000, dport, flags: ACK })
+        Self::new(
+            source,
+            L4::Tcp {
+                sport: 40_000,
+                dport,
+                flags: ACK,
+            },
+        )
     }
 
     pub fn udp(source: IpAddr, sport: u16, dport: u16) -> Self {
@@ -98,7 +129,11 @@ impl Frame {
 
     fn transport(&self) -> (u8, Vec<u8>) {
         match self.l4 {
-            L4::Tcp { sport, dport, flags } => {
+            L4::Tcp {
+                sport,
+                dport,
+                flags,
+            } => {
                 let mut tcp = Vec::from(sport.to_be_bytes());
                 tcp.extend(dport.to_be_bytes());
                 tcp.extend([0; 8]);
@@ -113,7 +148,11 @@ impl Frame {
                 (17, udp)
             }
             L4::IcmpEcho => {
-                let (proto, kind) = if self.source.is_ipv4() { (1, 8) } else { (58, 128) };
+                let (proto, kind) = if self.source.is_ipv4() {
+                    (1, 8)
+                } else {
+                    (58, 128)
+                };
                 (proto, vec![kind, 0, 0, 0, 0, 1, 0, 1])
             }
             L4::Raw { proto, payload } => (proto, payload.to_vec()),
