@@ -2,7 +2,8 @@
 //! network namespaces.
 #![allow(
     unreachable_pub,
-    reason = "one crate; pub marks what a sibling module uses"
+    clippy::unwrap_used,
+    reason = "one test crate: pub marks what a sibling module uses; a failed unwrap fails its test"
 )]
 
 mod dataplane; // the XDP program, packet by packet

@@ -103,10 +103,6 @@ impl Frame {
         self
     }
 
-    pub fn source(&self) -> IpAddr {
-        self.source
-    }
-
     pub fn build(&self) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         for (tpid, id) in &self.vlans {
