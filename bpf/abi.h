@@ -22,21 +22,44 @@ enum kl_limits {
 	KL_AGE_SHIFT = 9,		/* jiffies per age class of the replacement rule, log2 */
 	KL_NOT_BEFORE_SHIFT = 16,	/* unit of not_before: 2^16 ns */
 	KL_GENERATIONS = 1 << 25,
-	KL_REASONS = 16,
+	KL_REASONS = 64,
+	KL_LENGTHS = 16,			/* bins of the length histogram */
+	KL_LENGTH_SHIFT = 7,		/* width of a bin: 128 bytes; the last is open */
+	KL_PORTS = 1 << 16,
 	KL_EVENTS_BYTES = 1 << 18,
 };
 
-/* Why a packet left the way it did. Append only: numbers are public. */
+/*
+ * Why a packet left the way it did. Passed below KL_REASON_DROPS, dropped from there
+ * on. Append only: numbers are public. A passed packet with an odd header counts under
+ * its class; where several apply, under the highest number.
+ */
 enum kl_reason {
 	KL_REASON_PASS = 0,		/* counted; no rule matched */
 	KL_REASON_NOT_IP = 1,		/* ARP and friends: always pass */
 	KL_REASON_VLAN_DEPTH = 2,	/* more tags than are walked: passed unjudged */
 	KL_REASON_TRUNCATED = 3,	/* no complete IP header: passed, the stack drops it */
-	KL_REASON_MALFORMED = 4,	/* contradictory IP header: judged by source, then passed */
-	KL_REASON_ALLOW = 5,		/* an allow entry matched */
-	KL_REASON_WITHIN_LIMIT = 6,	/* limited source, within its limit */
-	KL_REASON_DENY = 7,		/* dropped: a deny entry matched */
-	KL_REASON_LIMIT = 8,		/* dropped: above the source's limit */
+	KL_REASON_ALLOW = 4,		/* an allow entry matched */
+	KL_REASON_WITHIN_LIMIT = 5,	/* limited source, within its limit */
+	KL_REASON_ESSENTIAL = 6,	/* what no default-deny may drop (RFC 4890) */
+	/* odd headers, judged by source, then passed */
+	KL_REASON_OPTIONS = 8,		/* IPv4 options or IPv6 extension headers */
+	KL_REASON_FRAGMENT_FIRST = 9,
+	KL_REASON_FRAGMENT_LATER = 10,
+	KL_REASON_FRAGMENT_TINY = 11,	/* first, without its whole transport header (RFC 3128) */
+	KL_REASON_L4_MALFORMED = 12,	/* contradictory transport header */
+	KL_REASON_L4_TRUNCATED = 13,	/* the packet ends inside its headers */
+	KL_REASON_EXT_DEPTH = 14,	/* more extension headers than are walked */
+	KL_REASON_ROUTING_0 = 15,	/* IPv6 routing header type 0 (RFC 5095) */
+	KL_REASON_MALFORMED = 16,	/* contradictory IP header */
+
+	KL_REASON_DROPS = 32,
+	KL_REASON_DENY = 32,		/* a deny entry matched */
+	KL_REASON_LIMIT = 33,		/* above the source's limit */
+	KL_REASON_NOT_ALLOWED = 34,	/* default-deny, and no allow entry matched */
+	KL_REASON_VLAN_DEPTH_DROP = 35,	/* default-deny: the source is out of reach */
+	KL_REASON_TRUNCATED_DROP = 36,	/* default-deny: there is no source */
+	KL_REASON_ROUTING_0_DROP = 37,	/* default-deny: from any source */
 };
 
 enum kl_action {
@@ -71,9 +94,10 @@ struct kl_source {
 	__u32 key[4];		/* identity, network byte order, IPv4 mapped */
 	__u64 bytes;
 	__u64 ports;		/* distinct opened ports: linear counting bitmap; userspace clears */
-	__u64 stacks;		/* distinct SYN fingerprints: as above */
+	__u32 stacks;		/* distinct SYN fingerprints: as above */
 	__u32 packets;
 	__u32 syns;		/* TCP SYN without ACK */
+	__u32 acks;		/* TCP ACK without SYN or RST: what an established peer sends */
 	__u32 drops;
 	__u32 seen;		/* jiffies of the last packet */
 	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
@@ -120,9 +144,23 @@ struct kl_count {
 /* Per CPU. */
 struct kl_counts {
 	struct kl_count reason[KL_REASONS];
+	__u64 length[KL_LENGTHS];	/* frames by length */
 	__u64 sources;		/* ways taken */
 	__u64 replaced;		/* ways taken from another source */
+	__u64 crowded;		/* of those, from one heard of within 2^KL_AGE_SHIFT jiffies */
 	__u64 events_lost;	/* ring buffer full */
+};
+
+/* What was opened at one destination port, by one CPU. Wraps. */
+struct kl_port {
+	__u32 syns;		/* TCP SYN without ACK */
+	__u32 udp;		/* UDP to a lower port than it came from */
+};
+_Static_assert(sizeof(struct kl_port) == 8, "kl_port is an array map's slot");
+
+enum kl_feature {
+	KL_FEATURE_LEARN = 1,	/* sketches, port histogram, events */
+	KL_FEATURE_GRAPH = 2,
 };
 
 enum kl_event_kind {
@@ -143,8 +181,10 @@ struct kl_config {
 	__u32 set_mask;		/* sets of one CPU's partition - 1 */
 	__u32 v6_bits;		/* width IPv6 sources are tracked at: 1..128 */
 	__u32 v6_mask[4];	/* the same as a mask, network byte order */
+	__u32 features;		/* enum kl_feature */
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
+	__u32 pad;
 };
 
 /* Shared, pinned, written by userspace. */

@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "parse.h"
 
 /* kl_policy as the program sees it: the verifier wants the lock by its own type. */
 struct kl_policy_locked {
@@ -54,13 +55,33 @@ struct {
 	__type(value, struct kl_prefix);
 } kl_prefixes SEC(".maps");
 
-/* Packets and bytes by reason, table gauges. Written by the program, read by userspace. */
+/*
+ * What one CPU keeps to itself: counters, read by userspace, then the packet under
+ * way. One value, because each lookup shows in the cost of a denied packet.
+ */
+struct kl_cpu {
+	struct kl_counts counts;
+	struct kl_packet packet;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct kl_counts);
+	__type(value, struct kl_cpu);
 } kl_counters SEC(".maps");
+
+/*
+ * Openings by destination port, one partition of KL_PORTS per possible CPU. Written
+ * by the program, each CPU in its own partition; read through mmap by userspace.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KL_PORTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kl_port);
+} kl_ports SEC(".maps");
 
 /* Written by the program, read by a running IQ. */
 struct {

@@ -26,31 +26,24 @@ enum kl_action kl_action_type __attribute__((unused));
 enum kl_owner kl_owner_type __attribute__((unused));
 enum kl_verdict_bits kl_verdict_type __attribute__((unused));
 enum kl_event_kind kl_event_kind_type __attribute__((unused));
-
-/* Parse result of the packet under way on this CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct kl_packet);
-} kl_scratch SEC(".maps");
+enum kl_feature kl_feature_type __attribute__((unused));
+struct kl_counts *kl_counts_type __attribute__((unused));
 
 /* A source that is not denied: look at its transport header, count, limit. */
 static __always_inline enum kl_reason kl_passing(void *data, void *end, struct kl_packet *pkt,
 						 struct kl_source *src, __u32 verdict,
 						 struct kl_counts *counts)
 {
-	__u32 action = verdict & KL_VERDICT_ACTION;
+	__u32 action = verdict & KL_VERDICT_ACTION, limited = action >= KL_ACTION_LIMIT_NEW;
 
 	kl_parse_l4(data, end, pkt);
 	kl_observe(src, pkt, counts);
-	if (action >= KL_ACTION_LIMIT_NEW) {
-		if (action == KL_ACTION_LIMIT_NEW && !pkt->opens)
-			return KL_REASON_WITHIN_LIMIT;
-		return kl_admit(src, pkt, verdict) ? KL_REASON_WITHIN_LIMIT : KL_REASON_LIMIT;
-	}
-	if (pkt->malformed)
-		return KL_REASON_MALFORMED;
+	if (limited && (action == KL_ACTION_LIMIT_ALL || pkt->opens) && !kl_admit(src, pkt, verdict))
+		return KL_REASON_LIMIT;
+	if (pkt->odd)
+		return pkt->odd;
+	if (limited)
+		return KL_REASON_WITHIN_LIMIT;
 	return action == KL_ACTION_ALLOW ? KL_REASON_ALLOW : KL_REASON_PASS;
 }
 
@@ -71,7 +64,7 @@ static __always_inline enum kl_reason kl_judge(void *data, void *end, struct kl_
 		reason = KL_REASON_DENY;
 	else
 		reason = kl_passing(data, end, pkt, src, verdict, counts);
-	src->drops += reason >= KL_REASON_DENY;
+	src->drops += reason >= KL_REASON_DROPS;
 	return reason;
 }
 
@@ -93,22 +86,33 @@ static __always_inline enum kl_reason kl_decide(struct xdp_md *ctx, struct kl_pa
 	return KL_REASON_NOT_IP;
 }
 
+static __always_inline int kl_run(struct xdp_md *ctx, __u32 len)
+{
+	__u32 zero = 0;
+	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
+	enum kl_reason reason;
+
+	if (!cpu)
+		return XDP_PASS;	/* cannot happen: slot 0 of an array exists */
+	cpu->packet.len = len;
+	reason = kl_decide(ctx, &cpu->packet, &cpu->counts);
+	kl_count(&cpu->counts, reason, len);
+	if (kl_config.test_clock)
+		kl_control.test_reason = reason;
+	return reason >= KL_REASON_DROPS ? XDP_DROP : XDP_PASS;
+}
+
 SEC("xdp")
 int kernloom(struct xdp_md *ctx)
 {
-	__u32 zero = 0, len = ctx->data_end - ctx->data;
-	struct kl_counts *counts = bpf_map_lookup_elem(&kl_counters, &zero);
-	struct kl_packet *pkt = bpf_map_lookup_elem(&kl_scratch, &zero);
-	enum kl_reason reason;
+	return kl_run(ctx, ctx->data_end - ctx->data);
+}
 
-	if (!pkt)
-		return XDP_PASS;	/* cannot happen: slot 0 of an array exists */
-	pkt->len = len;
-	reason = kl_decide(ctx, pkt, counts);
-	kl_count(counts, reason, len);
-	if (kl_config.test_clock)
-		kl_control.test_reason = reason;
-	return reason >= KL_REASON_DENY ? XDP_DROP : XDP_PASS;
+/* The same for frames that span buffers (jumbo MTU); its headers are in the first. */
+SEC("xdp.frags")
+int kernloom_frags(struct xdp_md *ctx)
+{
+	return kl_run(ctx, bpf_xdp_get_buff_len(ctx));
 }
 
 char LICENSE[] SEC("license") = "Dual MPL/GPL";

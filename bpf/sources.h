@@ -70,13 +70,13 @@ static __always_inline __u64 kl_victim(const struct kl_source_set *set, __u32 ji
  * then named, so that a reader never credits one source with another's counts.
  */
 static __always_inline void kl_claim(struct kl_source *way, const struct kl_packet *pkt,
-				     struct kl_counts *counts)
+				     __u32 jiffies, struct kl_counts *counts)
 {
-	if (counts) {
-		if (way->verdict)
-			counts->replaced++;
-		else
-			counts->sources++;
+	if (way->verdict) {
+		counts->replaced++;
+		counts->crowded += jiffies - way->seen < 1 << KL_AGE_SHIFT;
+	} else {
+		counts->sources++;
 	}
 	*(volatile __u32 *)&way->verdict = 0;
 	barrier();
@@ -85,6 +85,7 @@ static __always_inline void kl_claim(struct kl_source *way, const struct kl_pack
 	way->stacks = 0;
 	way->packets = 0;
 	way->syns = 0;
+	way->acks = 0;
 	way->drops = 0;
 	barrier();
 	way->key[0] = pkt->key[0];
@@ -111,7 +112,7 @@ static __always_inline struct kl_source *kl_source_of(const struct kl_packet *pk
 	if (found)
 		return &set->way[((found >> 1) - (found >> 3)) & (KL_WAYS - 1)];
 	way = &set->way[kl_victim(set, jiffies) & (KL_WAYS - 1)];
-	kl_claim(way, pkt, counts);
+	kl_claim(way, pkt, jiffies, counts);
 	return way;
 }
 

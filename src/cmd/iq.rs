@@ -45,7 +45,9 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
     let events = shield.events()?;
     let poller = Poller::new()?;
     poller.watch(&shutdown, Wake::Shutdown)?;
-    poller.watch(&events, Wake::Events)?;
+    if let Some(events) = &events {
+        poller.watch(events, Wake::Events)?;
+    }
     poller.watch(&ticker, Wake::Tick)?;
     let mode = if args.dry_run {
         "dry run: nothing is enforced"
@@ -58,7 +60,7 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
         for wake in poller.wait()? {
             match wake {
                 Wake::Shutdown => return iq.farewell(),
-                Wake::Events => iq.on_events(&events)?,
+                Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
@@ -192,6 +194,8 @@ impl<'a> Iq<'a> {
                 packets: ports.into(),
                 bytes: 0,
                 syns: 0,
+                half_open: 0,
+                proven: false,
                 drops: 0,
                 ports,
                 stacks: 0,

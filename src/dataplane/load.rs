@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapHandle, PrintLevel};
 
-use super::abi::{kl_config, kl_limits};
+use super::abi::{kl_config, kl_feature, kl_limits};
 use super::skel::{OpenShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
 
@@ -31,6 +31,29 @@ impl Default for TrackWidth {
     }
 }
 
+/// What the loaded program can do. The verifier removes the rest, and its maps are not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, clap::ValueEnum)]
+pub enum Features {
+    /// Judge and count every source; no port or stack sketches, no port histogram, no alerts.
+    Light,
+    /// As light, and all telemetry.
+    #[default]
+    Learn,
+}
+
+impl Features {
+    const fn bits(self) -> u32 {
+        match self {
+            Self::Light => 0,
+            Self::Learn => kl_feature::KL_FEATURE_LEARN.0,
+        }
+    }
+
+    pub(super) const fn learns(self) -> bool {
+        self.bits() & kl_feature::KL_FEATURE_LEARN.0 != 0
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
     /// Entries of the source table over all CPUs; rounded down to a power of two per CPU.
@@ -38,6 +61,9 @@ pub struct LoadOptions {
     /// Most policy entries.
     pub max_deny: u32,
     pub v6_width: TrackWidth,
+    pub features: Features,
+    /// Load the program for frames that span buffers (`xdp.frags`, Linux 5.18): jumbo MTU.
+    pub frags: bool,
     /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
     pub test_clock: bool,
     /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
@@ -50,6 +76,8 @@ impl Default for LoadOptions {
             sources: 131_072,
             max_deny: 131_072,
             v6_width: TrackWidth::default(),
+            features: Features::default(),
+            frags: false,
             test_clock: false,
             bench_sources: 0,
         }
@@ -67,7 +95,9 @@ pub(super) struct Maps {
     pub(super) policies: MapHandle,
     pub(super) prefixes: MapHandle,
     pub(super) counters: MapHandle,
-    pub(super) events: MapHandle,
+    /// Made for [`Features::Learn`] only, as is `ports`.
+    pub(super) events: Option<MapHandle>,
+    pub(super) ports: Option<MapHandle>,
     pub(super) bss: MapHandle,
 }
 
@@ -89,18 +119,23 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
     let skel = open.load().map_err(|error| load_error(&error))?;
     let handle =
         |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
+    let learned = |map| options.features.learns().then(|| handle(map)).transpose();
     let maps = Maps {
         sources: handle(&skel.maps.kl_sources)?,
         policies: handle(&skel.maps.kl_policies)?,
         prefixes: handle(&skel.maps.kl_prefixes)?,
         counters: handle(&skel.maps.kl_counters)?,
-        events: handle(&skel.maps.kl_events)?,
+        events: learned(&skel.maps.kl_events)?,
+        ports: learned(&skel.maps.kl_ports)?,
         bss: handle(&skel.maps.bss)?,
     };
     use std::os::fd::AsFd;
-    let prog = skel
-        .progs
-        .kernloom
+    let prog = if options.frags {
+        &skel.progs.kernloom_frags
+    } else {
+        &skel.progs.kernloom
+    };
+    let prog = prog
         .as_fd()
         .try_clone_to_owned()
         .doing(|| "keeping the program open")?;
@@ -121,8 +156,10 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         set_mask: sets - 1,
         v6_bits: bits.into(),
         v6_mask: mask_words(bits),
+        features: options.features.bits(),
         test_clock: options.test_clock.into(),
         bench_sources: options.bench_sources,
+        pad: 0,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
@@ -133,6 +170,18 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .kl_sources
         .set_max_entries(sets * cpus)
         .doing(sized)?;
+    open.progs.kernloom.set_autoload(!options.frags);
+    open.progs.kernloom_frags.set_autoload(options.frags);
+    if options.features.learns() {
+        open.maps
+            .kl_ports
+            .set_max_entries(kl_limits::KL_PORTS.0 * cpus)
+            .doing(sized)?;
+    } else {
+        let left_out = || "leaving maps out";
+        open.maps.kl_ports.set_autocreate(false).doing(left_out)?;
+        open.maps.kl_events.set_autocreate(false).doing(left_out)?;
+    }
     open.maps
         .kl_policies
         .set_max_entries(options.max_deny)

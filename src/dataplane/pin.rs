@@ -19,8 +19,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 
 /// The pin that says an instance is whole: made last, removed first.
 const PROGRAM: &str = "program";
-const MAPS: [&str; 6] = [
-    "sources", "policies", "prefixes", "counters", "events", "control",
+const MAPS: [&str; 7] = [
+    "sources", "policies", "prefixes", "counters", "events", "ports", "control",
 ];
 const LINK: &str = "link-";
 
@@ -110,16 +110,20 @@ impl PinDir {
     pub(super) fn pin(&self, program: BorrowedFd<'_>, maps: &Maps) -> Result<()> {
         use std::os::fd::AsFd;
         let handles = [
-            &maps.sources,
-            &maps.policies,
-            &maps.prefixes,
-            &maps.counters,
-            &maps.events,
-            &maps.bss,
+            Some(&maps.sources),
+            Some(&maps.policies),
+            Some(&maps.prefixes),
+            Some(&maps.counters),
+            maps.events.as_ref(),
+            maps.ports.as_ref(),
+            Some(&maps.bss),
         ];
         for (name, handle) in MAPS.iter().zip(handles) {
             let path = self.path.join(name);
             remove_if_there(&path)?;
+            let Some(handle) = handle else {
+                continue;
+            };
             sys::pin(handle.as_fd(), &path).doing(|| format!("pinning {}", path.display()))?;
         }
         let path = self.program();
@@ -131,13 +135,21 @@ impl PinDir {
             let path = self.path.join(name);
             MapHandle::from_pinned_path(&path).doing(|| format!("opening {}", path.display()))
         };
-        let [sources, policies, prefixes, counters, events, bss] = MAPS;
+        // What the features of the loaded program leave out was not pinned.
+        let open_made = |name: &str| {
+            let made = self.path.join(name).try_exists();
+            made.doing(|| format!("looking into {}", self.path.display()))?
+                .then(|| open(name))
+                .transpose()
+        };
+        let [sources, policies, prefixes, counters, events, ports, bss] = MAPS;
         Ok(Maps {
             sources: open(sources)?,
             policies: open(policies)?,
             prefixes: open(prefixes)?,
             counters: open(counters)?,
-            events: open(events)?,
+            events: open_made(events)?,
+            ports: open_made(ports)?,
             bss: open(bss)?,
         })
     }

@@ -14,6 +14,7 @@ use super::events::Events;
 use super::load::{self, LoadOptions, Loaded, Maps};
 use super::pin::{Lock, PinDir};
 use super::policy::{Edit, Entry, Policies};
+use super::ports::{self, PortCount};
 use super::sources::SourceTable;
 use super::sys;
 use crate::error::{Doing, Error, Result};
@@ -137,10 +138,18 @@ impl Shield {
         SourceTable::map(&self.maps.sources, self.v6_bits)
     }
 
-    pub fn events(&self) -> Result<Events> {
-        let map =
-            libbpf_rs::MapHandle::try_from(&self.maps.events).doing(|| "opening the event ring")?;
-        Events::open(map, self.v6_bits)
+    /// `None` if the program was loaded without them ([`super::Features`]).
+    pub fn events(&self) -> Result<Option<Events>> {
+        let Some(map) = &self.maps.events else {
+            return Ok(None);
+        };
+        let map = libbpf_rs::MapHandle::try_from(map).doing(|| "opening the event ring")?;
+        Events::open(map, self.v6_bits).map(Some)
+    }
+
+    /// Openings by destination port, every port with any; `None` as for events.
+    pub fn ports(&self) -> Result<Option<Vec<PortCount>>> {
+        self.maps.ports.as_ref().map(ports::read).transpose()
     }
 
     fn policies(&self) -> Policies<'_> {

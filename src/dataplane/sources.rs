@@ -69,7 +69,7 @@ impl SourceTable {
             let Some(read) = self.read(entry) else {
                 continue;
             };
-            if read.ports | read.stacks != 0 {
+            if read.ports != 0 || read.stacks != 0 {
                 // SAFETY: inside the mapping; aligned words the program also writes whole.
                 unsafe {
                     ptr::write_volatile(&raw mut (*entry).ports, 0);
@@ -104,9 +104,10 @@ impl SourceTable {
             bytes: copy.bytes,
             packets: copy.packets,
             syns: copy.syns,
+            acks: copy.acks,
             drops: copy.drops,
             ports: copy.ports,
-            stacks: copy.stacks,
+            stacks: copy.stacks.into(),
         })
     }
 }
