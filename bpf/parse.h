@@ -43,7 +43,7 @@ struct kl_packet {
 	__u32 key[4];		/* its identity: the tracked prefix */
 	__u64 l3;		/* offsets from the frame's start */
 	__u64 l4;
-	__u32 len;		/* frame length */
+	__u32 len;		/* frame length, which may be more than is readable here */
 	__u32 family;		/* ETH_P_IP or ETH_P_IPV6 */
 	__u32 proto;		/* transport protocol or KL_IPPROTO_NONE */
 	__u32 malformed;
@@ -54,6 +54,8 @@ struct kl_packet {
 	__u32 port;		/* destination port counted by the sketch, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
+	__u32 probe;		/* 1: a question, leaves no trace */
+	__u32 decided;		/* bits of the entry that decided, KL_NO_ENTRY = none */
 };
 
 static __always_inline enum kl_ip_parse kl_parse_ether(void *data, void *end, struct kl_packet *pkt)
@@ -105,7 +107,7 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	pkt->ttl = ip->ttl;
 	/* RFC 791, 3.1: version 4, at least 5 words, a length that holds the header and fits. */
 	pkt->malformed = ip->version != 4 || ihl < sizeof(*ip) || total < ihl ||
-			 total > (__u64)(end - data) - l3;
+			 total + l3 > pkt->len;
 	pkt->l4 = l3 + ihl;
 	pkt->proto = pkt->malformed || (ip->frag_off & bpf_htons(0x1fff)) ? KL_IPPROTO_NONE :
 									    ip->protocol;
@@ -126,7 +128,7 @@ static __always_inline enum kl_ip_parse kl_parse_ip6(void *data, void *end, stru
 	}
 	pkt->ttl = ip->hop_limit;
 	pkt->malformed = ip->version != 6 ||
-			 bpf_ntohs(ip->payload_len) + sizeof(*ip) > (__u64)(end - data) - l3;
+			 bpf_ntohs(ip->payload_len) + sizeof(*ip) + l3 > pkt->len;
 	pkt->l4 = l3 + sizeof(*ip);
 	pkt->proto = pkt->malformed ? KL_IPPROTO_NONE : ip->nexthdr;
 	return KL_IP_OK;
