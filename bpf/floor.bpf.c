@@ -23,7 +23,7 @@ int kernloom_floor(struct xdp_md *ctx)
 
 	if (!pkt)
 		return XDP_PASS;
-	pkt->len = ctx->data_end - ctx->data;
+	pkt->len = end - data;
 	if (kl_parse_source(data, end, pkt) == KL_IP_OK)
 		kl_parse_l4(data, end, pkt);
 	return XDP_PASS;

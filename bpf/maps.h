@@ -19,15 +19,15 @@ struct kl_policy_locked {
 	__u32 longer;
 	__u8 action;
 	__u8 owner;
-	__u8 pad[2];
-	__u32 rate_pps;
+	__u16 note;
+	__u32 rate;
 };
 _Static_assert(sizeof(struct kl_policy_locked) == sizeof(struct kl_policy), "one layout");
 
 /*
- * Sources, one partition of set_mask + 1 sets per possible CPU. Written by the
- * program, each CPU in its own partition; read through mmap by userspace, which
- * clears the sketches.
+ * Sources, one partition of set_mask + 1 sets per possible CPU, then one set per
+ * CPU for probes. Written by the program, each CPU in its own partition; read
+ * through mmap by userspace, which clears the sketches.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -37,7 +37,7 @@ struct {
 	__type(value, struct kl_source_set);
 } kl_sources SEC(".maps");
 
-/* All policy. Written by userspace, but for the limiter's arrival time. Never evicts. */
+/* All policy. Written by userspace; the program writes arrival times and ceilings. Never evicts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -57,7 +57,8 @@ struct {
 
 /*
  * What one CPU keeps to itself: counters, read by userspace, then the packet under
- * way. One value, because each lookup shows in the cost of a denied packet.
+ * way. One value, because each lookup shows in the cost of a denied packet. The
+ * second slot is the probes'; nobody reads it.
  */
 struct kl_cpu {
 	struct kl_counts counts;
@@ -66,7 +67,7 @@ struct kl_cpu {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct kl_cpu);
 } kl_counters SEC(".maps");
@@ -82,6 +83,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct kl_port);
 } kl_ports SEC(".maps");
+
+/* Why entries were made, by kl_policy.note. Userspace only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KL_NOTES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct kl_note);
+} kl_notes SEC(".maps");
+
+/* Userspace only: what the other maps hold. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kl_layout);
+} kl_layouts SEC(".maps");
 
 /* Written by the program, read by a running IQ. */
 struct {

@@ -22,6 +22,7 @@
 
 #define KL_IPPROTO_NONE 255	/* no transport header to read */
 #define KL_OFFSET_MASK 1023	/* any header start this parser accepts; for the verifier */
+#define KL_ICMP_LEAST 8		/* bytes of the shortest message (RFC 792; RFC 4443, 2.1) */
 
 struct kl_vlan {
 	__be16 tci;
@@ -49,7 +50,7 @@ struct kl_packet {
 	__u64 l3;		/* offsets from the frame's start */
 	__u64 l4;
 	__u64 end;		/* of the IP packet: what follows is padding */
-	__u32 len;		/* frame length */
+	__u32 len;		/* frame length, which may be more than is readable here */
 	__u32 family;		/* ETH_P_IP or ETH_P_IPV6 */
 	__u32 proto;		/* transport protocol or KL_IPPROTO_NONE */
 	__u32 odd;		/* highest class of odd header met (enum kl_reason), 0 = none */
@@ -62,6 +63,8 @@ struct kl_packet {
 	__u32 port;		/* destination port opened, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
+	__u32 probe;		/* 1: a question, leaves no trace */
+	__u32 decided;		/* bits of the entry that decided, KL_NO_ENTRY = none */
 };
 
 /* Both sides of the compare come from memory: the verifier then has one state behind it. */
@@ -336,10 +339,9 @@ static __always_inline void kl_parse_udp(void *data, void *end, struct kl_packet
 		pkt->port = dest;
 }
 
-/* RFC 792 and RFC 4443, 2.1: no message is shorter than 8 bytes. */
 static __always_inline void kl_parse_icmp(void *data, void *end, struct kl_packet *pkt)
 {
-	if (!kl_has(data, end, pkt, pkt->l4 & KL_OFFSET_MASK, 8))
+	if (!kl_has(data, end, pkt, pkt->l4 & KL_OFFSET_MASK, KL_ICMP_LEAST))
 		kl_mark_short(pkt);
 }
 

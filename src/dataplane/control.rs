@@ -32,7 +32,7 @@ impl Control {
     word!(has_prefix, has_prefix, AtomicU32);
     word!(port_alert, port_alert, AtomicU32);
     word!(resets, resets, AtomicU32);
-    word!(layout, layout, AtomicU32);
+    word!(allow_only, allow_only, AtomicU32);
     word!(v6_bits, v6_bits, AtomicU32);
     word!(test_now_ns, test_now_ns, AtomicU64);
     word!(test_jiffies, test_jiffies, AtomicU32);

@@ -154,21 +154,20 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         // Odd, so that multiplication permutes; see kl_sketch_bit().
         port_seed: random::<1>()?[0] | 1,
         set_mask: sets - 1,
+        probe_set: sets * cpus,
         v6_bits: bits.into(),
         v6_mask: mask_words(bits),
         features: options.features.bits(),
         test_clock: options.test_clock.into(),
         bench_sources: options.bench_sources,
-        pad: 0,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
-    bss.kl_control.layout = kl_limits::KL_LAYOUT.0;
     bss.kl_control.v6_bits = bits.into();
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
-        .set_max_entries(sets * cpus)
+        .set_max_entries(sets * cpus + cpus)
         .doing(sized)?;
     open.progs.kernloom.set_autoload(!options.frags);
     open.progs.kernloom_frags.set_autoload(options.frags);

@@ -133,7 +133,7 @@ fn value_of(rule: &Rule, longer: u32) -> kl_policy {
         interval_ns,
         tolerance_ns: (burst - 1).saturating_mul(interval_ns),
         longer,
-        rate_pps: limit.map_or(0, |limit| limit.pps.get()),
+        rate: limit.map_or(0, |limit| limit.pps.get()),
         action: u8::try_from(action.0).unwrap_or_default(),
         owner: u8::try_from(owner.0).unwrap_or_default(),
         ..kl_policy::default()
@@ -143,7 +143,7 @@ fn value_of(rule: &Rule, longer: u32) -> kl_policy {
 fn limit_of(value: &kl_policy) -> Option<RateLimit> {
     let burst = u32::try_from(value.tolerance_ns / value.interval_ns.max(1) + 1).ok()?;
     Some(RateLimit {
-        pps: NonZeroU32::new(value.rate_pps)?,
+        pps: NonZeroU32::new(value.rate)?,
         burst: NonZeroU32::new(burst)?,
     })
 }

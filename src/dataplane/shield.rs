@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libbpf_rs::ProgramHandle;
 
-use super::abi::{Reason, kl_limits};
+use super::abi::Reason;
 use super::attach::{self, Attached, ModeChoice};
 use super::control::Control;
 use super::counters::Counters;
@@ -57,16 +57,6 @@ impl Shield {
             .try_clone_to_owned()
             .doing(|| "keeping the program open")?;
         let shield = Self::of(prog, pins.open_maps()?)?;
-        let (theirs, ours) = (
-            shield.control.layout().load(Ordering::Relaxed),
-            kl_limits::KL_LAYOUT.0,
-        );
-        if theirs != ours {
-            return Err(Error::world(format!(
-                "the loaded data plane has layout {theirs}, this binary speaks {ours}; run 'kernloom shield \
-                 detach --purge' with the binary that loaded it, then attach anew"
-            )));
-        }
         Ok(Some(shield))
     }
 
@@ -185,6 +175,11 @@ impl Shield {
     /// Sketch bits at which the program reports a source between ticks; 0 = never.
     pub fn set_port_alert(&self, bits: u32) {
         self.control.port_alert().store(bits, Ordering::Relaxed);
+    }
+
+    /// TEMP until merge
+    pub fn set_allow_only(&self, on: bool) {
+        self.control.allow_only().store(u32::from(on), Ordering::Relaxed);
     }
 
     /// Version of the policy: changes with every edit.
