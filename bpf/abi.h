@@ -13,6 +13,7 @@
 enum kl_limits {
 	KL_LAYOUT = 2,			/* version of everything below */
 	KL_POLICY_LAYOUT = 1,		/* version of kl_prefix, kl_policy and kl_note alone */
+	KL_MAPPED_BITS = 96,		/* in front of an IPv4 address */
 	KL_WAYS = 4,			/* entries per set of the source table */
 	KL_SEEDS = 5,
 	KL_VLAN_DEPTH = 4,		/* tags walked before a frame counts as too deep */

@@ -73,7 +73,8 @@ static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packe
 		struct kl_prefix *prefix = bpf_map_lookup_elem(&kl_prefixes, &key);
 		struct kl_policy_locked *policy;
 
-		if (!prefix)
+		/* IPv4 is carried inside ::/0, but no IPv6 prefix speaks of it. */
+		if (!prefix || (pkt->family == ETH_P_IP && prefix->bits < KL_MAPPED_BITS))
 			return found;
 		policy = bpf_map_lookup_elem(&kl_policies, prefix);
 		if (kl_live(policy)) {

@@ -61,7 +61,6 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 						 struct kl_source *src, __u32 verdict,
 						 __u32 jiffies, struct kl_counts *counts)
 {
-	enum kl_reason reason = KL_REASON_PASS;
 	__u32 action = verdict & KL_VERDICT_ACTION;
 
 	kl_parse_l4(data, end, pkt);
@@ -71,11 +70,12 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 		if (!(verdict & KL_VERDICT_KNOWN)) {
 			if (!kl_essential(data, end, pkt))
 				return KL_REASON_NOT_ALLOWED;
-			reason = KL_REASON_ESSENTIAL;
+			pkt->odd = KL_REASON_ESSENTIAL;
 		}
 	}
 	if (!pkt->probe)
 		kl_observe(src, pkt, counts);
+	barrier();
 	if (action == KL_ACTION_NONE && kl_control.ceiling &&
 	    (pkt->opens || !kl_only_new(kl_control.ceiling)) &&
 	    !kl_below_ceiling(src, pkt, jiffies)) {
@@ -87,8 +87,6 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 	if (action >= KL_ACTION_LIMIT_NEW && (pkt->opens || !kl_only_new(action)) &&
 	    !kl_admit(src, pkt, verdict))
 		return KL_REASON_LIMIT;
-	if (reason)
-		return reason;
 	if (pkt->odd)
 		return pkt->odd;
 	if (action >= KL_ACTION_LIMIT_NEW)

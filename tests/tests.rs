@@ -9,4 +9,5 @@
 mod dataplane; // the XDP program, packet by packet
 mod lab; // network namespaces, attacks and benign load; shared with examples/demo
 mod netns; // the lab itself, end to end
+mod oracle; // the program against an oracle of its design
 mod packet; // frames built by hand

@@ -216,11 +216,15 @@ impl Shield {
     pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<TestRun> {
         let ran =
             sys::test_run(self.prog.as_fd(), frame, repeat).doing(|| "test-running a packet")?;
-        let reason = Reason::from_number(self.control.test_reason().load(Ordering::Relaxed));
         Ok(TestRun {
             dropped: ran.action != libbpf_sys::XDP_PASS,
-            reason,
+            reason: self.test_reason(),
             duration: ran.duration,
         })
+    }
+
+    /// Why the last packet left as it did, on an instance loaded with the test clock.
+    pub fn test_reason(&self) -> Option<Reason> {
+        Reason::from_number(self.control.test_reason().load(Ordering::Relaxed))
     }
 }
