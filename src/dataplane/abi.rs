@@ -3,8 +3,9 @@
 use std::fmt;
 
 pub(super) use super::skel::types::{
-    bss, kl_action, kl_config, kl_control, kl_counts, kl_event, kl_event_kind, kl_limits, kl_owner,
-    kl_policy, kl_prefix, kl_reason, kl_source, kl_source_set, kl_trie_key,
+    bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_event,
+    kl_event_kind, kl_layout, kl_limits, kl_note, kl_owner, kl_policy, kl_prefix, kl_reason,
+    kl_source, kl_source_set, kl_trie_key,
 };
 
 const _: () = assert!(size_of::<kl_source>() == 64);
@@ -26,10 +27,11 @@ pub enum Reason {
     WithinLimit,
     Deny,
     Limit,
+    NotAllowed,
 }
 
 impl Reason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pass,
         Self::NotIp,
         Self::VlanDepth,
@@ -39,6 +41,7 @@ impl Reason {
         Self::WithinLimit,
         Self::Deny,
         Self::Limit,
+        Self::NotAllowed,
     ];
 
     pub(super) const fn number(self) -> u32 {
@@ -52,6 +55,7 @@ impl Reason {
             Self::WithinLimit => kl_reason::KL_REASON_WITHIN_LIMIT.0,
             Self::Deny => kl_reason::KL_REASON_DENY.0,
             Self::Limit => kl_reason::KL_REASON_LIMIT.0,
+            Self::NotAllowed => kl_reason::KL_REASON_NOT_ALLOWED.0,
         }
     }
 
@@ -63,7 +67,7 @@ impl Reason {
 
     /// Whether packets counted under this reason were dropped.
     pub const fn drops(self) -> bool {
-        matches!(self, Self::Deny | Self::Limit)
+        matches!(self, Self::Deny | Self::Limit | Self::NotAllowed)
     }
 }
 
@@ -79,6 +83,7 @@ impl fmt::Display for Reason {
             Self::WithinLimit => "within-limit",
             Self::Deny => "deny",
             Self::Limit => "limit",
+            Self::NotAllowed => "not-allowed",
         })
     }
 }

@@ -4,9 +4,12 @@ use std::io::Read;
 use std::mem::MaybeUninit;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapHandle, PrintLevel};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
+use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{kl_config, kl_limits};
+use super::abi::{bss, kl_config, kl_layout, kl_limits};
+use super::pin::PinDir;
+use super::pod::{bytes_of, read};
 use super::skel::{OpenShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
 
@@ -56,9 +59,18 @@ impl Default for LoadOptions {
     }
 }
 
+/// The one decision, compiled for each place it may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    Xdp,
+    /// XDP where the driver hands over frames in several buffers: Linux 5.18.
+    XdpFrags,
+    Tc,
+}
+
 /// Everything a loaded program is made of, without the skeleton's lifetime.
 pub(super) struct Loaded {
-    pub(super) prog: std::os::fd::OwnedFd,
+    pub(super) prog: OwnedFd,
     pub(super) maps: Maps,
 }
 
@@ -68,23 +80,107 @@ pub(super) struct Maps {
     pub(super) prefixes: MapHandle,
     pub(super) counters: MapHandle,
     pub(super) events: MapHandle,
+    pub(super) notes: MapHandle,
+    pub(super) layouts: MapHandle,
+    /// kl_config, frozen: what a program loaded later must share.
+    pub(super) config: MapHandle,
     pub(super) bss: MapHandle,
 }
 
-pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
-    // Quiet unless asked for: libbpf tells of every probe; a failed load shows the verifier's log.
-    libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
-        let text = text.trim_end();
-        match level {
-            PrintLevel::Warn | PrintLevel::Info | PrintLevel::Debug => {
-                log::debug!("libbpf: {text}")
-            }
+impl Maps {
+    pub(super) const NAMES: [&str; 9] = [
+        "sources", "policies", "prefixes", "counters", "events", "notes", "layout", "config",
+        "control",
+    ];
+
+    /// In the order of their names.
+    pub(super) fn all(&self) -> [&MapHandle; 9] {
+        [
+            &self.sources,
+            &self.policies,
+            &self.prefixes,
+            &self.counters,
+            &self.events,
+            &self.notes,
+            &self.layouts,
+            &self.config,
+            &self.bss,
+        ]
+    }
+
+    pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<MapHandle>) -> Result<Self> {
+        let [
+            sources,
+            policies,
+            prefixes,
+            counters,
+            events,
+            notes,
+            layouts,
+            config,
+            bss,
+        ] = Self::NAMES;
+        Ok(Self {
+            sources: by_name(sources)?,
+            policies: by_name(policies)?,
+            prefixes: by_name(prefixes)?,
+            counters: by_name(counters)?,
+            events: by_name(events)?,
+            notes: by_name(notes)?,
+            layouts: by_name(layouts)?,
+            config: by_name(config)?,
+            bss: by_name(bss)?,
+        })
+    }
+
+    /// Kernel memory they hold now, in bytes.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let mut sum = 0;
+        for map in self.all() {
+            let path = format!(
+                "/proc/self/fdinfo/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&map.as_fd())
+            );
+            let text = std::fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
+            let bytes = text
+                .lines()
+                .find_map(|line| line.strip_prefix("memlock:"))
+                .and_then(|bytes| bytes.trim().parse::<u64>().ok());
+            sum += bytes.unwrap_or_default();
         }
-    })));
+        Ok(sum)
+    }
+}
+
+pub(super) fn layout_of(map: &MapHandle) -> Result<kl_layout> {
+    let value = map
+        .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .doing(|| "reading the layout of the loaded data plane")?;
+    value
+        .as_deref()
+        .and_then(read)
+        .ok_or_else(|| Error::world("the loaded data plane does not tell its layout"))
+}
+
+/// What this binary would load.
+pub(super) fn own_layout() -> kl_layout {
+    kl_layout {
+        layout: kl_limits::KL_LAYOUT.0,
+        policy_layout: kl_limits::KL_POLICY_LAYOUT.0,
+        build: env!("KERNLOOM_PROGRAM_HASH").parse().unwrap_or_default(),
+    }
+}
+
+/// Says which build the maps now serve.
+pub(super) fn write_layout(maps: &Maps) -> Result<()> {
+    maps.layouts
+        .update(&0u32.to_ne_bytes(), bytes_of(&own_layout()), MapFlags::ANY)
+        .doing(|| "writing the layout")
+}
+
+pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
     let mut storage = MaybeUninit::uninit();
-    let mut open = ShieldSkelBuilder::default()
-        .open(&mut storage)
-        .doing(|| "opening the program")?;
+    let mut open = opened(&mut storage, Variant::Xdp)?;
     configure(&mut open, options)?;
     let skel = open.load().map_err(|error| load_error(&error))?;
     let handle =
@@ -95,16 +191,88 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
         prefixes: handle(&skel.maps.kl_prefixes)?,
         counters: handle(&skel.maps.kl_counters)?,
         events: handle(&skel.maps.kl_events)?,
+        notes: handle(&skel.maps.kl_notes)?,
+        layouts: handle(&skel.maps.kl_layouts)?,
+        config: handle(&skel.maps.rodata)?,
         bss: handle(&skel.maps.bss)?,
     };
-    use std::os::fd::AsFd;
-    let prog = skel
-        .progs
-        .kernloom
-        .as_fd()
-        .try_clone_to_owned()
-        .doing(|| "keeping the program open")?;
+    write_layout(&maps)?;
+    let prog = skel.progs.kernloom.as_fd().try_clone_to_owned();
+    let prog = prog.doing(|| "keeping the program open")?;
     Ok(Loaded { prog, maps })
+}
+
+/// Another program over maps that are in use: same policy, same counters, same secrets.
+pub(super) fn load_beside(maps: &Maps, variant: Variant) -> Result<OwnedFd> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = opened(&mut storage, variant)?;
+    reuse(&mut open, maps)?;
+    let skel = open.load().map_err(|error| load_error(&error))?;
+    let prog = match variant {
+        Variant::Xdp => skel.progs.kernloom.as_fd().try_clone_to_owned(),
+        Variant::XdpFrags => skel.progs.kernloom_frags.as_fd().try_clone_to_owned(),
+        Variant::Tc => skel.progs.kernloom_tc.as_fd().try_clone_to_owned(),
+    };
+    prog.doing(|| "keeping the program open")
+}
+
+/// `None` if that variant is not pinned.
+pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<OwnedFd>> {
+    let path = pins.program(variant);
+    let doing = || format!("opening {}", path.display());
+    if !path.try_exists().doing(doing)? {
+        return Ok(None);
+    }
+    let prog = libbpf_rs::ProgramHandle::from_pinned_path(&path).doing(doing)?;
+    prog.as_fd().try_clone_to_owned().doing(doing).map(Some)
+}
+
+fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
+    let take = |open: &mut OpenMapMut<'_>, map: &MapHandle| {
+        open.reuse_fd(map.as_fd())
+            .doing(|| "taking over a map that is in use")
+    };
+    take(&mut open.maps.kl_sources, &maps.sources)?;
+    take(&mut open.maps.kl_policies, &maps.policies)?;
+    take(&mut open.maps.kl_prefixes, &maps.prefixes)?;
+    take(&mut open.maps.kl_counters, &maps.counters)?;
+    take(&mut open.maps.kl_events, &maps.events)?;
+    take(&mut open.maps.kl_notes, &maps.notes)?;
+    take(&mut open.maps.kl_layouts, &maps.layouts)?;
+    take(&mut open.maps.rodata, &maps.config)?;
+    take(&mut open.maps.bss, &maps.bss)
+}
+
+/// Whether this binary's programs can work on these maps.
+pub(super) fn fits(maps: &Maps) -> Result<bool> {
+    let (theirs, ours) = (layout_of(&maps.layouts)?, own_layout());
+    let size = |map: &MapHandle, size: usize| map.value_size() as usize == size;
+    Ok(theirs.layout == ours.layout
+        && size(&maps.config, size_of::<kl_config>())
+        && size(&maps.bss, size_of::<bss>()))
+}
+
+fn opened<'o>(
+    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
+    variant: Variant,
+) -> Result<OpenShieldSkel<'o>> {
+    // Quiet unless asked for: libbpf tells of every probe; a failed load shows the verifier's log.
+    libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
+        let text = text.trim_end();
+        match level {
+            PrintLevel::Warn | PrintLevel::Info | PrintLevel::Debug => {
+                log::debug!("libbpf: {text}")
+            }
+        }
+    })));
+    let mut open = ShieldSkelBuilder::default()
+        .open(storage)
+        .doing(|| "opening the program")?;
+    open.progs.kernloom.set_autoload(variant == Variant::Xdp);
+    let frags = variant == Variant::XdpFrags;
+    open.progs.kernloom_frags.set_autoload(frags);
+    open.progs.kernloom_tc.set_autoload(variant == Variant::Tc);
+    Ok(open)
 }
 
 fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()> {
@@ -119,19 +287,21 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         // Odd, so that multiplication permutes; see kl_sketch_bit().
         port_seed: random::<1>()?[0] | 1,
         set_mask: sets - 1,
+        probe_set: sets * cpus,
         v6_bits: bits.into(),
         v6_mask: mask_words(bits),
         test_clock: options.test_clock.into(),
         bench_sources: options.bench_sources,
+        pad: 0,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
-    bss.kl_control.layout = kl_limits::KL_LAYOUT.0;
+    bss.kl_control.hz = if options.test_clock { 1_000 } else { hertz()? };
     bss.kl_control.v6_bits = bits.into();
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
-        .set_max_entries(sets * cpus)
+        .set_max_entries((sets + 1) * cpus)
         .doing(sized)?;
     open.maps
         .kl_policies
@@ -141,6 +311,21 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .kl_prefixes
         .set_max_entries(options.max_deny)
         .doing(sized)
+}
+
+/// Jiffies in a second: the coarse clock moves once per jiffy, and says so.
+fn hertz() -> Result<u32> {
+    let coarse = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+    let tick = nix::time::clock_getres(coarse).doing(|| "asking how long a jiffy is")?;
+    let nanos = u32::try_from(tick.tv_nsec()).unwrap_or_default().max(1);
+    Ok((1_000_000_000 + nanos / 2) / nanos)
+}
+
+/// Sets of the source table with those behind it, over all CPUs.
+pub(super) fn source_sets(options: &LoadOptions) -> Result<u32> {
+    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+    let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
+    Ok((sets_per_cpu(options.sources, cpus)? + 1) * cpus)
 }
 
 fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
@@ -165,7 +350,7 @@ fn mask_words(bits: u8) -> [u32; 4] {
     words
 }
 
-fn random<const N: usize>() -> Result<[u64; N]> {
+pub(super) fn random<const N: usize>() -> Result<[u64; N]> {
     let doing = || "drawing the hash seed from /dev/urandom";
     let mut file = std::fs::File::open("/dev/urandom").doing(doing)?;
     let mut words = [0; N];
