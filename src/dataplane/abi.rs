@@ -3,9 +3,9 @@
 use std::fmt;
 
 pub(super) use super::skel::types::{
-    bss, kl_action, kl_config, kl_control, kl_counts, kl_event, kl_event_kind, kl_feature,
-    kl_limits, kl_owner, kl_policy, kl_port, kl_prefix, kl_reason, kl_source, kl_source_set,
-    kl_trie_key,
+    bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_event,
+    kl_event_kind, kl_feature, kl_layout, kl_limits, kl_note, kl_owner, kl_policy, kl_port,
+    kl_prefix, kl_reason, kl_source, kl_source_set, kl_trie_key,
 };
 
 const _: () = assert!(size_of::<kl_source>() == 64);

@@ -286,13 +286,6 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn enforcing(only_allowed: bool) -> Self {
-        Self {
-            only_allowed,
-            ..Self::default()
-        }
-    }
-
     pub fn set(&mut self, source: Source, rule: Rule) {
         // Renewing a limit is no fresh burst.
         let same = |held: &&Held| interval(&held.rule) == interval(&rule);
@@ -432,7 +425,7 @@ impl Model {
 
 /// Not written by anybody for this host.
 fn automatic(rule: &Rule) -> bool {
-    rule.owner == Owner::Iq
+    rule.owner.is_automatic()
 }
 
 /// Emission interval and tolerance in nanoseconds, and what is limited.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use kernloom::dataplane::{LoadOptions, Reason};
 use kernloom::model::Ktime;
 
+use super::variant::Variant;
 use super::{Counted, Model, Rig, compare_counts};
 
 /// Where captures are looked for; every `.pcap` with Ethernet frames below it.
@@ -73,24 +74,19 @@ fn every_torture_capture_agrees_with_the_oracle() {
     let mut files = Vec::new();
     captures(&dir, &mut files);
     files.sort();
+    let mut rig = Rig::new("torture", LoadOptions::default());
     // Frames of up to 64 KiB need the program for frames that span buffers.
-    let mut rig = Rig::new(
-        "torture",
-        LoadOptions {
-            frags: true,
-            ..LoadOptions::default()
-        },
-    );
+    let frags = Variant::load(&rig.pins, "kernloom_frags", None);
     let mut fed = 0;
     for only_allowed in [false, true] {
         let before = Counted::read(&rig.shield);
-        let mut model = Model::enforcing(only_allowed);
-        rig.shield.set_allow_only(only_allowed);
+        let mut model = Model::default();
+        rig.only_allowed(&mut model, only_allowed);
         rig.at(&mut model, Ktime::from_secs(2_000));
         for path in &files {
             // The kernel runs no frame shorter than its Ethernet header, nor one beyond 64 KiB.
             for frame in frames(path).iter().filter(|frame| (14..65_000).contains(&frame.len())) {
-                let seen = rig.compare(&mut model, &rig.own(), frame);
+                let seen = rig.compare(&mut model, &|frame| frags.run(frame), frame);
                 seen.unwrap_or_else(|text| panic!("{}: {text}", path.display()));
                 fed += 1;
             }
