@@ -11,4 +11,5 @@ mod dataplane; // the XDP program, packet by packet
 mod lab; // network namespaces, attacks and benign load; shared with examples/demo
 mod layering; // who may use whom
 mod netns; // the built program, end to end
+mod oracle; // the program against an oracle of its design
 mod packet; // frames built by hand

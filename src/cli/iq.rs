@@ -4,6 +4,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::positive_duration;
+use crate::model::Source;
 
 #[derive(Debug, Args)]
 pub struct IqArgs {
@@ -32,6 +33,12 @@ pub struct IqArgs {
         require_equals = true
     )]
     pub dry_run: bool,
+    /// Addresses or prefixes the host is managed from, which nothing limits or blocks; may be given again
+    #[arg(long, value_name = "CIDR")]
+    pub management: Vec<Source>,
+    /// Do not protect your own SSH peer
+    #[arg(long)]
+    pub no_guard: bool,
     /// Length of a tick
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = tick)]
     pub interval: Duration,

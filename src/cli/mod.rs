@@ -3,15 +3,16 @@
 mod iq;
 mod shield;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use iq::IqArgs;
 pub use shield::{
-    AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand,
-    SortBy, TopArgs,
+    AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, JsonArgs, LimitCommand,
+    LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs, Scope,
+    ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
 };
 
 use crate::dataplane::DEFAULT_PIN_DIR;
@@ -40,9 +41,46 @@ pub struct Places {
     /// Directory in the BPF file system that holds program, maps and links
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
     pub bpffs: PathBuf,
+    /// Another instance of this name, with interfaces and policy of its own
+    #[arg(long, global = true, value_name = "NAME", value_parser = instance_name)]
+    pub instance: Option<String>,
     /// Directory for lock files
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
+}
+
+impl Places {
+    /// The pin directory of the chosen instance.
+    pub fn pin_dir(&self) -> PathBuf {
+        self.of_instance(&self.bpffs)
+    }
+
+    /// The lock directory of the chosen instance.
+    pub fn lock_dir(&self) -> PathBuf {
+        self.of_instance(&self.run_dir)
+    }
+
+    /// `DIR`, or `DIR-NAME` beside it.
+    fn of_instance(&self, dir: &Path) -> PathBuf {
+        let Some(name) = &self.instance else {
+            return dir.to_owned();
+        };
+        let mut beside = dir.as_os_str().to_owned();
+        beside.push("-");
+        beside.push(name);
+        beside.into()
+    }
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=32).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{text}' is no name for an instance; give 1 to 32 of a-z, 0-9 and -"
+        ))
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::pins;
+use super::shield::open_way_in;
 use crate::cli::{IqArgs, Places};
 use crate::dataplane::{
     Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir,
@@ -34,18 +35,21 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
         Some(name) => interface_index(name).map(|_| Some(name.clone()))?,
         None => None,
     };
-    let _only = only_iq(&places.run_dir)?;
+    let _only = only_iq(&places.lock_dir())?;
     let pins = pins(places);
     pins.create()?;
     let shutdown = shutdown_on_signal()?;
     let shield = attach(&pins, interface)?;
+    keep_way_in(&shield, &pins, args)?;
     let engine = Engine::new(config);
     shield.set_port_alert(linear_ones(engine.port_alert()));
     let ticker = Ticker::every(args.interval)?;
     let events = shield.events()?;
     let poller = Poller::new()?;
     poller.watch(&shutdown, Wake::Shutdown)?;
-    poller.watch(&events, Wake::Events)?;
+    if let Some(events) = &events {
+        poller.watch(events, Wake::Events)?;
+    }
     poller.watch(&ticker, Wake::Tick)?;
     let mode = if args.dry_run {
         "dry run: nothing is enforced"
@@ -58,7 +62,7 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
         for wake in poller.wait()? {
             match wake {
                 Wake::Shutdown => return iq.farewell(),
-                Wake::Events => iq.on_events(&events)?,
+                Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
@@ -102,7 +106,7 @@ fn attach(pins: &PinDir, interface: Option<String>) -> Result<Shield> {
             interface
         }
     };
-    match shield.attach(pins, &interface, ModeChoice::Auto, &lock) {
+    match shield.attach(pins, &interface, ModeChoice::Auto, false, &lock) {
         Ok(attached) => say_attached(&attached),
         Err(error) => {
             if there.is_empty() {
@@ -112,6 +116,21 @@ fn attach(pins: &PinDir, interface: Option<String>) -> Result<Shield> {
         }
     }
     Ok(shield)
+}
+
+/// Management addresses, and the SSH peer where something may be enforced.
+fn keep_way_in(shield: &Shield, pins: &PinDir, args: &IqArgs) -> Result<()> {
+    let lock = pins.lock()?;
+    let said = open_way_in(
+        shield,
+        &args.management,
+        args.no_guard || args.dry_run,
+        &lock,
+    )?;
+    for line in said.lines() {
+        log::info!(target: IQ, "{line}");
+    }
+    Ok(())
 }
 
 fn say_attached(attached: &Attached) {
@@ -164,6 +183,7 @@ impl<'a> Iq<'a> {
         let now = now()?;
         let length = now.since(self.last_tick);
         self.last_tick = now;
+        self.watch_upgrade()?;
         self.watch_reset();
         self.allowed.refresh(self.shield)?;
         let meter = &mut self.meter;
@@ -192,6 +212,8 @@ impl<'a> Iq<'a> {
                 packets: ports.into(),
                 bytes: 0,
                 syns: 0,
+                half_open: 0,
+                proven: false,
                 drops: 0,
                 ports,
                 stacks: 0,
@@ -249,6 +271,16 @@ impl<'a> Iq<'a> {
         }
     }
 
+    /// Orders to maps that no program reads would be silence.
+    fn watch_upgrade(&self) -> Result<()> {
+        if self.shield.is_retired() {
+            return Err(Error::world(
+                "the data plane was given new tables ('kernloom shield upgrade'); start iq again to steer those",
+            ));
+        }
+        Ok(())
+    }
+
     fn watch_reset(&mut self) {
         let resets = self.shield.resets();
         if resets != self.resets {
@@ -300,9 +332,8 @@ impl Allowed {
     fn refresh(&mut self, shield: &Shield) -> Result<()> {
         let generation = shield.generation();
         if self.generation != Some(generation) {
-            let allows = |entry: &Entry| {
-                entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow
-            };
+            let allows =
+                |entry: &Entry| entry.rule.owner != Owner::Iq && entry.rule.action == Action::Allow;
             self.entries = shield.entries()?.into_iter().filter(allows).collect();
             self.generation = Some(generation);
         }

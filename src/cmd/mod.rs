@@ -17,7 +17,7 @@ pub fn run(cli: &Cli) -> Result<()> {
 }
 
 fn pins(places: &Places) -> PinDir {
-    PinDir::new(&places.bpffs)
+    PinDir::new(places.pin_dir())
 }
 
 /// The loaded instance, or what to do about there being none.

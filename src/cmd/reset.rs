@@ -10,7 +10,9 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let shield = opened(&pins)?;
     let chosen = |entry: &Entry| match entry.rule.owner {
         Owner::Iq => !args.operator,
-        Owner::Operator => args.operator || args.all,
+        Owner::Operator | Owner::Feed => args.operator || args.all,
+        Owner::Ceiling => true,
+        Owner::Management => false,
     };
     let lock = pins.lock()?;
     let removed = shield.edit(&lock).remove_all(chosen)?;
@@ -21,7 +23,7 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let at = now()?;
     let mut text: String = removed
         .iter()
-        .map(|entry| format!("removed: {}\n", entry_line(entry, at)))
+        .map(|entry| format!("removed: {}\n", entry_line(entry, "", at)))
         .collect();
     text.push_str(&format!("{} removed, {kept} kept", removed.len()));
     if kept > 0 {

@@ -1,7 +1,8 @@
 //! IQ's hand on the policy table.
 
 use super::pin::PinDir;
-use super::policy::{Edit, Owner, Rule};
+use super::policy::Edit;
+use super::rule::{Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
 use crate::seams::{Enforcer, Order, Outcome};
@@ -26,7 +27,7 @@ impl Enforcer for MapEnforcer<'_> {
 fn apply(edit: &mut Edit<'_>, order: &Order) -> Result<Outcome> {
     if edit
         .get(&order.source)?
-        .is_some_and(|entry| entry.rule.owner == Owner::Operator)
+        .is_some_and(|entry| !entry.rule.owner.is_automatic())
     {
         return Ok(Outcome::OperatorRules);
     }

@@ -4,9 +4,12 @@ use std::io::Read;
 use std::mem::MaybeUninit;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapHandle, PrintLevel};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
+use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{kl_config, kl_limits};
+use super::abi::{bss, kl_config, kl_feature, kl_layout, kl_limits};
+use super::pin::PinDir;
+use super::pod::{bytes_of, read};
 use super::skel::{OpenShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
 
@@ -31,6 +34,29 @@ impl Default for TrackWidth {
     }
 }
 
+/// What the loaded program can do. The verifier removes the rest, and its maps are not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, clap::ValueEnum)]
+pub enum Features {
+    /// Judge and count every source; no port or stack sketches, no port histogram, no alerts.
+    Light,
+    /// As light, and all telemetry.
+    #[default]
+    Learn,
+}
+
+impl Features {
+    const fn bits(self) -> u32 {
+        match self {
+            Self::Light => 0,
+            Self::Learn => kl_feature::KL_FEATURE_LEARN.0,
+        }
+    }
+
+    pub(super) const fn learns(self) -> bool {
+        self.bits() & kl_feature::KL_FEATURE_LEARN.0 != 0
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
     /// Entries of the source table over all CPUs; rounded down to a power of two per CPU.
@@ -38,6 +64,7 @@ pub struct LoadOptions {
     /// Most policy entries.
     pub max_deny: u32,
     pub v6_width: TrackWidth,
+    pub features: Features,
     /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
     pub test_clock: bool,
     /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
@@ -50,15 +77,25 @@ impl Default for LoadOptions {
             sources: 131_072,
             max_deny: 131_072,
             v6_width: TrackWidth::default(),
+            features: Features::default(),
             test_clock: false,
             bench_sources: 0,
         }
     }
 }
 
+/// The one decision, compiled for each place it may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    Xdp,
+    /// XDP where the driver hands over frames in several buffers: Linux 5.18.
+    XdpFrags,
+    Tc,
+}
+
 /// Everything a loaded program is made of, without the skeleton's lifetime.
 pub(super) struct Loaded {
-    pub(super) prog: std::os::fd::OwnedFd,
+    pub(super) prog: OwnedFd,
     pub(super) maps: Maps,
 }
 
@@ -67,11 +104,208 @@ pub(super) struct Maps {
     pub(super) policies: MapHandle,
     pub(super) prefixes: MapHandle,
     pub(super) counters: MapHandle,
-    pub(super) events: MapHandle,
+    /// Not made for [`Features::Light`]; nor is `ports`.
+    pub(super) events: Option<MapHandle>,
+    pub(super) ports: Option<MapHandle>,
+    pub(super) notes: MapHandle,
+    pub(super) layouts: MapHandle,
+    /// kl_config, frozen: what a program loaded later must share.
+    pub(super) config: MapHandle,
     pub(super) bss: MapHandle,
 }
 
+impl Maps {
+    pub(super) const NAMES: [&str; 10] = [
+        "sources", "policies", "prefixes", "counters", "events", "ports", "notes", "layout",
+        "config", "control",
+    ];
+
+    /// Those that were made, with their names.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
+        let maps = [
+            Some(&self.sources),
+            Some(&self.policies),
+            Some(&self.prefixes),
+            Some(&self.counters),
+            self.events.as_ref(),
+            self.ports.as_ref(),
+            Some(&self.notes),
+            Some(&self.layouts),
+            Some(&self.config),
+            Some(&self.bss),
+        ];
+        let named = Self::NAMES.into_iter().zip(maps);
+        named.filter_map(|(name, map)| map.map(|map| (name, map)))
+    }
+
+    /// `by_name` answers `None` for a map that was not made.
+    pub(super) fn open(
+        mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>,
+    ) -> Result<Self> {
+        let [
+            sources,
+            policies,
+            prefixes,
+            counters,
+            events,
+            ports,
+            notes,
+            layouts,
+            config,
+            bss,
+        ] = Self::NAMES;
+        let mut must = |name: &str| {
+            by_name(name)?.ok_or_else(|| Error::world(format!("the map '{name}' is gone")))
+        };
+        Ok(Self {
+            sources: must(sources)?,
+            policies: must(policies)?,
+            prefixes: must(prefixes)?,
+            counters: must(counters)?,
+            notes: must(notes)?,
+            layouts: must(layouts)?,
+            config: must(config)?,
+            bss: must(bss)?,
+            events: by_name(events)?,
+            ports: by_name(ports)?,
+        })
+    }
+
+    /// Kernel memory they hold now, in bytes.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let mut sum = 0;
+        for (_, map) in self.all() {
+            let path = format!(
+                "/proc/self/fdinfo/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&map.as_fd())
+            );
+            let text = std::fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
+            let bytes = text
+                .lines()
+                .find_map(|line| line.strip_prefix("memlock:"))
+                .and_then(|bytes| bytes.trim().parse::<u64>().ok());
+            sum += bytes.unwrap_or_default();
+        }
+        Ok(sum)
+    }
+}
+
+pub(super) fn layout_of(map: &MapHandle) -> Result<kl_layout> {
+    let value = map
+        .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .doing(|| "reading the layout of the loaded data plane")?;
+    value
+        .as_deref()
+        .and_then(read)
+        .ok_or_else(|| Error::world("the loaded data plane does not tell its layout"))
+}
+
+/// What this binary would load.
+pub(super) fn own_layout() -> kl_layout {
+    kl_layout {
+        layout: kl_limits::KL_LAYOUT.0,
+        policy_layout: kl_limits::KL_POLICY_LAYOUT.0,
+        build: env!("KERNLOOM_PROGRAM_HASH").parse().unwrap_or_default(),
+    }
+}
+
+/// Says which build the maps now serve.
+pub(super) fn write_layout(maps: &Maps) -> Result<()> {
+    maps.layouts
+        .update(&0u32.to_ne_bytes(), bytes_of(&own_layout()), MapFlags::ANY)
+        .doing(|| "writing the layout")
+}
+
 pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = opened(&mut storage, Variant::Xdp)?;
+    configure(&mut open, options)?;
+    let skel = open.load().map_err(|error| load_error(&error))?;
+    let handle =
+        |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
+    let learned = |map| options.features.learns().then(|| handle(map)).transpose();
+    let maps = Maps {
+        sources: handle(&skel.maps.kl_sources)?,
+        policies: handle(&skel.maps.kl_policies)?,
+        prefixes: handle(&skel.maps.kl_prefixes)?,
+        counters: handle(&skel.maps.kl_counters)?,
+        events: learned(&skel.maps.kl_events)?,
+        ports: learned(&skel.maps.kl_ports)?,
+        notes: handle(&skel.maps.kl_notes)?,
+        layouts: handle(&skel.maps.kl_layouts)?,
+        config: handle(&skel.maps.rodata)?,
+        bss: handle(&skel.maps.bss)?,
+    };
+    write_layout(&maps)?;
+    let prog = skel.progs.kernloom.as_fd().try_clone_to_owned();
+    let prog = prog.doing(|| "keeping the program open")?;
+    Ok(Loaded { prog, maps })
+}
+
+/// Another program over maps that are in use: same policy, same counters, same secrets.
+pub(super) fn load_beside(maps: &Maps, variant: Variant) -> Result<OwnedFd> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = opened(&mut storage, variant)?;
+    reuse(&mut open, maps)?;
+    let skel = open.load().map_err(|error| load_error(&error))?;
+    let prog = match variant {
+        Variant::Xdp => skel.progs.kernloom.as_fd().try_clone_to_owned(),
+        Variant::XdpFrags => skel.progs.kernloom_frags.as_fd().try_clone_to_owned(),
+        Variant::Tc => skel.progs.kernloom_tc.as_fd().try_clone_to_owned(),
+    };
+    prog.doing(|| "keeping the program open")
+}
+
+/// `None` if that variant is not pinned.
+pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<OwnedFd>> {
+    let path = pins.program(variant);
+    let doing = || format!("opening {}", path.display());
+    if !path.try_exists().doing(doing)? {
+        return Ok(None);
+    }
+    let prog = libbpf_rs::ProgramHandle::from_pinned_path(&path).doing(doing)?;
+    prog.as_fd().try_clone_to_owned().doing(doing).map(Some)
+}
+
+fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
+    let take = |open: &mut OpenMapMut<'_>, map: &MapHandle| {
+        open.reuse_fd(map.as_fd())
+            .doing(|| "taking over a map that is in use")
+    };
+    take(&mut open.maps.kl_sources, &maps.sources)?;
+    take(&mut open.maps.kl_policies, &maps.policies)?;
+    take(&mut open.maps.kl_prefixes, &maps.prefixes)?;
+    take(&mut open.maps.kl_counters, &maps.counters)?;
+    let take_made = |open: &mut OpenMapMut<'_>, map: Option<&MapHandle>| match map {
+        Some(map) => take(open, map),
+        None => leave_out(open),
+    };
+    take_made(&mut open.maps.kl_events, maps.events.as_ref())?;
+    take_made(&mut open.maps.kl_ports, maps.ports.as_ref())?;
+    take(&mut open.maps.kl_notes, &maps.notes)?;
+    take(&mut open.maps.kl_layouts, &maps.layouts)?;
+    take(&mut open.maps.rodata, &maps.config)?;
+    take(&mut open.maps.bss, &maps.bss)
+}
+
+/// For a map that the features' code does not touch.
+fn leave_out(open: &mut OpenMapMut<'_>) -> Result<()> {
+    open.set_autocreate(false).doing(|| "leaving a map out")
+}
+
+/// Whether this binary's programs can work on these maps.
+pub(super) fn fits(maps: &Maps) -> Result<bool> {
+    let (theirs, ours) = (layout_of(&maps.layouts)?, own_layout());
+    let size = |map: &MapHandle, size: usize| map.value_size() as usize == size;
+    Ok(theirs.layout == ours.layout
+        && size(&maps.config, size_of::<kl_config>())
+        && size(&maps.bss, size_of::<bss>()))
+}
+
+fn opened<'o>(
+    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
+    variant: Variant,
+) -> Result<OpenShieldSkel<'o>> {
     // Quiet unless asked for: libbpf tells of every probe; a failed load shows the verifier's log.
     libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
         let text = text.trim_end();
@@ -81,30 +315,14 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
             }
         }
     })));
-    let mut storage = MaybeUninit::uninit();
     let mut open = ShieldSkelBuilder::default()
-        .open(&mut storage)
+        .open(storage)
         .doing(|| "opening the program")?;
-    configure(&mut open, options)?;
-    let skel = open.load().map_err(|error| load_error(&error))?;
-    let handle =
-        |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
-    let maps = Maps {
-        sources: handle(&skel.maps.kl_sources)?,
-        policies: handle(&skel.maps.kl_policies)?,
-        prefixes: handle(&skel.maps.kl_prefixes)?,
-        counters: handle(&skel.maps.kl_counters)?,
-        events: handle(&skel.maps.kl_events)?,
-        bss: handle(&skel.maps.bss)?,
-    };
-    use std::os::fd::AsFd;
-    let prog = skel
-        .progs
-        .kernloom
-        .as_fd()
-        .try_clone_to_owned()
-        .doing(|| "keeping the program open")?;
-    Ok(Loaded { prog, maps })
+    open.progs.kernloom.set_autoload(variant == Variant::Xdp);
+    let frags = variant == Variant::XdpFrags;
+    open.progs.kernloom_frags.set_autoload(frags);
+    open.progs.kernloom_tc.set_autoload(variant == Variant::Tc);
+    Ok(open)
 }
 
 fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()> {
@@ -119,20 +337,29 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         // Odd, so that multiplication permutes; see kl_sketch_bit().
         port_seed: random::<1>()?[0] | 1,
         set_mask: sets - 1,
+        probe_set: sets * cpus,
         v6_bits: bits.into(),
         v6_mask: mask_words(bits),
         test_clock: options.test_clock.into(),
+        features: options.features.bits(),
         bench_sources: options.bench_sources,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
-    bss.kl_control.layout = kl_limits::KL_LAYOUT.0;
+    bss.kl_control.hz = if options.test_clock { 1_000 } else { hertz()? };
     bss.kl_control.v6_bits = bits.into();
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
-        .set_max_entries(sets * cpus)
+        .set_max_entries((sets + 1) * cpus)
         .doing(sized)?;
+    if options.features.learns() {
+        let ports = kl_limits::KL_PORTS.0 * cpus;
+        open.maps.kl_ports.set_max_entries(ports).doing(sized)?;
+    } else {
+        leave_out(&mut open.maps.kl_ports)?;
+        leave_out(&mut open.maps.kl_events)?;
+    }
     open.maps
         .kl_policies
         .set_max_entries(options.max_deny)
@@ -141,6 +368,21 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .kl_prefixes
         .set_max_entries(options.max_deny)
         .doing(sized)
+}
+
+/// Jiffies in a second: the coarse clock moves once per jiffy, and says so.
+fn hertz() -> Result<u32> {
+    let coarse = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+    let tick = nix::time::clock_getres(coarse).doing(|| "asking how long a jiffy is")?;
+    let nanos = u32::try_from(tick.tv_nsec()).unwrap_or_default().max(1);
+    Ok((1_000_000_000 + nanos / 2) / nanos)
+}
+
+/// Sets of the source table with those behind it, over all CPUs.
+pub(super) fn source_sets(options: &LoadOptions) -> Result<u32> {
+    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+    let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
+    Ok((sets_per_cpu(options.sources, cpus)? + 1) * cpus)
 }
 
 fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
@@ -165,7 +407,7 @@ fn mask_words(bits: u8) -> [u32; 4] {
     words
 }
 
-fn random<const N: usize>() -> Result<[u64; N]> {
+pub(super) fn random<const N: usize>() -> Result<[u64; N]> {
     let doing = || "drawing the hash seed from /dev/urandom";
     let mut file = std::fs::File::open("/dev/urandom").doing(doing)?;
     let mut words = [0; N];

@@ -79,6 +79,8 @@ fn quiet(of: Source) -> Sample {
         packets: 0,
         bytes: 0,
         syns: 0,
+        half_open: 0,
+        proven: false,
         drops: 0,
         ports: 0,
         stacks: 1,

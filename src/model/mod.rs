@@ -7,7 +7,7 @@ mod stage;
 mod time;
 
 pub use duration::{ParseDurationError, format_duration, parse_duration};
-pub use rate::{Hold, LimitScope, RateLimit};
+pub use rate::{ByteLimit, Hold, LimitScope, ParseRateError, Rate, RateLimit};
 pub use source::{ParseSourceError, Source};
 pub use stage::Stage;
 pub use time::Ktime;

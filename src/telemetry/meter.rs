@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::sample::{Sample, linear_count};
+use super::sample::{Sample, linear_count, linear_count_of};
 use crate::model::Source;
 
 /// One entry of the source table: totals since the source took the slot. 32-bit counts wrap.
@@ -17,9 +17,12 @@ pub struct Row {
     pub bytes: u64,
     pub packets: u32,
     pub syns: u32,
+    /// TCP with ACK, without SYN or RST.
+    pub acks: u32,
     pub drops: u32,
     /// Sketches since they were last cleared.
     pub ports: u64,
+    /// Of 32 bits.
     pub stacks: u64,
 }
 
@@ -28,6 +31,7 @@ struct Sums {
     packets: u64,
     bytes: u64,
     syns: u64,
+    half_open: u64,
     drops: u64,
     ports: u64,
     stacks: u64,
@@ -65,11 +69,14 @@ impl Meter {
             return;
         }
         let syns = since(row.syns, |row| row.syns);
+        let acks = since(row.acks, |row| row.acks);
         let drops = since(row.drops, |row| row.drops);
         let sums = self.sums.entry(row.source).or_default();
         sums.packets += packets;
         sums.bytes += row.bytes - base.map_or(0, |base| base.bytes);
         sums.syns += syns;
+        // Per CPU: a connection's packets arrive on one.
+        sums.half_open += syns.saturating_sub(acks);
         sums.drops += drops;
         sums.ports |= row.ports;
         sums.stacks |= row.stacks;
@@ -82,9 +89,11 @@ impl Meter {
             packets: sums.packets,
             bytes: sums.bytes,
             syns: sums.syns,
+            half_open: u32::try_from(sums.half_open).unwrap_or(u32::MAX),
+            proven: false,
             drops: sums.drops,
             ports: linear_count(sums.ports),
-            stacks: linear_count(sums.stacks),
+            stacks: linear_count_of(sums.stacks, 32),
         };
         self.sums.drain().map(sample).collect()
     }
@@ -101,6 +110,7 @@ mod tests {
             bytes,
             packets,
             syns: packets,
+            acks: 0,
             drops: 0,
             ports: 0,
             stacks: 0,
@@ -118,6 +128,23 @@ mod tests {
         let mut meter = Meter::new(4);
         meter.row(0, row("192.0.2.1", 100_000, 6_000_000));
         assert_eq!(only(&mut meter).packets, 100_000);
+    }
+
+    #[test]
+    fn half_open_is_what_no_established_peer_answers() {
+        let mut meter = Meter::new(4);
+        let counted = |packets, syns, acks| Row {
+            syns,
+            acks,
+            ..row("192.0.2.1", packets, 600)
+        };
+        meter.row(0, counted(10, 10, 0));
+        assert_eq!(only(&mut meter).half_open, 10);
+        meter.row(0, counted(20, 14, 6));
+        assert_eq!(only(&mut meter).half_open, 0, "4 opened, 6 answered");
+        meter.row(0, counted(23, 17, 6));
+        meter.row(1, counted(2, 2, 1));
+        assert_eq!(only(&mut meter).half_open, 4);
     }
 
     #[test]
