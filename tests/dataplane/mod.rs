@@ -1,7 +1,12 @@
 //! The XDP program under BPF_PROG_TEST_RUN, both families, on a clock the test sets.
 
+mod allow_only;
+mod bulk;
+mod ceiling;
 mod limiter;
+mod owners;
 mod policy;
+mod probe;
 mod sketches;
 mod table;
 mod verdicts;
@@ -115,6 +120,14 @@ impl Plane {
     fn tracked(&self, source: IpAddr) -> Source {
         Source::tracked(source, self.shield.v6_bits())
     }
+}
+
+/// Each CPU has its own part of the table: a test that moves would meet two.
+fn stay_on_this_cpu() {
+    let cpu = nix::sched::sched_getcpu().unwrap();
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu).unwrap();
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
 }
 
 /// The same source in both families.
