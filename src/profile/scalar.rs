@@ -101,6 +101,16 @@ impl Visitor<'_> for AmountVisitor {
         f.write_str("a number")
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "2^53 is beyond any rate")]
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Amount, E> {
+        self.visit_f64(number as f64)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "2^53 is beyond any rate")]
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Amount, E> {
+        self.visit_f64(number as f64)
+    }
+
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Amount, E> {
         if !number.is_finite() {
             Err(E::custom("the number must be finite"))
