@@ -9,11 +9,14 @@ mod cmd;
 pub mod dataplane;
 pub mod engine;
 pub mod error;
+pub mod exempt;
+pub mod host;
 pub mod model;
 pub mod profile;
 pub mod report;
 pub mod runtime;
 pub mod seams;
+pub mod state;
 pub mod telemetry;
 
 pub use cmd::run;

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_yaml::{Mapping, Value};
 
-use super::error::{ProfileError, nearest};
+use super::error::ProfileError;
 use super::schema::Spec;
+use crate::model::{nearest, parse_duration};
 
 /// What nothing else sets.
 const DEFAULTS: &str = include_str!("defaults.yaml");
@@ -109,11 +110,13 @@ fn is_zero(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => {
-            text.is_empty() || crate::model::parse_duration(text).is_ok_and(|span| span.is_zero())
+            text.is_empty() || parse_duration(text).is_ok_and(|span| span.is_zero())
         }
-        Value::Null | Value::Bool(_) | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => {
-            false
-        }
+        Value::Null
+        | Value::Bool(_)
+        | Value::Sequence(_)
+        | Value::Mapping(_)
+        | Value::Tagged(_) => false,
     }
 }
 

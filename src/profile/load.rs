@@ -3,9 +3,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::error::{ProfileError, nearest};
+use super::error::ProfileError;
 use super::layer::Layer;
 use super::schema::{API_VERSION, Document, KIND, Metadata};
+use crate::model::nearest;
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => {

@@ -35,7 +35,11 @@ impl Overrides {
             layers.push(set_on_command_line(text)?);
         }
         let mut add = |flag: &str, key: &str, value: serde_yaml::Value| {
-            layers.push(Layer::single(format!("command line (--{flag})"), key, value));
+            layers.push(Layer::single(
+                format!("command line (--{flag})"),
+                key,
+                value,
+            ));
         };
         let spans = [
             ("soft-ttl", "soft_ttl", self.soft_ttl),

@@ -1,59 +1,50 @@
 use std::time::Duration;
 
-use super::pins;
-use crate::cli::{IqArgs, Places};
+use super::super::pins;
+use super::{IQ, Settings};
 use crate::dataplane::{
     Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir,
     Shield, SourceTable, default_interface, interface_index,
 };
 use crate::engine::{Decision, Engine};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::host::Host;
 use crate::model::{Ktime, Source, format_duration};
-use crate::profile::{Overrides, Profile, ProfileError};
 use crate::report::{attached_line, decision_line};
 use crate::runtime::{Poller, Ticker, Wake, now, only_iq, shutdown_on_signal};
 use crate::seams::{Enforcer, Order, Outcome};
 use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 
-/// The log target of everything IQ says.
-const IQ: &str = "iq";
-
-impl From<ProfileError> for Error {
-    fn from(error: ProfileError) -> Self {
-        if error.is_operator_mistake() {
-            Self::operator(error.to_string())
-        } else {
-            Self::world(error.to_string())
-        }
+pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
+    let iq = &settings.iq;
+    for name in &iq.iface {
+        interface_index(name)?;
     }
-}
-
-pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
-    let (name, config) = settings(args)?;
-    let interface = match &args.iface {
-        Some(name) => interface_index(name).map(|_| Some(name.clone()))?,
-        None => None,
-    };
-    let _only = only_iq(&places.run_dir)?;
-    let pins = pins(places);
+    let _only = only_iq(&host.places.run_dir)?;
+    let pins = pins(&host.places);
     pins.create()?;
     let shutdown = shutdown_on_signal()?;
-    let shield = attach(&pins, interface)?;
-    let engine = Engine::new(config);
+    let options = LoadOptions {
+        sources: iq.sources,
+        max_deny: iq.max_deny,
+        ..LoadOptions::default()
+    };
+    let shield = attach(&pins, &iq.iface, &options)?;
+    let engine = Engine::new(settings.effective.config()?);
     shield.set_port_alert(linear_ones(engine.port_alert()));
-    let ticker = Ticker::every(args.interval)?;
+    let ticker = Ticker::every(iq.interval)?;
     let events = shield.events()?;
     let poller = Poller::new()?;
     poller.watch(&shutdown, Wake::Shutdown)?;
     poller.watch(&events, Wake::Events)?;
     poller.watch(&ticker, Wake::Tick)?;
-    let mode = if args.dry_run {
+    let mode = if iq.dry_run {
         "dry run: nothing is enforced"
     } else {
         "enforcing"
     };
-    log::info!(target: IQ, "profile {name}, a tick every {}, {mode}", format_duration(args.interval));
-    let mut iq = Iq::new(&shield, &pins, engine, args.dry_run)?;
+    log::info!(target: IQ, "profile {}, a tick every {}, {mode}", settings.name, format_duration(iq.interval));
+    let mut iq = Iq::new(&shield, &pins, engine, iq.dry_run)?;
     loop {
         for wake in poller.wait()? {
             match wake {
@@ -63,52 +54,37 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
                 }
+                Wake::Files | Wake::Control | Wake::Client(_) => {}
             }
         }
     }
 }
 
-fn settings(args: &IqArgs) -> Result<(String, crate::engine::Config)> {
-    let (name, profile) = match (&args.profile, &args.pdp_config) {
-        (Some(name), _) => (name.clone(), Profile::named(name)?),
-        (None, Some(path)) => (path.display().to_string(), Profile::read(path)?),
-        (None, None) => return Err(Error::operator("give --profile or --pdp-config")),
-    };
-    let overrides = Overrides {
-        soft_ttl: args.soft_ttl,
-        hard_ttl: args.hard_ttl,
-        block_ttl: args.block_ttl,
-        block_min_sev: args.block_min_sev,
-        block_min_dur: args.block_min_dur,
-    };
-    Ok((name, profile.resolve(&overrides)?))
-}
-
-/// Attaches to the named interface; without a name, to what is attached already, else to the
+/// Attaches to the named interfaces; without a name, to what is attached already, else to the
 /// interface of the default route.
-fn attach(pins: &PinDir, interface: Option<String>) -> Result<Shield> {
+fn attach(pins: &PinDir, interfaces: &[String], options: &LoadOptions) -> Result<Shield> {
     let lock = pins.lock()?;
     let there = Shield::attached(pins)?;
-    let shield = Shield::open_or_load(pins, &LoadOptions::default(), &lock)?;
-    if interface.is_none() && !there.is_empty() {
+    let shield = Shield::open_or_load(pins, options, &lock)?;
+    if interfaces.is_empty() && !there.is_empty() {
         there.iter().for_each(say_attached);
         return Ok(shield);
     }
-    let interface = match interface {
-        Some(interface) => interface,
-        None => {
-            let interface = default_interface()?;
-            log::info!(target: IQ, "protecting {interface}, the interface of the default route");
-            interface
-        }
-    };
-    match shield.attach(pins, &interface, ModeChoice::Auto, &lock) {
-        Ok(attached) => say_attached(&attached),
-        Err(error) => {
-            if there.is_empty() {
-                Shield::purge(pins, &lock)?;
+    let mut interfaces = interfaces.to_vec();
+    if interfaces.is_empty() {
+        let interface = default_interface()?;
+        log::info!(target: IQ, "protecting {interface}, the interface of the default route");
+        interfaces.push(interface);
+    }
+    for interface in &interfaces {
+        match shield.attach(pins, interface, ModeChoice::Auto, &lock) {
+            Ok(attached) => say_attached(&attached),
+            Err(error) => {
+                if Shield::attached(pins)?.is_empty() {
+                    Shield::purge(pins, &lock)?;
+                }
+                return Err(error);
             }
-            return Err(error);
         }
     }
     Ok(shield)
