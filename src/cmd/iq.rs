@@ -13,7 +13,7 @@ use crate::profile::{Overrides, Profile, ProfileError};
 use crate::report::{attached_line, decision_line};
 use crate::runtime::{Poller, Ticker, Wake, now, only_iq, shutdown_on_signal};
 use crate::seams::{Enforcer, Order, Outcome};
-use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
+use crate::telemetry::{Coverage, Meter, Sample, Window, linear_count, linear_ones};
 
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
@@ -172,6 +172,7 @@ impl<'a> Iq<'a> {
         let window = Window {
             length,
             samples: &samples,
+            coverage: Coverage::default(),
         };
         let allowed = &self.allowed;
         let decisions = self
@@ -188,13 +189,9 @@ impl<'a> Iq<'a> {
             // The event tells of ports only; each of them took a packet.
             let ports = linear_count(u64::MAX.checked_shr(64 - event.bits.min(64)).unwrap_or(0));
             let sample = Sample {
-                source: event.source,
                 packets: ports.into(),
-                bytes: 0,
-                syns: 0,
-                drops: 0,
                 ports,
-                stacks: 0,
+                ..Sample::silent(event.source)
             };
             let allowed = &self.allowed;
             decisions.extend(

@@ -10,4 +10,4 @@ pub use duration::{ParseDurationError, format_duration, parse_duration};
 pub use rate::{Hold, LimitScope, RateLimit};
 pub use source::{ParseSourceError, Source};
 pub use stage::Stage;
-pub use time::Ktime;
+pub use time::{Ktime, Moment};

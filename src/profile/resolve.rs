@@ -7,7 +7,10 @@ use super::error::ProfileError;
 use super::load::Profile;
 use super::scalar::{Amount, Span};
 use super::schema;
-use crate::engine::{BlockGate, Config, NonCompliance, PerStage, StageLimit, Triggers, Weights};
+use crate::engine::{
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, StageLimit,
+    Triggers, Weights,
+};
 use crate::model::RateLimit;
 
 const DEFAULT_CAP: f64 = 3.0;
@@ -81,6 +84,9 @@ impl Profile {
             noncompliance: noncompliance(&spec.non_compliance),
             soft,
             hard,
+            evidence: Evidence::default(),
+            aggregates: Aggregates::default(),
+            collateral: Collateral::default(),
         };
         self.check_reach(&config)?;
         Ok(config)

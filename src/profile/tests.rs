@@ -2,7 +2,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{BlockGate, Config, NonCompliance, PerStage, Triggers, Weights};
+use crate::engine::{
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, Triggers, Weights,
+};
 
 const SECS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -239,6 +241,9 @@ fn every_shipped_profile_resolves_to_its_documented_values() {
             }),
             soft: config.soft,
             hard: config.hard,
+            evidence: Evidence::default(),
+            aggregates: Aggregates::default(),
+            collateral: Collateral::default(),
         };
         assert_eq!(config, expected, "{}", one.name);
         let limits = (
