@@ -4,6 +4,7 @@
 //! (`dataplane`, `profile`, `runtime`, `report`) sits around it; `cmd` introduces them to each
 //! other. `tests/layering.rs` holds the allowed directions.
 
+pub mod autotune;
 pub mod cli;
 mod cmd;
 pub mod dataplane;

@@ -8,7 +8,10 @@ use super::layer::{Layer, Setting, Stack, set_on_command_line};
 use super::load::Profile;
 use super::scalar::Amount;
 use super::schema::{self, Spec};
-use crate::engine::{BlockGate, Config, NonCompliance, PerStage, StageLimit, Triggers, Weights};
+use crate::engine::{
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, StageLimit,
+    Triggers, Weights,
+};
 use crate::model::{RateLimit, format_duration};
 
 /// From this many strikes or ticks on, a profile means "never".
@@ -172,6 +175,9 @@ impl Effective {
             noncompliance: noncompliance(&spec.non_compliance),
             soft,
             hard,
+            evidence: Evidence::default(),
+            aggregates: Aggregates::default(),
+            collateral: Collateral::default(),
         };
         self.check_reach(&config)?;
         Ok(config)

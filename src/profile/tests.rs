@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{BlockGate, Config, NonCompliance, PerStage, Triggers, Weights};
+use crate::engine::{BlockGate, Config, NonCompliance, PerStage, Triggers};
 
 const SECS: fn(u64) -> Duration = Duration::from_secs;
 

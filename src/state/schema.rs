@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::autotune::TunerState;
+use crate::engine::EngineState;
 use crate::exempt::By;
 use crate::model::{Ktime, Moment, Source, Wall};
 
@@ -11,20 +12,17 @@ pub struct State {
     pub written: Written,
     /// The profile that was gone by.
     pub profile: String,
-    /// Who is held, why and until when; the engine's own form.
-    #[serde(default)]
-    pub engine: Value,
-    /// Thresholds, their history and the samples they come from; autotune's own form.
-    #[serde(default)]
-    pub autotune: Value,
+    /// Whether what `engine` holds was only printed.
+    pub dry_run: bool,
+    /// Who is held, why and until when.
+    pub engine: EngineState,
+    /// Thresholds, their history and the samples they come from.
+    pub autotune: Option<TunerState>,
     /// By `iq exempt`.
-    #[serde(default)]
     pub exemptions: Vec<Exemption>,
     /// Entries of the feedback file, and when each was first seen.
-    #[serde(default)]
     pub feedback: Vec<FirstSeen>,
     /// Policy that operators entered by hand, for after a reboot.
-    #[serde(default)]
     pub operators: Vec<OperatorEntry>,
 }
 

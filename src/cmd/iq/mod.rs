@@ -1,12 +1,23 @@
 //! `kernloom iq`: the daemon, and what speaks to it.
 
+mod answer;
+mod daemon;
+mod gate;
+mod keep;
+mod learn;
+mod lists;
+mod notes;
 mod run;
+
+use std::path::Path;
+
+use answer::Ask;
 
 use crate::cli::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 use crate::error::{Error, Result};
 use crate::host::{Host, IqHost};
 use crate::profile::{Effective, Overrides, Profile, ProfileError};
-use crate::report::{Table, print, settings_yaml};
+use crate::report::{Answer, Table, print, settings_yaml, status_lines, why_lines};
 
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
@@ -34,8 +45,58 @@ pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
             run::run(host, settings)
         }
         Some(IqCommand::Profiles(command)) => profiles(command),
-        Some(_) => Ok(()),
+        Some(IqCommand::Status { json }) => tell(host, &Ask::Status, *json),
+        Some(IqCommand::Why { source, json }) => tell(host, &Ask::Why { source: *source }, *json),
+        Some(IqCommand::Forgive { source }) => tell(host, &Ask::Forgive { source: *source }, false),
+        Some(IqCommand::Exempt { source, ttl }) => {
+            let (source, ttl_s) = (*source, ttl.as_secs().max(1));
+            tell(host, &Ask::Exempt { source, ttl_s }, false)
+        }
     }
+}
+
+/// Asks the running IQ and prints what it says.
+fn tell(host: &Host, question: &Ask, json: bool) -> Result<()> {
+    let answer = ask(&host.places.run_dir, question)?.ok_or_else(|| {
+        Error::operator(format!(
+            "no iq runs for {}; start it with 'kernloom iq', or give --run-dir of the one that does",
+            host.places.run_dir.display()
+        ))
+    })?;
+    let text = match &answer {
+        Answer::Refused(why) => return Err(Error::operator(why.clone())),
+        Answer::Status(status) if json => to_json(status)?,
+        Answer::Why(why) if json => to_json(why)?,
+        Answer::Status(status) => status_lines(status),
+        Answer::Why(why) => why_lines(why),
+        Answer::Done(what) => format!("{what}\n"),
+    };
+    print(&text)
+}
+
+fn to_json(answer: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(answer)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::world(format!("printing the answer: {error}")))
+}
+
+/// `None` if no IQ runs in `run_dir`.
+fn ask(run_dir: &Path, question: &Ask) -> Result<Option<Answer>> {
+    let odd =
+        |error: serde_json::Error| Error::world(format!("speaking to the running iq: {error}"));
+    let question = serde_json::to_string(question).map_err(odd)?;
+    match crate::runtime::ask(run_dir, &question)? {
+        Some(line) => serde_json::from_str(&line).map(Some).map_err(odd),
+        None => Ok(None),
+    }
+}
+
+/// Tells a running IQ that what it enforced is gone; what it said, if one runs.
+pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
+    Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
+        Answer::Done(what) | Answer::Refused(what) => what,
+        Answer::Status(_) | Answer::Why(_) => "the running iq was told".to_owned(),
+    }))
 }
 
 fn profiles(command: &ProfilesCommand) -> Result<()> {

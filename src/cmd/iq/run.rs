@@ -1,50 +1,76 @@
-use std::time::Duration;
+//! The daemon: one epoll loop, no thread.
+
+use std::path::Path;
 
 use super::super::pins;
+use super::daemon::Iq;
+use super::keep::{self, Keeper, Kernel};
+use super::lists::Lists;
 use super::{IQ, Settings};
 use crate::dataplane::{
-    Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir,
-    Shield, SourceTable, default_interface, interface_index,
+    Attached, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
 };
-use crate::engine::{Decision, Engine};
 use crate::error::Result;
 use crate::host::Host;
-use crate::model::{Ktime, Source, format_duration};
-use crate::report::{attached_line, decision_line};
-use crate::runtime::{Poller, Ticker, Wake, now, only_iq, shutdown_on_signal};
-use crate::seams::{Enforcer, Order, Outcome};
-use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
+use crate::model::format_duration;
+use crate::report::attached_line;
+use crate::runtime::{
+    ControlSocket, Poller, Ticker, Wake, Watch, moment, only_iq, shutdown_on_signal,
+};
 
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
-    let iq = &settings.iq;
-    for name in &iq.iface {
+    for name in &settings.iq.iface {
         interface_index(name)?;
     }
     let _only = only_iq(&host.places.run_dir)?;
+    // Before anything is attached: a state that is refused must leave the host as it is.
+    let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let pins = pins(&host.places);
     pins.create()?;
     let shutdown = shutdown_on_signal()?;
     let options = LoadOptions {
-        sources: iq.sources,
-        max_deny: iq.max_deny,
+        sources: settings.iq.sources,
+        max_deny: settings.iq.max_deny,
         ..LoadOptions::default()
     };
-    let shield = attach(&pins, &iq.iface, &options)?;
-    let engine = Engine::new(settings.effective.config()?);
-    shield.set_port_alert(linear_ones(engine.port_alert()));
-    let ticker = Ticker::every(iq.interval)?;
+    let reused = pins.is_loaded()?;
+    let shield = attach(&pins, &settings.iq.iface, &options)?;
+    let now = moment()?;
+    let same_boot = state.written.boot == keeper.boot();
+    let reading = state.written.reading(keeper.boot(), now);
+    if !reused && !same_boot && !settings.iq.dry_run {
+        let back = keep::put_back(&state.operators, &shield, &pins, reading)?;
+        if back > 0 {
+            log::info!(target: IQ, "put back {back} entries of operators after the reboot");
+        }
+    }
+    let kernel = Kernel {
+        entries: shield.entries()?,
+        reused,
+    };
+    let lists = Lists::new(
+        host.management.clone(),
+        (&settings.iq.whitelist, &settings.iq.feedback),
+        state.exemptions.clone(),
+        state.feedback.clone(),
+    );
+    let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state)?;
+    iq.begin(&state, &kernel, same_boot, reading)?;
+    let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
+    let mut socket = ControlSocket::listen(&host.places.run_dir)?;
+    let mut watch = Watch::new()?;
+    for path in iq.files() {
+        watch_file(&mut watch, &path);
+    }
     let poller = Poller::new()?;
     poller.watch(&shutdown, Wake::Shutdown)?;
     poller.watch(&events, Wake::Events)?;
     poller.watch(&ticker, Wake::Tick)?;
-    let mode = if iq.dry_run {
-        "dry run: nothing is enforced"
-    } else {
-        "enforcing"
-    };
-    log::info!(target: IQ, "profile {}, a tick every {}, {mode}", settings.name, format_duration(iq.interval));
-    let mut iq = Iq::new(&shield, &pins, engine, iq.dry_run)?;
+    poller.watch(&watch, Wake::Files)?;
+    poller.watch(&socket, Wake::Control)?;
+    iq.read_lists()?;
+    log::info!(target: IQ, "profile {}, a tick every {}, {}", iq.profile(), format_duration(iq.interval()), iq.mode());
     loop {
         for wake in poller.wait()? {
             match wake {
@@ -54,9 +80,23 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
                 }
-                Wake::Files | Wake::Control | Wake::Client(_) => {}
+                Wake::Files => iq.on_files(&watch.changed()?)?,
+                Wake::Control => socket.accept(&poller)?,
+                Wake::Client(number) => {
+                    if let Some(request) = socket.serve(&poller, number)? {
+                        let answer = iq.answer(&request.text)?;
+                        socket.answer(&request, &answer);
+                    }
+                }
             }
         }
+    }
+}
+
+/// A file that cannot be watched is used as it was read at the start.
+fn watch_file(watch: &mut Watch, path: &Path) {
+    if let Err(error) = watch.add(path) {
+        log::warn!(target: IQ, "{error}; changes to it need a restart");
     }
 }
 
@@ -92,202 +132,4 @@ fn attach(pins: &PinDir, interfaces: &[String], options: &LoadOptions) -> Result
 
 fn say_attached(attached: &Attached) {
     log::info!(target: IQ, "{}", attached_line(attached));
-}
-
-struct Iq<'a> {
-    shield: &'a Shield,
-    table: SourceTable,
-    meter: Meter,
-    engine: Engine,
-    enforcer: Box<dyn Enforcer + 'a>,
-    dry_run: bool,
-    allowed: Allowed,
-    last_tick: Ktime,
-    resets: u32,
-    events_lost: u64,
-}
-
-impl<'a> Iq<'a> {
-    fn new(shield: &'a Shield, pins: &'a PinDir, engine: Engine, dry_run: bool) -> Result<Self> {
-        let table = shield.sources()?;
-        let mut meter = Meter::new(table.capacity());
-        // What was counted before this start is not one tick's traffic.
-        table.take(|slot, row| meter.row(slot, row));
-        meter.samples();
-        let enforcer: Box<dyn Enforcer + 'a> = if dry_run {
-            Box::new(DryRun)
-        } else {
-            Box::new(MapEnforcer { shield, pins })
-        };
-        let (resets, events_lost) = (shield.resets(), shield.counters()?.events_lost);
-        let allowed = Allowed::default();
-        let last_tick = now()?;
-        Ok(Self {
-            shield,
-            table,
-            meter,
-            engine,
-            enforcer,
-            dry_run,
-            allowed,
-            last_tick,
-            resets,
-            events_lost,
-        })
-    }
-
-    fn on_tick(&mut self) -> Result<()> {
-        let now = now()?;
-        let length = now.since(self.last_tick);
-        self.last_tick = now;
-        self.watch_reset();
-        self.allowed.refresh(self.shield)?;
-        let meter = &mut self.meter;
-        self.table.take(|slot, row| meter.row(slot, row));
-        let samples = self.meter.samples();
-        let window = Window {
-            length,
-            samples: &samples,
-        };
-        let allowed = &self.allowed;
-        let decisions = self
-            .engine
-            .tick(now, window, &|source| allowed.covers(source, now));
-        self.carry_out(now, &decisions)?;
-        self.watch_ring()
-    }
-
-    fn on_events(&mut self, events: &Events) -> Result<()> {
-        let now = now()?;
-        let mut decisions = Vec::new();
-        for event in events.drain() {
-            // The event tells of ports only; each of them took a packet.
-            let ports = linear_count(u64::MAX.checked_shr(64 - event.bits.min(64)).unwrap_or(0));
-            let sample = Sample {
-                source: event.source,
-                packets: ports.into(),
-                bytes: 0,
-                syns: 0,
-                drops: 0,
-                ports,
-                stacks: 0,
-            };
-            let allowed = &self.allowed;
-            decisions.extend(
-                self.engine
-                    .alert(now, &sample, &|source| allowed.covers(source, now)),
-            );
-        }
-        self.carry_out(now, &decisions)
-    }
-
-    /// Enforces and tells. A source whose order failed is forgotten: the next tick decides anew.
-    fn carry_out(&mut self, now: Ktime, decisions: &[Decision]) -> Result<()> {
-        let orders: Vec<Order> = decisions
-            .iter()
-            .map(|decision| Order {
-                source: decision.source,
-                hold: decision.hold.zip(decision.until),
-            })
-            .collect();
-        let outcomes = match self.enforcer.enforce(&orders) {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                log::error!(target: IQ, "enforcing {} decisions: {error}; trying again", orders.len());
-                orders
-                    .iter()
-                    .for_each(|order| self.engine.forget(&order.source));
-                return Ok(());
-            }
-        };
-        for (decision, outcome) in decisions.iter().zip(outcomes) {
-            let line = decision_line(decision, now, self.dry_run);
-            match outcome {
-                Ok(Outcome::Done) => self.tell(decision, &line),
-                Ok(Outcome::OperatorRules) => {
-                    log::debug!(target: IQ, "{line} (an operator's entry stands)")
-                }
-                Err(error) => {
-                    log::error!(target: IQ, "{line}: {error}");
-                    self.engine.forget(&decision.source);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Transitions are news; renewals are not.
-    fn tell(&self, decision: &Decision, line: &str) {
-        if decision.from == decision.to {
-            log::debug!(target: IQ, "{line}");
-        } else {
-            log::info!(target: IQ, "{line}");
-        }
-    }
-
-    fn watch_reset(&mut self) {
-        let resets = self.shield.resets();
-        if resets != self.resets {
-            self.resets = resets;
-            self.engine.reset();
-            log::info!(target: IQ, "reset by the operator: every source starts over at OBSERVE");
-        }
-    }
-
-    fn watch_ring(&mut self) -> Result<()> {
-        let lost = self.shield.counters()?.events_lost;
-        if lost > self.events_lost {
-            log::warn!(target: IQ, "{} alerts found the ring full; the tick sees those sources", lost - self.events_lost);
-            self.events_lost = lost;
-        }
-        Ok(())
-    }
-
-    fn farewell(&self) -> Result<()> {
-        let held = self.engine.held().count();
-        if self.dry_run || held == 0 {
-            log::info!(target: IQ, "stopping; nothing is enforced by iq");
-        } else {
-            let last = self
-                .engine
-                .held()
-                .map(|(_, _, until)| until)
-                .max()
-                .unwrap_or(self.last_tick);
-            let left = Duration::from_secs(last.since(self.last_tick).as_secs());
-            log::info!(
-                target: IQ,
-                "stopping; {held} sources stay enforced until they expire, the last in {}; 'kernloom reset' frees them now",
-                format_duration(left)
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Sources the operator allows; read again only when policy changed.
-#[derive(Default)]
-struct Allowed {
-    generation: Option<u32>,
-    entries: Vec<Entry>,
-}
-
-impl Allowed {
-    fn refresh(&mut self, shield: &Shield) -> Result<()> {
-        let generation = shield.generation();
-        if self.generation != Some(generation) {
-            let allows = |entry: &Entry| {
-                entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow
-            };
-            self.entries = shield.entries()?.into_iter().filter(allows).collect();
-            self.generation = Some(generation);
-        }
-        Ok(())
-    }
-
-    fn covers(&self, source: &Source, now: Ktime) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.is_live(now) && entry.source.contains(source))
-    }
 }
