@@ -1,6 +1,6 @@
 //! Kernloom: protects a Linux host at the XDP hook.
 //!
-//! The pure half (`model`, `telemetry`, `engine`) has no clock, file or map in it; the world
+//! The pure half (`model`, `telemetry`, `engine`, `autotune`) has no clock, file or map in it; the world
 //! (`dataplane`, `profile`, `runtime`, `report`) sits around it; `cmd` introduces them to each
 //! other. `tests/layering.rs` holds the allowed directions.
 

@@ -1,4 +1,4 @@
-//! Weeks of traffic under virtual time, through the engine, in windows of half a minute.
+//! Weeks of traffic under virtual time, through the engine, in windows of a minute.
 
 mod bounds;
 mod weeks;
@@ -16,7 +16,7 @@ pub(super) const ALL: Coverage = Coverage {
     consent: false,
 };
 
-const WINDOW: Duration = Duration::from_secs(30);
+const WINDOW: Duration = Duration::from_secs(60);
 const DAY: u64 = 24 * 3_600;
 
 /// A generator of numbers that are the same in every run (splitmix64, Steele et al. 2014).

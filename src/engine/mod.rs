@@ -35,6 +35,8 @@ pub use severity::Signal;
 use severity::{Score, Standing};
 use sorted::fit;
 pub use state::{EngineState, Held};
+#[cfg(test)]
+pub(crate) use tests::web;
 use track::Tracks;
 
 use crate::model::{Ktime, Source, Stage};

@@ -33,7 +33,7 @@ fn limit(pps: u32, burst: u32) -> StageLimit {
 }
 
 /// A public web server's figures.
-fn web() -> Config {
+pub(crate) fn web() -> Config {
     let secs = Duration::from_secs;
     Config {
         triggers: Triggers {
