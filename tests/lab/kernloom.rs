@@ -36,6 +36,21 @@ impl Kernloom {
         })
     }
 
+    /// A command of kernloom on the server, not started yet: for ends that are no success.
+    pub(crate) fn command(lab: &Lab, binary: &Path, args: &[&str]) -> Command {
+        let mut command = lab.server().net.command(&binary.to_string_lossy());
+        command.args(args);
+        private(&mut command, lab);
+        command
+    }
+
+    /// Waits for a line that holds `wanted`, from the start of its output.
+    pub(crate) fn wait_line(&mut self, limit: Duration, wanted: &str) -> Result<Line> {
+        let what = format!("a line with '{wanted}'");
+        self.process
+            .wait_line(limit, &what, |line| line.contains(wanted))
+    }
+
     /// Runs a command of kernloom on the server to its end: `&["shield", "stats"]`.
     pub(crate) fn run(lab: &Lab, binary: &Path, args: &[&str]) -> Result<String> {
         let mut command = lab.server().net.command(&binary.to_string_lossy());
@@ -107,5 +122,7 @@ fn private(command: &mut Command, lab: &Lab) {
     let pair = |flag: &str, path: &Path| [PathBuf::from(flag), path.to_owned()];
     command
         .args(pair("--bpffs", lab.bpffs()))
-        .args(pair("--run-dir", lab.run_dir()));
+        .args(pair("--run-dir", lab.run_dir()))
+        .args(pair("--state-dir", &lab.state_dir()))
+        .args(pair("--config", &lab.config()));
 }

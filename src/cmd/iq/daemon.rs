@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::gate::LogGate;
-use super::keep::{self, Keeper, Kernel, Reconciled};
+use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
 use super::lists::{Lists, wall};
 use super::notes::{Notes, stamp};
+use super::run::Before;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
     Action, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable,
@@ -132,14 +133,9 @@ impl<'a> Iq<'a> {
 
     /// Takes up what was held before. A dry run holds nothing, so what one printed is not taken
     /// up by a run that enforces, nor the other way round.
-    pub(super) fn begin(
-        &mut self,
-        state: &State,
-        kernel: &Kernel,
-        same_boot: bool,
-        reading: Moment,
-    ) -> Result<()> {
+    pub(super) fn begin(&mut self, state: &State, before: &Before) -> Result<()> {
         let dry_run = self.settings.iq.dry_run;
+        let reading = before.reading;
         if dry_run {
             if state.dry_run {
                 self.engine.restore(&state.engine, reading);
@@ -157,7 +153,7 @@ impl<'a> Iq<'a> {
             kept,
             adopted,
             orders,
-        } = keep::reconcile(engine, held, kernel, same_boot, reading);
+        } = keep::reconcile(engine, held, before);
         if kept + adopted > 0 {
             log::info!(target: IQ, "{kept} sources stay held as before, {adopted} more were found in the kernel");
         }
@@ -245,6 +241,14 @@ impl<'a> Iq<'a> {
             &|source| exempt.cover(source),
             &mut |rates| learner.learn(rates),
         );
+        if self.settings.iq.whitelist_learn {
+            let listed = |sample: &&Sample| {
+                let covering = self.lists.exempt().covering(&sample.source, wall(now));
+                covering.is_some()
+            };
+            self.learner
+                .learn_exempt(samples.iter().filter(listed), length);
+        }
         self.carry_out(now, &decisions)?;
         self.notes.take(&self.engine, now);
         self.tune(length, now);

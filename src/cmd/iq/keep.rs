@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::IQ;
+use super::run::Before;
 use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
 use crate::engine::{Engine, EngineState};
 use crate::error::Result;
@@ -112,20 +113,15 @@ pub(super) struct Reconciled {
 /// Brings the engine to where it was. Within a boot, and with the instance still there, the kernel
 /// is the truth about what is held: what it no longer has was reset or has ended. Otherwise the
 /// state is, for the time that is left.
-pub(super) fn reconcile(
-    engine: &mut Engine,
-    state: &EngineState,
-    kernel: &Kernel,
-    same_boot: bool,
-    now: Moment,
-) -> Reconciled {
+pub(super) fn reconcile(engine: &mut Engine, state: &EngineState, before: &Before) -> Reconciled {
+    let (kernel, now) = (&before.kernel, before.reading);
     let holds: BTreeMap<Source, (Hold, Ktime)> = kernel
         .entries
         .iter()
         .filter(|entry| entry.rule.owner == Owner::Iq && entry.is_live(now.ktime))
         .filter_map(|entry| Some((entry.source, (hold_of(&entry.rule)?, entry.rule.expires?))))
         .collect();
-    let trusted = same_boot && kernel.reused;
+    let trusted = before.same_boot && kernel.reused;
     let still = EngineState {
         held: state
             .held

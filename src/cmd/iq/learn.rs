@@ -7,6 +7,10 @@ use crate::engine::{Config, Overview, Triggers};
 use crate::profile::Effective;
 use crate::profile::schema;
 use crate::report::Threshold;
+use crate::telemetry::Sample;
+
+/// From this share of a trigger on, the engine leaves exempt sources out of what is learned.
+const LOUD: f64 = 0.5;
 
 /// The profile's figures, and what became of them.
 pub(super) struct Learner {
@@ -70,6 +74,36 @@ impl Learner {
     pub(super) fn learn(&mut self, rates: &Triggers) {
         if let Some(tuner) = &mut self.tuner {
             tuner.learn(rates);
+        }
+    }
+
+    /// Takes in exempt sources too, as an operator may ask. Quiet ones were learned from already.
+    pub(super) fn learn_exempt<'s>(
+        &mut self,
+        samples: impl Iterator<Item = &'s Sample>,
+        length: Duration,
+    ) {
+        let Some(tuner) = &mut self.tuner else {
+            return;
+        };
+        let per_second = 1.0 / length.as_secs_f64().max(0.1);
+        let triggers = tuner.triggers();
+        let loud = |rate: f64, trigger: f64| trigger > 0.0 && rate >= LOUD * trigger;
+        #[expect(clippy::cast_precision_loss, reason = "counts of one tick")]
+        let rates = |sample: &Sample| Triggers {
+            pps: sample.packets as f64 * per_second,
+            bps: sample.bytes as f64 * per_second,
+            syn: sample.syns as f64 * per_second,
+            ports: f64::from(sample.ports) * per_second,
+        };
+        for rates in samples.map(rates) {
+            if loud(rates.pps, triggers.pps)
+                || loud(rates.bps, triggers.bps)
+                || loud(rates.syn, triggers.syn)
+                || loud(rates.ports, triggers.ports)
+            {
+                tuner.learn(&rates);
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whom IQ must leave alone: read from files and commands, compiled into the data plane.
 
+use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -95,9 +96,8 @@ impl Lists {
         self.first_seen.retain(|key, _| keys.contains(key));
         let mut forgiven = Vec::new();
         for entry in &self.feedback {
-            let key = entry.key();
-            if !self.first_seen.contains_key(&key) {
-                self.first_seen.insert(key, wall(now));
+            if let Vacant(unseen) = self.first_seen.entry(entry.key()) {
+                unseen.insert(wall(now));
                 if entry.action == Feedbacks::Forgive {
                     forgiven.push(entry.target);
                 }
