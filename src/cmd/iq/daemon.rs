@@ -177,12 +177,12 @@ impl<'a> Iq<'a> {
         self.sync_lists(now)
     }
 
+    /// Puts the lists in force. What an operator said is on disk before anyone is told so.
     pub(super) fn sync_lists(&mut self, now: Moment) -> Result<()> {
-        self.keeper.note_change();
-        if self.settings.iq.dry_run {
-            return Ok(());
+        if !self.settings.iq.dry_run {
+            self.lists.sync(self.shield, self.pins, now)?;
         }
-        self.lists.sync(self.shield, self.pins, now)
+        self.save(now)
     }
 
     /// Lets go of every held source inside one of `sources`; they may be judged anew.
@@ -372,6 +372,10 @@ impl<'a> Iq<'a> {
             let line = decision_line(decision, now.ktime, self.settings.iq.dry_run);
             match outcome {
                 Ok(Outcome::Done) => self.tell(decision, &line, now),
+                // Its exemption has taken the entry's place already.
+                Ok(Outcome::OperatorRules) if decision.why.exempt => {
+                    self.tell(decision, &line, now);
+                }
                 Ok(Outcome::OperatorRules) => {
                     log::debug!(target: IQ, "{line} (an entry that is not IQ's stands)")
                 }
