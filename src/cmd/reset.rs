@@ -14,11 +14,12 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     };
     let lock = pins.lock()?;
     let removed = shield.edit(&lock).remove_all(chosen)?;
-    let mut told = None;
     if !args.operator {
         shield.announce_reset();
         drop(lock);
-        told = iq::tell_of_reset(&places.run_dir)?;
+        if let Some(told) = iq::tell_of_reset(&places.run_dir)? {
+            log::info!("{told}");
+        }
     }
     let kept = shield.entries()?.len();
     let at = now()?;
@@ -31,8 +32,5 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
         text.push_str("; 'kernloom reset --all' removes these too");
     }
     text.push('\n');
-    if let Some(told) = told {
-        text.push_str(&format!("{told}\n"));
-    }
     print(&text)
 }
