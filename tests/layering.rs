@@ -19,10 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dataplane", &["error", "model", "seams", "telemetry"]),
     ("profile", &["engine", "model"]),
     ("runtime", &["error", "model"]),
-    (
-        "state",
-        &["autotune", "engine", "error", "exempt", "model"],
-    ),
+    ("state", &["autotune", "engine", "error", "exempt", "model"]),
     (
         "report",
         &["dataplane", "engine", "error", "model", "profile", "state"],
