@@ -168,7 +168,8 @@ fn soft_limits_what_does_the_harm() {
     };
     let new = ("400pps/800".to_owned(), LimitScope::New);
     assert_eq!(scope(syn_flood(attacker(), 5_000)), new);
-    assert_eq!(scope(port_scan(attacker(), 300)), new);
+    let twenty_ports = ("20pps/40".to_owned(), LimitScope::New);
+    assert_eq!(scope(port_scan(attacker(), 300)), twenty_ports);
     assert_eq!(scope(udp_flood(attacker(), 50_000)).1, LimitScope::All);
 }
 
