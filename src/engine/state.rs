@@ -27,6 +27,8 @@ pub struct Held {
     /// When the kernel's entry ends by itself.
     pub until_ms: u64,
     pub strikes: u32,
+    /// Low ticks in a row.
+    pub down: u32,
     pub nat: u32,
     pub proven: bool,
     pub cause: Reading,
@@ -54,6 +56,7 @@ impl Engine {
                 ends_ms: now.unix_ms(ladder.ends),
                 until_ms: now.unix_ms(ladder.until),
                 strikes: ladder.strikes,
+                down: ladder.down,
                 nat: ladder.hosts.into(),
                 proven: ladder.proven,
                 cause: ladder.cause.into(),
@@ -85,6 +88,7 @@ impl Engine {
                 scope: held.scope,
                 limit: held.limit,
                 strikes: held.strikes.min(self.config.strike_ceiling()),
+                down: held.down,
                 hosts: u8::try_from(held.nat).unwrap_or(u8::MAX).max(1),
                 proven: held.proven,
                 cause: held.cause.into(),
