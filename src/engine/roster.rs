@@ -105,8 +105,7 @@ impl<'a> Round<'a> {
                 self.proven
                     .push((self.decisions.len(), score.packets, before));
             }
-            let config = self.tick.config;
-            self.decisions.push(decision(ladder, config, step, source));
+            self.decisions.push(decision(ladder, step, source));
         }
         Seen {
             stage: ladder.stage(),
@@ -119,19 +118,13 @@ impl<'a> Round<'a> {
             return;
         }
         if let Some(step) = ladder.shelter(&self.tick, overall) {
-            let config = self.tick.config;
-            self.decisions.push(decision(ladder, config, step, prefix));
+            self.decisions.push(decision(ladder, step, prefix));
         }
     }
 }
 
-pub(super) fn decision(
-    ladder: &Ladder,
-    config: &super::Config,
-    step: Step,
-    source: Source,
-) -> Decision {
-    let hold = ladder.hold(config);
+pub(super) fn decision(ladder: &Ladder, step: Step, source: Source) -> Decision {
+    let hold = ladder.hold();
     Decision {
         source,
         from: step.from,

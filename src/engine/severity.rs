@@ -100,9 +100,6 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 /// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
 const ROUNDING: f64 = 1.0 + 1e-9;
 
-/// Share of a proven source's packets that may fail before it is no longer taken at its word.
-const FAILURES: f64 = 0.05;
-
 /// What is known of a source beyond its window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
@@ -142,8 +139,13 @@ pub(super) struct Score {
     pub(super) ratio: f64,
     /// Severity comes from what took longer than a window.
     pub(super) slow: bool,
+    /// Nobody looks whether what counts against it failed.
+    pub(super) tentative: bool,
     pub(super) hosts: u32,
+    pub(super) pressure: f64,
     pub(super) proven: bool,
+    /// It answered something that this host asked.
+    pub(super) answers: bool,
     /// Somebody else could have sent all of it in this source's name.
     pub(super) spoofable: bool,
 }
@@ -159,8 +161,11 @@ impl Score {
         trigger: 0.0,
         ratio: 0.0,
         slow: false,
+        tentative: false,
         hosts: 1,
+        pressure: 1.0,
         proven: false,
+        answers: false,
         spoofable: false,
     };
 
@@ -214,7 +219,9 @@ impl Score {
             packets: sample.packets as f64 * per_second,
             drops: sample.drops as f64 * per_second,
             hosts: standing.hosts,
+            pressure: standing.pressure,
             proven: sample.proven,
+            answers: sample.answers > 0,
             spoofable: is_spoofable(sample, coverage),
             ..Self::SILENT
         };
@@ -223,6 +230,7 @@ impl Score {
             && count / trigger >= score.severity
         {
             score.slow = true;
+            score.tentative = !coverage.refusals;
             score.severity = (count / trigger).min(config.cap);
             (score.signal, score.rate, score.trigger) = (signal, count, trigger);
         }
@@ -274,19 +282,15 @@ fn failures(sample: &Sample) -> u32 {
     sample.half_open.saturating_add(sample.refusals)
 }
 
-/// How much a packet counts on average, up to 1: answers to this host, and the connections of a
-/// proven peer that does not also fail all the time, count as one in `consent`.
+/// How much a packet counts on average, up to 1: answers to this host, and what a proven peer
+/// sends beyond openings and what is refused, count as one in `consent`.
 fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
     if !coverage.consent || consent <= 1.0 || sample.packets == 0 {
         return 1.0;
     }
     let packets = sample.packets as f64;
-    let established = coverage.proof
-        && coverage.refusals
-        && sample.proven
-        && f64::from(failures(sample)) <= FAILURES * packets;
-    let asked = if established {
-        packets - f64::from(sample.opens)
+    let asked = if coverage.proof && coverage.refusals && sample.proven {
+        packets - f64::from(sample.opens) - f64::from(sample.refusals)
     } else {
         f64::from(sample.answers)
     };
