@@ -10,6 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &["model"]),
     ("engine", &["model", "telemetry"]),
+    ("autotune", &["engine"]),
+    ("exempt", &["model"]),
     // The seams and what crosses them.
     ("error", &[]),
     ("seams", &["error", "model"]),
@@ -17,21 +19,31 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dataplane", &["error", "model", "seams", "telemetry"]),
     ("profile", &["engine", "model"]),
     ("runtime", &["error", "model"]),
-    ("report", &["dataplane", "engine", "error", "model"]),
-    ("cli", &["dataplane", "model", "runtime"]),
+    ("state", &["autotune", "engine", "error", "exempt", "model"]),
+    (
+        "report",
+        &["dataplane", "engine", "error", "model", "profile", "state"],
+    ),
+    ("cli", &["model"]),
+    // The command line laid over the host's file.
+    ("host", &["cli", "dataplane", "error", "model"]),
     // The composition roots.
     (
         "cmd",
         &[
+            "autotune",
             "cli",
             "dataplane",
             "engine",
             "error",
+            "exempt",
+            "host",
             "model",
             "profile",
             "report",
             "runtime",
             "seams",
+            "state",
             "telemetry",
         ],
     ),
@@ -39,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-const PURE: &[&str] = &["model", "telemetry", "engine"];
+const PURE: &[&str] = &["model", "telemetry", "engine", "autotune", "exempt"];
 
 /// What the pure half never names.
 const WORLD: &[&str] = &[

@@ -1,23 +1,22 @@
 //! The command line: clap structs only. Doc comments are the help.
 
+mod host;
 mod iq;
 mod shield;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use iq::IqArgs;
+pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
+pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 pub use shield::{
     AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, JsonArgs, LimitCommand,
     LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs, Scope,
     ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
 };
 
-use crate::dataplane::DEFAULT_PIN_DIR;
 use crate::model::parse_duration;
-use crate::runtime::DEFAULT_RUN_DIR;
 
 /// Protects this host at the XDP hook: counts every source, scores it each second, limits and blocks abusers
 #[derive(Debug, Parser)]
@@ -30,57 +29,9 @@ use crate::runtime::DEFAULT_RUN_DIR;
 )]
 pub struct Cli {
     #[command(flatten)]
-    pub places: Places,
+    pub host: HostArgs,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Where an instance keeps what it shares.
-#[derive(Debug, Clone, Args)]
-pub struct Places {
-    /// Directory in the BPF file system that holds program, maps and links
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
-    pub bpffs: PathBuf,
-    /// Another instance of this name, with interfaces and policy of its own
-    #[arg(long, global = true, value_name = "NAME", value_parser = instance_name)]
-    pub instance: Option<String>,
-    /// Directory for lock files
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
-    pub run_dir: PathBuf,
-}
-
-impl Places {
-    /// The pin directory of the chosen instance.
-    pub fn pin_dir(&self) -> PathBuf {
-        self.of_instance(&self.bpffs)
-    }
-
-    /// The lock directory of the chosen instance.
-    pub fn lock_dir(&self) -> PathBuf {
-        self.of_instance(&self.run_dir)
-    }
-
-    /// `DIR`, or `DIR-NAME` beside it.
-    fn of_instance(&self, dir: &Path) -> PathBuf {
-        let Some(name) = &self.instance else {
-            return dir.to_owned();
-        };
-        let mut beside = dir.as_os_str().to_owned();
-        beside.push("-");
-        beside.push(name);
-        beside.into()
-    }
-}
-
-fn instance_name(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=32).contains(&text.len()) && text.bytes().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "'{text}' is no name for an instance; give 1 to 32 of a-z, 0-9 and -"
-        ))
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,8 +41,9 @@ pub enum Command {
     Shield(ShieldCommand),
     /// Score every source each second; limit and block abusers, dry run first
     #[command(after_help = "Examples:\n  sudo kernloom iq --profile=idp\n  \
-                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false")]
-    Iq(IqArgs),
+                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false\n  \
+                            sudo kernloom iq why 192.0.2.7")]
+    Iq(Box<IqArgs>),
     /// Let go of what is enforced, and say what that was
     #[command(after_help = "Examples:\n  sudo kernloom reset\n  sudo kernloom reset --all")]
     Reset(ResetArgs),

@@ -2,12 +2,12 @@
 
 use super::pin::PinDir;
 use super::policy::Edit;
-use super::rule::{Owner, Rule};
+use super::rule::{Action, Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
 use crate::seams::{Enforcer, Order, Outcome};
 
-/// Writes to the instance's policy. Operators' entries are never changed.
+/// Writes to the instance's policy. Operators' entries and exemptions are never changed.
 pub struct MapEnforcer<'a> {
     pub shield: &'a Shield,
     pub pins: &'a PinDir,
@@ -25,9 +25,11 @@ impl Enforcer for MapEnforcer<'_> {
 }
 
 fn apply(edit: &mut Edit<'_>, order: &Order) -> Result<Outcome> {
+    let stands =
+        |rule: &Rule| rule.owner == Owner::Operator || matches!(rule.action, Action::Allow);
     if edit
         .get(&order.source)?
-        .is_some_and(|entry| !entry.rule.owner.is_automatic())
+        .is_some_and(|entry| stands(&entry.rule))
     {
         return Ok(Outcome::OperatorRules);
     }

@@ -139,9 +139,7 @@ impl Maps {
     }
 
     /// `by_name` answers `None` for a map that was not made.
-    pub(super) fn open(
-        mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>,
-    ) -> Result<Self> {
+    pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Self> {
         let [
             sources,
             policies,

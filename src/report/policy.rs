@@ -1,11 +1,12 @@
 use serde::Serialize;
 
+use super::decision::whole_seconds;
 use super::json::to_line;
 use super::table::Table;
-use crate::dataplane::{Action, Entry, Notes};
-use crate::model::{Ktime, format_duration};
+use crate::dataplane::{Action, Entry, Notes, Owner, Rule};
+use crate::model::Ktime;
 
-/// `deny`, `limit-new:400pps/800`
+/// `allow`, `deny` or `limit-SCOPE:RATE/BURST`
 pub fn action_text(action: &Action) -> String {
     match action {
         Action::Allow => "allow".to_owned(),
@@ -19,14 +20,15 @@ fn ends(entry: &Entry, now: Ktime) -> String {
     match entry.rule.expires {
         None => "never".to_owned(),
         Some(end) if end <= now => "ended".to_owned(),
-        Some(end) => {
-            // Whole seconds, rounded up: "0s" would read as ended.
-            let left = end.since(now).as_secs_f64().ceil();
-            format!(
-                "in {}",
-                format_duration(std::time::Duration::from_secs_f64(left))
-            )
-        }
+        Some(end) => format!("in {}", whole_seconds(end.since(now))),
+    }
+}
+
+/// Who made an entry; what IQ allows comes from its lists.
+pub fn owner_text(rule: &Rule) -> String {
+    match (rule.owner, &rule.action) {
+        (Owner::Iq, Action::Allow) => "iq/whitelist".to_owned(),
+        (owner, _) => owner.to_string(),
     }
 }
 
@@ -41,7 +43,7 @@ pub fn entry_line(entry: &Entry, why: &str, now: Ktime) -> String {
     format!(
         "{source} {}, by {}, ends {}{why}",
         action_text(&rule.action),
-        rule.owner,
+        owner_text(rule),
         ends(entry, now)
     )
 }
@@ -53,7 +55,7 @@ pub fn entry_table(entries: &[Entry], notes: &Notes, now: Ktime) -> String {
         table.row([
             source.to_string(),
             action_text(&rule.action),
-            rule.owner.to_string(),
+            owner_text(rule),
             ends(entry, now),
             notes.text(*note).to_owned(),
         ]);

@@ -67,7 +67,12 @@ impl Bench {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         said(child.wait_with_output().unwrap())
     }
 
@@ -78,7 +83,8 @@ impl Bench {
             Family::V6 => server.v6.to_string(),
         };
         let net = &self.lab.client(client).unwrap().net;
-        net.run("ping", &["-n", "-q", "-c1", "-W1", &target]).is_ok()
+        net.run("ping", &["-n", "-q", "-c1", "-W1", &target])
+            .is_ok()
     }
 
     fn v4(&self, client: &str) -> String {
@@ -107,7 +113,10 @@ fn json(text: &str) -> serde_json::Value {
 /// UDP datagrams that reached the server's stack, whoever they were for.
 fn datagrams(net: &Namespace) -> u64 {
     let table = net.run("cat", &["/proc/net/snmp"]).unwrap();
-    let values = table.lines().rfind(|line| line.starts_with("Udp: ")).unwrap();
+    let values = table
+        .lines()
+        .rfind(|line| line.starts_with("Udp: "))
+        .unwrap();
     let columns: Vec<u64> = values
         .split_whitespace()
         .skip(1)
@@ -133,7 +142,9 @@ fn lists_go_in_and_out_whole() {
     let client = bench.v4("one");
     let good = bench.file(
         "drop.txt",
-        &format!("# drop list\n{client} reason=probe\n198.51.100.0/24 ttl=1h owner=feed\n{client}\n"),
+        &format!(
+            "# drop list\n{client} reason=probe\n198.51.100.0/24 ttl=1h owner=feed\n{client}\n"
+        ),
     );
     let said = bench.ok(&["shield", "deny", "import", &good]);
     assert_eq!(
@@ -170,7 +181,10 @@ fn lists_go_in_and_out_whole() {
          write it like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48\n"
     );
     assert!(bench.pings("one", Family::V4));
-    let said = bench.feed(&["shield", "deny", "import", "-", "--owner", "feed"], &exported);
+    let said = bench.feed(
+        &["shield", "deny", "import", "-", "--owner", "feed"],
+        &exported,
+    );
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert!(!bench.pings("one", Family::V4));
 }
@@ -191,7 +205,10 @@ fn default_deny_lets_only_the_allowed_in_and_falls_back_without_a_confirmation()
         assert!(bench.pings("two", family), "{family:?}: the allowed one");
     }
     // Nobody confirms and nothing runs: the program alone lets go.
-    wait_until(SOON, "the lease to run out", || Ok(bench.pings("one", Family::V4))).unwrap();
+    wait_until(SOON, "the lease to run out", || {
+        Ok(bench.pings("one", Family::V4))
+    })
+    .unwrap();
     let status = json(&bench.ok(&["shield", "status", "--json"]));
     assert_eq!(
         status["enforce_allow"],
@@ -233,10 +250,22 @@ fn the_way_in_survives_blanket_rules_and_is_given_up_only_on_demand() {
         )
     );
     let refused = bench.refused(&["shield", "deny", "add", &two], 2);
-    assert!(refused.contains("belongs to the management addresses"), "{refused}");
+    assert!(
+        refused.contains("belongs to the management addresses"),
+        "{refused}"
+    );
     let done = ssh(&["shield", "deny", "add", "0.0.0.0/0"]);
-    assert!(done.out.contains(&format!("guard: {one}, where your SSH session")), "{}", done.out);
-    assert!(done.out.contains(&format!("guard: {two} is managed from")), "{}", done.out);
+    assert!(
+        done.out
+            .contains(&format!("guard: {one}, where your SSH session")),
+        "{}",
+        done.out
+    );
+    assert!(
+        done.out.contains(&format!("guard: {two} is managed from")),
+        "{}",
+        done.out
+    );
     assert!(bench.pings("one", Family::V4) && bench.pings("two", Family::V4));
     let done = ssh(&["shield", "enforce-allow", "on"]);
     assert_eq!(done.code, 0, "{}", done.err);
@@ -269,7 +298,10 @@ fn interfaces_share_one_policy_and_instances_do_not() {
     dmz(&["deny", "add", "10.77.0.0/16"]);
     assert!(bench.pings("one", Family::V4), "the other instance's rule");
     assert_eq!(names(&["shield", "status", "--json"]), ["eth0"]);
-    assert_eq!(names(&["--instance", "dmz", "shield", "status", "--json"]), ["eth1"]);
+    assert_eq!(
+        names(&["--instance", "dmz", "shield", "status", "--json"]),
+        ["eth1"]
+    );
     dmz(&["detach", "--all", "--purge"]);
     let said = bench.refused(&["--instance", "../x", "shield", "status"], 2);
     assert!(said.contains("is no name for an instance"), "{said}");
@@ -285,15 +317,25 @@ fn w51_a_foreign_program_is_named_kept_and_removed_only_by_force() {
     };
     let client = bench.v4("one");
     // Another instance's program is a foreign one, too.
-    bench.ok(&["--instance", "other", "shield", "attach", "eth0", "--no-guard"]);
+    bench.ok(&[
+        "--instance",
+        "other",
+        "shield",
+        "attach",
+        "eth0",
+        "--no-guard",
+    ]);
     let said = bench.refused(&["shield", "attach", "eth0", "--mode", "driver"], 1);
     assert!(
-        said.contains("eth0 already runs XDP program 'kernloom' (id ") && said.contains("--mode tc"),
+        said.contains("eth0 already runs XDP program 'kernloom' (id ")
+            && said.contains("--mode tc"),
         "{said}"
     );
     let said = bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
     assert!(
-        said.starts_with("eth0: attached in tc mode (the XDP hook is taken by XDP program 'kernloom' (id "),
+        said.starts_with(
+            "eth0: attached in tc mode (the XDP hook is taken by XDP program 'kernloom' (id "
+        ),
         "{said}"
     );
     // The same policy at the later hook, both families, and each instance its own.
@@ -344,7 +386,14 @@ fn an_upgrade_under_traffic_lets_no_packet_by() {
     let server = &bench.lab.server().net;
     for mode in ["driver", "generic", "tc"] {
         bench.ok(&["shield", "attach", "eth0", "--mode", mode, "--no-guard"]);
-        bench.ok(&["shield", "deny", "add", &bench.v4("one"), "--reason", "flood"]);
+        bench.ok(&[
+            "shield",
+            "deny",
+            "add",
+            &bench.v4("one"),
+            "--reason",
+            "flood",
+        ]);
         let before = datagrams(server);
         let flood = Assault::Flood {
             flood: Flood::Udp4,
@@ -365,7 +414,14 @@ fn an_upgrade_under_traffic_lets_no_packet_by() {
             );
         }
         // Other tables, the same policy.
-        let said = bench.ok(&["shield", "upgrade", "--max-deny", "1024", "--sources", "4096"]);
+        let said = bench.ok(&[
+            "shield",
+            "upgrade",
+            "--max-deny",
+            "1024",
+            "--sources",
+            "4096",
+        ]);
         assert_eq!(
             said,
             "tables made anew; 1 policy entries moved over, counters and sources start at zero\neth0: changed over\n"
@@ -412,7 +468,14 @@ fn the_running_program_is_asked_for_its_verdict() {
         return;
     };
     bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
-    bench.ok(&["shield", "deny", "add", "192.0.2.0/24", "--reason", "scanner"]);
+    bench.ok(&[
+        "shield",
+        "deny",
+        "add",
+        "192.0.2.0/24",
+        "--reason",
+        "scanner",
+    ]);
     let stats = bench.ok(&["shield", "stats", "--json"]);
     let said = bench.ok(&["shield", "verdict", "192.0.2.7", "--dport", "22"]);
     assert_eq!(
@@ -428,7 +491,11 @@ fn the_running_program_is_asked_for_its_verdict() {
         bench.ok(&["shield", "verdict", "2001:db8::7", "--json"]),
         "{\"source\":\"2001:db8::7\",\"verdict\":\"pass\",\"reason\":\"pass\",\"entry\":null}\n"
     );
-    assert_eq!(bench.ok(&["shield", "stats", "--json"]), stats, "asking counted");
+    assert_eq!(
+        bench.ok(&["shield", "stats", "--json"]),
+        stats,
+        "asking counted"
+    );
 }
 
 #[test]
@@ -436,9 +503,27 @@ fn figures_are_machine_readable() {
     let Some(bench) = Bench::new("json") else {
         return;
     };
-    bench.ok(&["shield", "attach", "eth0", "--sources", "4096", "--max-deny", "64", "--no-guard"]);
+    bench.ok(&[
+        "shield",
+        "attach",
+        "eth0",
+        "--sources",
+        "4096",
+        "--max-deny",
+        "64",
+        "--no-guard",
+    ]);
     bench.ok(&["shield", "limit", "default", "--rate", "10mbit"]);
-    bench.ok(&["shield", "limit", "set", "192.0.2.7", "--rate", "200pps", "--scope", "new"]);
+    bench.ok(&[
+        "shield",
+        "limit",
+        "set",
+        "192.0.2.7",
+        "--rate",
+        "200pps",
+        "--scope",
+        "new",
+    ]);
     let mut status = json(&bench.ok(&["shield", "status", "--json"]));
     for varies in ["packets", "dropped", "memory_bytes"] {
         assert!(status[varies].is_u64(), "{varies}");
@@ -468,9 +553,15 @@ fn figures_are_machine_readable() {
     );
     let stats = json(&bench.ok(&["shield", "stats", "--json"]));
     let fields: Vec<&String> = stats.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["events_lost", "reasons", "sources", "sources_replaced"]);
+    assert_eq!(
+        fields,
+        ["events_lost", "reasons", "sources", "sources_replaced"]
+    );
     let first = &stats["reasons"][0];
-    assert_eq!((&first["reason"], &first["verdict"]), (&"pass".into(), &"pass".into()));
+    assert_eq!(
+        (&first["reason"], &first["verdict"]),
+        (&"pass".into(), &"pass".into())
+    );
     assert!(first["packets"].is_u64() && first["bytes"].is_u64());
     let top = json(&bench.ok(&["shield", "top", "--json", "--interval", "100ms"]));
     assert!(top["window_seconds"].as_f64().unwrap() >= 0.1);
@@ -484,28 +575,64 @@ fn the_doctor_says_what_works_and_what_stands_in_the_way() {
     };
     let level = |report: &serde_json::Value, subject: &str| {
         let findings = report["findings"].as_array().unwrap().clone();
-        let found = findings.iter().find(|finding| finding["subject"] == subject);
+        let found = findings
+            .iter()
+            .find(|finding| finding["subject"] == subject);
         found.map(|finding| (finding["level"].clone(), finding["found"].to_string()))
     };
     let report = json(&bench.ok(&["shield", "doctor", "eth0", "--json"]));
     assert_eq!(report["works"], true);
     let (mode, found) = level(&report, "mode").unwrap();
-    assert!(mode == "fine" && found.contains("driver mode expected"), "{found}");
+    assert!(
+        mode == "fine" && found.contains("driver mode expected"),
+        "{found}"
+    );
     let (_, found) = level(&report, "interface").unwrap();
-    assert!(found.contains("eth0: driver veth, 1 receive queues, MTU 1500"), "{found}");
+    assert!(
+        found.contains("eth0: driver veth, 1 receive queues, MTU 1500"),
+        "{found}"
+    );
     bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
     let report = json(&bench.ok(&["--instance", "second", "shield", "doctor", "eth0", "--json"]));
     let (mode, found) = level(&report, "mode").unwrap();
     assert!(
-        mode == "notice" && found.contains("tc mode expected: the XDP hook is taken by XDP program 'kernloom'"),
+        mode == "notice"
+            && found.contains("tc mode expected: the XDP hook is taken by XDP program 'kernloom'"),
         "{found}"
     );
-    bench.lab.server().net.ip("tuntap add dev tun9 mode tun").unwrap();
+    bench
+        .lab
+        .server()
+        .net
+        .ip("tuntap add dev tun9 mode tun")
+        .unwrap();
     let said = bench.say(&["shield", "doctor", "tun9"]);
     assert_eq!(said.code, 1, "{}{}", said.out, said.err);
-    assert!(said.out.contains("prevents  frames     tun9 carries packets without Ethernet headers"), "{}", said.out);
-    assert_eq!(bench.refused(&["shield", "attach", "tun9"], 2).matches("Ethernet").count(), 1);
-    let pi = bench.ok(&["shield", "doctor", "eth0", "--sources", "16384", "--max-deny", "8192"]);
-    assert!(pi.contains("memory     ") && pi.contains("16384 sources"), "{pi}");
+    assert!(
+        said.out
+            .contains("prevents  frames     tun9 carries packets without Ethernet headers"),
+        "{}",
+        said.out
+    );
+    assert_eq!(
+        bench
+            .refused(&["shield", "attach", "tun9"], 2)
+            .matches("Ethernet")
+            .count(),
+        1
+    );
+    let pi = bench.ok(&[
+        "shield",
+        "doctor",
+        "eth0",
+        "--sources",
+        "16384",
+        "--max-deny",
+        "8192",
+    ]);
+    assert!(
+        pi.contains("memory     ") && pi.contains("16384 sources"),
+        "{pi}"
+    );
     assert!(!Path::new(BINARY).with_extension("next").exists());
 }

@@ -10,7 +10,6 @@ pub use limit::{LimitCommand, LimitDefaultArgs, LimitSetArgs, RateArgs, Scope};
 pub use list::{EntryArgs, ListCommand, OwnerArg};
 
 use super::positive_duration;
-use crate::model::Source;
 
 #[derive(Debug, Subcommand)]
 pub enum ShieldCommand {
@@ -100,9 +99,6 @@ pub struct AttachArgs {
     pub force: bool,
     #[command(flatten)]
     pub sizes: SizeArgs,
-    /// Addresses or prefixes the host is managed from; may be given again
-    #[arg(long, value_name = "CIDR")]
-    pub management: Vec<Source>,
     /// Do not protect your own SSH peer
     #[arg(long)]
     pub no_guard: bool,

@@ -5,6 +5,7 @@ use crate::dataplane::{
     interface_index,
 };
 use crate::error::{Error, Result};
+use crate::model::Source;
 use crate::report::{attached_line, print};
 
 pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
@@ -16,7 +17,7 @@ pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
     }
 }
 
-pub(super) fn attach(pins: &PinDir, args: &AttachArgs) -> Result<()> {
+pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) -> Result<()> {
     let interfaces = if args.ifaces.is_empty() {
         vec![default_interface()?]
     } else {
@@ -33,7 +34,7 @@ pub(super) fn attach(pins: &PinDir, args: &AttachArgs) -> Result<()> {
         text.push_str(&renew(pins, &args.sizes, &lock)?);
     }
     let shield = Shield::open_or_load(pins, &load_options(&args.sizes), &lock)?;
-    match protect(pins, &shield, args, &interfaces, &lock) {
+    match protect(pins, &shield, management, args, &interfaces, &lock) {
         Ok(done) => print(&(text + &done)),
         Err(error) => {
             drop(shield);
@@ -64,11 +65,12 @@ fn renew(pins: &PinDir, sizes: &SizeArgs, lock: &Lock) -> Result<String> {
 fn protect(
     pins: &PinDir,
     shield: &Shield,
+    management: &[Source],
     args: &AttachArgs,
     interfaces: &[String],
     lock: &Lock,
 ) -> Result<String> {
-    let mut text = open_way_in(shield, &args.management, args.no_guard, lock)?;
+    let mut text = open_way_in(shield, management, args.no_guard, lock)?;
     let choice = match args.mode {
         Mode::Auto => ModeChoice::Auto,
         Mode::Driver => ModeChoice::Only(AttachMode::Driver),

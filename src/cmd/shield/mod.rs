@@ -9,9 +9,10 @@ mod verdict;
 use std::cmp::Reverse;
 
 use super::{opened, pins};
-use crate::cli::{JsonArgs, Places, ShieldCommand, SortBy, TopArgs};
+use crate::cli::{JsonArgs, ShieldCommand, SortBy, TopArgs};
 use crate::dataplane::{Action, PinDir, Shield};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::report::{Status, print, stats_json, stats_table, top_json, top_table};
 use crate::runtime::{now, wait};
 use crate::telemetry::{Meter, Sample};
@@ -19,11 +20,11 @@ use crate::telemetry::{Meter, Sample};
 pub(super) use guard::open_way_in;
 use policy::List;
 
-pub(super) fn run(places: &Places, command: &ShieldCommand) -> Result<()> {
-    let pins = pins(places);
+pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
+    let pins = pins(&host.places);
     let list = |action, management| List { action, management };
     match command {
-        ShieldCommand::Attach(args) => attach::attach(&pins, args),
+        ShieldCommand::Attach(args) => attach::attach(&pins, &host.management, args),
         ShieldCommand::Detach(args) => attach::detach(&pins, args),
         ShieldCommand::Upgrade(args) => attach::upgrade(&pins, args),
         ShieldCommand::Status(args) => status(&pins, args),
