@@ -1,6 +1,7 @@
 //! The XDP program under BPF_PROG_TEST_RUN, both families, on a clock the test sets.
 
 mod limiter;
+mod odd;
 mod policy;
 mod sketches;
 mod table;
