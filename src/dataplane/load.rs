@@ -139,9 +139,7 @@ impl Maps {
     }
 
     /// `by_name` answers `None` for a map that was not made.
-    pub(super) fn open(
-        mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>,
-    ) -> Result<Self> {
+    pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Self> {
         let [
             sources,
             policies,
@@ -395,7 +393,7 @@ fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
     })
 }
 
-fn mask_words(bits: u8) -> [u32; 4] {
+pub(super) fn mask_words(bits: u8) -> [u32; 4] {
     let mask = u128::MAX
         .checked_shl(128 - u32::from(bits))
         .unwrap_or(0)
@@ -419,7 +417,7 @@ pub(super) fn random<const N: usize>() -> Result<[u64; N]> {
     Ok(words)
 }
 
-fn load_error(error: &libbpf_rs::Error) -> Error {
+pub(super) fn load_error(error: &libbpf_rs::Error) -> Error {
     let kernel = nix::sys::utsname::uname().map_or_else(
         |_| "unknown".to_owned(),
         |name| name.release().to_string_lossy().into_owned(),

@@ -1,8 +1,10 @@
 //! The XDP program under BPF_PROG_TEST_RUN, both families, on a clock the test sets.
 
+mod features;
 mod limiter;
 mod odd;
 mod policy;
+mod proofs;
 mod sketches;
 mod table;
 mod verdicts;

@@ -81,7 +81,11 @@ pub fn frame(rng: &mut Rng) -> Vec<u8> {
         ipv6(rng, &mut frame);
     }
     // Never the addresses: each new source takes a slot of the table for good.
-    let source = if v4 { l3 + 12..l3 + 16 } else { l3 + 8..l3 + 24 };
+    let source = if v4 {
+        l3 + 12..l3 + 16
+    } else {
+        l3 + 8..l3 + 24
+    };
     if kind == if v4 { 0x0800 } else { 0x86dd } && rng.one_in(16) {
         let at = rng.below(frame.len());
         if at > l3 && !source.contains(&at) {
@@ -150,7 +154,12 @@ fn ipv6(rng: &mut Rng, frame: &mut Vec<u8>) {
     }
     let mut payload = Vec::new();
     for (index, kind) in chain.iter().enumerate() {
-        extension(rng, &mut payload, *kind, *chain.get(index + 1).unwrap_or(&proto));
+        extension(
+            rng,
+            &mut payload,
+            *kind,
+            *chain.get(index + 1).unwrap_or(&proto),
+        );
     }
     payload.extend(transport(rng, proto));
     let length = match rng.below(24) {
@@ -195,14 +204,19 @@ fn extension(rng: &mut Rng, payload: &mut Vec<u8>, kind: u8, next: u8) {
 }
 
 fn transport(rng: &mut Rng, proto: u8) -> Vec<u8> {
-    let port = |rng: &mut Rng| rng.pick(&[0u16, 22, 53, 80, 443, 443, 8_443, 40_000, 50_000, 65_535]);
+    let port =
+        |rng: &mut Rng| rng.pick(&[0u16, 22, 53, 80, 443, 443, 8_443, 40_000, 50_000, 65_535]);
     let mut bytes = Vec::new();
     bytes.extend(port(rng).to_be_bytes());
     bytes.extend(port(rng).to_be_bytes());
     match proto {
         6 => {
             bytes.extend([0; 8]);
-            let words = if rng.one_in(8) { rng.byte() & 15 } else { rng.pick(&[5u8, 6, 8, 10]) };
+            let words = if rng.one_in(8) {
+                rng.byte() & 15
+            } else {
+                rng.pick(&[5u8, 6, 8, 10])
+            };
             let flags = if rng.one_in(4) {
                 rng.byte()
             } else {
@@ -216,15 +230,19 @@ fn transport(rng: &mut Rng, proto: u8) -> Vec<u8> {
         }
         17 => {
             let payload = rng.pick(&[0usize, 1, 40, 500, 1_200]);
-            let length = if rng.one_in(8) { rng.word() } else { u16::try_from(8 + payload).unwrap() };
+            let length = if rng.one_in(8) {
+                rng.word()
+            } else {
+                u16::try_from(8 + payload).unwrap()
+            };
             bytes.extend(length.to_be_bytes());
             bytes.resize(8 + payload, 0);
         }
         1 | 58 => {
             bytes.clear();
             let kind = rng.pick(&[
-                0u8, 1, 2, 3, 4, 5, 8, 11, 12, 13, 100, 127, 128, 129, 130, 131, 132, 133, 134, 135,
-                136, 137, 139, 140, 141, 142, 143, 144, 147, 148, 149, 150, 151, 153, 154,
+                0u8, 1, 2, 3, 4, 5, 8, 11, 12, 13, 100, 127, 128, 129, 130, 131, 132, 133, 134,
+                135, 136, 137, 139, 140, 141, 142, 143, 144, 147, 148, 149, 150, 151, 153, 154,
             ]);
             bytes.push(kind);
             bytes.resize(8 + rng.pick(&[0, 0, 16, 56]), 0);

@@ -159,7 +159,13 @@ impl Rig {
         for byte in frame {
             write!(text, "{byte:02x}").unwrap();
         }
-        write!(text, "\n{:?}\nonly allowed: {}", model::parse(frame), model.only_allowed).unwrap();
+        write!(
+            text,
+            "\n{:?}\nonly allowed: {}",
+            model::parse(frame),
+            model.only_allowed
+        )
+        .unwrap();
         for (source, rule) in model.rules() {
             write!(text, "\n{source} {rule:?}").unwrap();
         }
@@ -243,7 +249,11 @@ fn compare_counts(model: &Model, before: &Counted, now: &Counted) -> Result<(), 
     }
     for (then, count) in before.counters.reasons.iter().zip(&now.counters.reasons) {
         let program = (count.packets - then.packets, count.bytes - then.bytes);
-        let oracle = model.reasons.get(&count.reason).copied().unwrap_or_default();
+        let oracle = model
+            .reasons
+            .get(&count.reason)
+            .copied()
+            .unwrap_or_default();
         if program != oracle {
             return differ(count.reason.name(), &program, &oracle);
         }

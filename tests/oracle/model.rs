@@ -120,11 +120,7 @@ fn ipv4(frame: &[u8], l3: usize) -> Seen {
     }
     let frag = be16(header, 6).unwrap();
     if packet.fragment(frag & 0x1fff != 0, frag & 0x2000 != 0) {
-        transport(
-            &mut packet,
-            header[9],
-            &frame[l3..l3 + total][ihl..],
-        );
+        transport(&mut packet, header[9], &frame[l3..l3 + total][ihl..]);
     }
     Seen::Ip(packet)
 }
@@ -242,8 +238,7 @@ fn icmp(packet: &mut Packet, bytes: &[u8]) {
         return;
     }
     let source = packet.addr;
-    let on_link =
-        source == [0; 16] || (source[0] == 0xfe && source[1] & 0xc0 == 0x80);
+    let on_link = source == [0; 16] || (source[0] == 0xfe && source[1] & 0xc0 == 0x80);
     // RFC 4890, 4.4.1; RFC 792.
     packet.essential = !packet.more
         && match (packet.v4, bytes[0]) {
@@ -323,9 +318,7 @@ impl Model {
             .iter()
             .find(|(_, held)| !automatic(&held.rule) || held.rule.action == Action::Allow)
             .filter(|(_, held)| held.rule.action == Action::Allow);
-        manual
-            .or(matching.first())
-            .map(|(source, _)| **source)
+        manual.or(matching.first()).map(|(source, _)| **source)
     }
 
     /// Why the frame leaves as it does; counts it.
@@ -337,10 +330,8 @@ impl Model {
             Seen::Truncated if self.only_allowed => Reason::TruncatedDrop,
             Seen::Truncated => Reason::Truncated,
             Seen::Ip(packet) => {
-                let tracked = Source::containing(
-                    packet.addr,
-                    if packet.v4 { 128 } else { V6_BITS },
-                );
+                let tracked =
+                    Source::containing(packet.addr, if packet.v4 { 128 } else { V6_BITS });
                 let reason = self.judge_packet(&packet, tracked);
                 let tally = self.sources.entry(tracked).or_default();
                 tally.packets += 1;
@@ -368,9 +359,7 @@ impl Model {
             if packet.odd == Some(Reason::Routing0) {
                 return Reason::Routing0Drop;
             }
-            let known = rule.is_some_and(|rule| {
-                rule.action == Action::Allow || !automatic(&rule)
-            });
+            let known = rule.is_some_and(|rule| rule.action == Action::Allow || !automatic(&rule));
             essential = !known;
             if essential && !packet.essential {
                 return Reason::NotAllowed;
@@ -434,9 +423,5 @@ fn interval(rule: &Rule) -> Option<(u64, u64, LimitScope)> {
         return None;
     };
     let interval = 1_000_000_000u64.div_ceil(limit.pps.get().into());
-    Some((
-        interval,
-        u64::from(limit.burst.get() - 1) * interval,
-        scope,
-    ))
+    Some((interval, u64::from(limit.burst.get() - 1) * interval, scope))
 }

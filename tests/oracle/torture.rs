@@ -85,7 +85,10 @@ fn every_torture_capture_agrees_with_the_oracle() {
         rig.at(&mut model, Ktime::from_secs(2_000));
         for path in &files {
             // The kernel runs no frame shorter than its Ethernet header, nor one beyond 64 KiB.
-            for frame in frames(path).iter().filter(|frame| (14..65_000).contains(&frame.len())) {
+            for frame in frames(path)
+                .iter()
+                .filter(|frame| (14..65_000).contains(&frame.len()))
+            {
                 let seen = rig.compare(&mut model, &|frame| frags.run(frame), frame);
                 seen.unwrap_or_else(|text| panic!("{}: {text}", path.display()));
                 fed += 1;
@@ -95,7 +98,10 @@ fn every_torture_capture_agrees_with_the_oracle() {
         compare_counts(&model, &before, &now).unwrap();
         if only_allowed {
             for (reason, (packets, _)) in &model.reasons {
-                assert!(reason.drops() || always_passes(*reason), "{packets} {reason}");
+                assert!(
+                    reason.drops() || always_passes(*reason),
+                    "{packets} {reason}"
+                );
             }
         }
     }
