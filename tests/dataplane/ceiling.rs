@@ -228,7 +228,9 @@ fn a_limit_is_exact_across_cpus() {
     };
     let end = std::thread::scope(|scope| {
         let cpus = libbpf_rs::num_possible_cpus().unwrap().min(2);
-        let senders: Vec<_> = (0..cpus).map(|cpu| scope.spawn(move || send(cpu))).collect();
+        let senders: Vec<_> = (0..cpus)
+            .map(|cpu| scope.spawn(move || send(cpu)))
+            .collect();
         let ends = senders.into_iter().map(|sender| sender.join().unwrap());
         ends.max().unwrap()
     });
