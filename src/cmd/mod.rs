@@ -5,10 +5,11 @@ mod reset;
 mod shield;
 
 use crate::cli::{Cli, Command, Places};
-use crate::dataplane::{PinDir, Shield};
+use crate::dataplane::{PinDir, Shield, quiet_libbpf};
 use crate::error::{Error, Result};
 
 pub fn run(cli: &Cli) -> Result<()> {
+    quiet_libbpf();
     match &cli.command {
         Command::Shield(command) => shield::run(&cli.places, command),
         Command::Iq(args) => iq::run(&cli.places, args),

@@ -300,11 +300,8 @@ pub(super) fn fits(maps: &Maps) -> Result<bool> {
         && size(&maps.bss, size_of::<bss>()))
 }
 
-fn opened<'o>(
-    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
-    variant: Variant,
-) -> Result<OpenShieldSkel<'o>> {
-    // Quiet unless asked for: libbpf tells of every probe; a failed load shows the verifier's log.
+/// libbpf tells of every probe; only RUST_LOG=debug wants to know.
+pub fn quiet_libbpf() {
     libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
         let text = text.trim_end();
         match level {
@@ -313,6 +310,13 @@ fn opened<'o>(
             }
         }
     })));
+}
+
+fn opened<'o>(
+    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
+    variant: Variant,
+) -> Result<OpenShieldSkel<'o>> {
+    quiet_libbpf();
     let mut open = ShieldSkelBuilder::default()
         .open(storage)
         .doing(|| "opening the program")?;

@@ -37,7 +37,7 @@ pub use examine::{Interface, has_bpffs, kernel, locks_memory, predicted_memory};
 pub use floor::Floor;
 pub use foreign::Foreign;
 pub use interface::{default_interface, interface_index};
-pub use load::{Features, LoadOptions, TrackWidth};
+pub use load::{Features, LoadOptions, TrackWidth, quiet_libbpf};
 pub use notes::Notes;
 pub use pin::{DEFAULT_PIN_DIR, Lock, PinDir};
 pub use policy::Edit;

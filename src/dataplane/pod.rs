@@ -94,3 +94,5 @@ impl Drop for Shared {
 
 // SAFETY: the memory is shared with the kernel anyway; access is by volatile or atomic operations.
 unsafe impl Send for Shared {}
+// SAFETY: as above; `at` hands out raw pointers only, and whoever follows one does so likewise.
+unsafe impl Sync for Shared {}

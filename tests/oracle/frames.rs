@@ -124,8 +124,8 @@ fn ipv4(rng: &mut Rng, frame: &mut Vec<u8>) {
     };
     let frag: u16 = match rng.below(12) {
         0 => 0x2000,
-        1 => 0x2000 | rng.pick(&[1, 2, 185, 0x1fff]),
-        2 => rng.pick(&[1, 2, 185, 0x1fff]),
+        1 => 0x2000 | rng.pick(&[1, 2, 185, 0x1000, 0x1fff]),
+        2 => rng.pick(&[1, 2, 185, 0x1000, 0x1fff]),
         3 => 0x8000,
         _ => 0x4000,
     };
