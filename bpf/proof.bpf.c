@@ -26,29 +26,38 @@ struct {
 	__type(value, __u64);
 } kl_proofs SEC(".maps");
 
+/* A field of the record. Not by load: the verifier wants offsets from the instruction itself. */
+static __always_inline void kl_field(void *to, __u32 size, const void *ctx, __u32 offset)
+{
+	if (bpf_probe_read_kernel(to, size, ctx + offset))
+		__builtin_memset(to, 0, size);
+}
+
+/* 1 for IPv4 in mapped form: an IPv6 socket may speak it too. One address, not a prefix. */
+static __always_inline int kl_is_mapped(const struct kl_identity *id)
+{
+	return !(id->addr[0] | id->addr[1] | (id->addr[2] ^ bpf_htonl(0xffff)));
+}
+
 SEC("tracepoint/sock/inet_sock_set_state")
 int kernloom_proof(void *ctx)
 {
-	const void *remote4 = ctx + kl_proof_config.remote4;
-	const void *remote6 = ctx + kl_proof_config.remote6;
-	__u16 family = *(const __u16 *)(ctx + kl_proof_config.family);
+	struct kl_identity id = { .addr = { 0, 0, bpf_htonl(0xffff), 0 } };
 	__u64 now = bpf_ktime_get_ns();
-	struct kl_identity id = {};
+	__u32 state = 0;
+	__u16 family = 0;
 
-	if (*(const __u32 *)(ctx + kl_proof_config.new_state) != KL_TCP_ESTABLISHED)
+	kl_field(&state, sizeof(state), ctx, kl_proof_config.new_state);
+	if (state != KL_TCP_ESTABLISHED)
 		return 0;
-	if (family != KL_AF_INET && family != KL_AF_INET6)
+	kl_field(&family, sizeof(family), ctx, kl_proof_config.family);
+	if (family == KL_AF_INET)
+		kl_field(&id.addr[3], sizeof(id.addr[3]), ctx, kl_proof_config.remote4);
+	else if (family == KL_AF_INET6)
+		kl_field(&id, sizeof(id), ctx, kl_proof_config.remote6);
+	else
 		return 0;
-	if (family == KL_AF_INET) {
-		id.addr[2] = bpf_htonl(0xffff);
-		id.addr[3] = *(const __u32 *)remote4;
-	} else {
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			id.addr[i] = ((const __u32 *)remote6)[i];
-	}
-	/* An IPv6 socket may speak IPv4, in mapped form: that is one address, not a prefix. */
-	if (id.addr[0] | id.addr[1] | (id.addr[2] ^ bpf_htonl(0xffff))) {
+	if (!kl_is_mapped(&id)) {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			id.addr[i] &= kl_proof_config.v6_mask[i];
