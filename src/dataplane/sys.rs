@@ -91,7 +91,9 @@ pub(super) fn kernel_version() -> Option<(u32, u32)> {
 pub(super) fn ktime() -> io::Result<Ktime> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
     let nanos = time.num_nanoseconds();
-    u64::try_from(nanos).map(Ktime::from_nanos).map_err(io::Error::other)
+    u64::try_from(nanos)
+        .map(Ktime::from_nanos)
+        .map_err(io::Error::other)
 }
 
 fn done(code: i32) -> io::Result<()> {

@@ -152,8 +152,8 @@ fn a_denied_source_is_silent_and_others_are_served() {
         assert_eq!(
             told(&lab, "shield deny list"),
             crate::netns::aligned(&[
-                ["SOURCE", "ACTION", "OWNER", "ENDS"],
-                [&source, "deny", "operator", "never"],
+                ["SOURCE", "ACTION", "OWNER", "ENDS", "REASON"],
+                [&source, "deny", "operator", "never", ""],
             ])
         );
         assert_eq!(
