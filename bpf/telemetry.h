@@ -20,10 +20,17 @@ static __always_inline void kl_count(struct kl_counts *counts, __u32 reason, __u
 	counts->length[bin & (KL_LENGTHS - 1)]++;
 }
 
-/* A bit number of `bits` bits, the same for the same value, by a secret multiplier. */
+/*
+ * A bit's number among 2^`bits`, the same for the same value, by a secret multiplier. Twice and folded
+ * in between: one product would map consecutive ports to an arithmetic progression, which an unlucky
+ * multiplier crowds into few bits.
+ */
 static __always_inline __u64 kl_sketch_hash(__u32 value, int bits)
 {
-	return (kl_config.port_seed * value) >> (64 - bits);
+	__u64 hash = kl_config.port_seed * (value + 1ULL);
+
+	hash ^= hash >> 32;
+	return (kl_config.port_seed * hash) >> (64 - bits);
 }
 
 static __always_inline __u32 kl_ones(__u64 word)

@@ -7,6 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::time::TimeValLike;
+
+use crate::model::Ktime;
+
 /// Attaches a program to an interface by bpf_link. `flags` are the mode of XDP (`XDP_FLAGS_*`).
 pub(super) fn link_create(
     prog: BorrowedFd<'_>,
@@ -81,6 +85,15 @@ pub(super) fn kernel_version() -> Option<(u32, u32)> {
         .split(|c: char| !c.is_ascii_digit())
         .map_while(|digits| digits.parse().ok());
     Some((numbers.next()?, numbers.next()?))
+}
+
+/// The clock of bpf_ktime_get_ns().
+pub(super) fn ktime() -> io::Result<Ktime> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+    let nanos = time.num_nanoseconds();
+    u64::try_from(nanos)
+        .map(Ktime::from_nanos)
+        .map_err(io::Error::other)
 }
 
 fn done(code: i32) -> io::Result<()> {

@@ -33,6 +33,13 @@ struct Plane {
 
 const START: Ktime = Ktime::from_secs(1_000);
 
+/// The program counts per CPU: a test that wandered would find its source in two rows.
+fn stay_on_this_cpu() {
+    let mut here = nix::sched::CpuSet::new();
+    here.set(nix::sched::sched_getcpu().unwrap()).unwrap();
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &here).unwrap();
+}
+
 impl Plane {
     fn new() -> Self {
         Self::with(LoadOptions::default())
@@ -116,14 +123,6 @@ impl Plane {
     fn tracked(&self, source: IpAddr) -> Source {
         Source::tracked(source, self.shield.v6_bits())
     }
-}
-
-/// Each CPU has its own part of the table: a test that moves would meet two.
-fn stay_on_this_cpu() {
-    let cpu = nix::sched::sched_getcpu().unwrap();
-    let mut set = nix::sched::CpuSet::new();
-    set.set(cpu).unwrap();
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
 }
 
 /// The same source in both families.
