@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     // `-target bpf` does not know where Debian keeps asm/; any architecture's copy serves.
     let include = ["x86_64", "aarch64"].map(|host| format!("-I/usr/include/{host}-linux-gnu"));
-    for name in ["shield", "floor"] {
+    for name in ["shield", "floor", "proof"] {
         let args = CLANG_ARGS
             .iter()
             .map(|arg| (*arg).to_owned())

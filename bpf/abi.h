@@ -223,6 +223,20 @@ enum kl_allow_only {
 	KL_ALLOW_ONLY_LEASED = 2,	/* on until lease_ns, then off, unless confirmed before */
 };
 
+/* A source, as in kl_source. */
+struct kl_identity {
+	__u32 addr[4];
+};
+
+/* Frozen at load, for the handshake program: where the tracepoint's fields are. */
+struct kl_proof_config {
+	__u32 new_state;
+	__u32 family;
+	__u32 remote4;
+	__u32 remote6;
+	__u32 v6_mask[4];	/* as in kl_config */
+};
+
 /* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */
 struct kl_control {
 	__u32 generation;	/* policy version, 1..KL_GENERATIONS-1; bumped after every change */

@@ -36,12 +36,12 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 {
 	__u64 now = kl_now_ns(), tat, cost;
 	struct kl_policy_locked *policy;
-	__u32 bits;
+	__u32 bits, flags = 0;
 	int conforms;
 
 	if (kl_held(src, verdict, now))
 		return 0;
-	policy = verdict & KL_VERDICT_PREFIX ? kl_longest(pkt, &bits) : kl_exact(pkt);
+	policy = verdict & KL_VERDICT_PREFIX ? kl_longest(pkt, &bits, &flags) : kl_exact(pkt);
 	if (!policy)
 		return 1;	/* gone since the verdict was cached; the next packet sees that */
 	cost = policy->interval_ns;

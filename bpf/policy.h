@@ -58,7 +58,8 @@ static __always_inline struct kl_policy_locked *kl_exact(const struct kl_packet 
  * The live entry in the trie that decides on the full address, and its length:
  * the longest, but an automatic one yields to the longest allow behind it.
  */
-static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packet *pkt, __u32 *bits)
+static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packet *pkt, __u32 *bits,
+							   __u32 *flags)
 {
 	struct kl_policy_locked *found = NULL;
 	struct kl_trie_key key = {
@@ -79,6 +80,10 @@ static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packe
 		policy = bpf_map_lookup_elem(&kl_policies, prefix);
 		if (kl_live(policy)) {
 			int automatic = kl_automatic(policy) && policy->action != KL_ACTION_ALLOW;
+
+			/* Its end may matter even where it does not decide. */
+			if (policy->expires_ns)
+				*flags |= KL_VERDICT_RECHECK;
 
 			if (!found || policy->action == KL_ACTION_ALLOW) {
 				found = policy;
@@ -119,22 +124,22 @@ static __always_inline int kl_overrules(const struct kl_policy_locked *wide, __u
 /* The verdict bits for a packet, from policy alone. */
 static __always_inline __u32 kl_evaluate(struct kl_packet *pkt)
 {
-	__u32 own_bits = kl_own_bits(pkt), bits = 0, each = 0;
+	__u32 own_bits = kl_own_bits(pkt), bits = 0, flags = 0;
 	struct kl_policy_locked *exact = kl_exact(pkt), *wide;
 
 	if (exact && exact->longer)
-		each = KL_VERDICT_EACH;
-	wide = kl_longest(pkt, &bits);
+		flags = KL_VERDICT_EACH;
+	wide = kl_longest(pkt, &bits, &flags);
 	if (kl_live(exact) && !(wide && kl_overrules(wide, bits, exact, own_bits))) {
 		pkt->decided = own_bits;
-		return kl_verdict_of(exact) | each;
+		return kl_verdict_of(exact) | flags;
 	}
 	if (wide) {
 		pkt->decided = bits;
-		return kl_verdict_of(wide) | KL_VERDICT_PREFIX | each;
+		return kl_verdict_of(wide) | KL_VERDICT_PREFIX | flags;
 	}
 	pkt->decided = KL_NO_ENTRY;
-	return each;
+	return flags;
 }
 
 static __always_inline int kl_believed(__u32 verdict, const struct kl_source *src, __u32 jiffies)

@@ -21,7 +21,7 @@ static __always_inline void kl_count(struct kl_counts *counts, __u32 reason, __u
 }
 
 /*
- * A bit number of `bits` bits, the same for the same value, by a secret multiplier. Twice and folded
+ * A bit's number among 2^`bits`, the same for the same value, by a secret multiplier. Twice and folded
  * in between: one product would map consecutive ports to an arithmetic progression, which an unlucky
  * multiplier crowds into few bits.
  */

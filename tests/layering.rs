@@ -22,9 +22,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("state", &["autotune", "engine", "error", "exempt", "model"]),
     (
         "report",
-        &["dataplane", "engine", "error", "model", "profile", "state"],
+        &[
+            "dataplane",
+            "engine",
+            "error",
+            "model",
+            "profile",
+            "state",
+            "telemetry",
+        ],
     ),
-    ("cli", &["model"]),
+    ("cli", &["dataplane", "model"]),
     // The command line laid over the host's file.
     ("host", &["cli", "dataplane", "error", "model"]),
     // The composition roots.

@@ -9,7 +9,7 @@ use libbpf_rs::{Link, Xdp, XdpFlags};
 use nix::errno::Errno;
 
 use super::foreign::{self, Foreign};
-use super::interface::{interface_index, interface_name, refuse_without_ethernet, sysfs_number};
+use super::interface::{interface_index, interface_name, refuse_without_ethernet};
 use super::load::Variant;
 use super::pin::{PinDir, remove_if_there};
 use super::{sys, tc};
@@ -174,7 +174,7 @@ impl Attempt<'_, '_> {
         let too_large = matches!(
             error.raw_os_error().map(Errno::from_raw),
             Some(Errno::EINVAL | Errno::ERANGE | Errno::EOPNOTSUPP)
-        ) && sysfs_number(self.interface, "mtu") > Some(1_500);
+        ) && sys::mtu(self.interface) > Some(1_500);
         if !too_large || sys::kernel_before(5, 18) {
             return Ok(Err(error));
         }
@@ -236,12 +236,14 @@ fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attac
 
 /// Where a link is; `None` once the interface is gone or the link was detached.
 pub(super) fn place_of(link: &Link) -> Option<(u32, Option<AttachMode>)> {
-    let (ifindex, mode) = match link.info().ok()?.info {
-        LinkTypeInfo::Xdp(xdp) => (xdp.ifindex, mode_of(xdp.ifindex)),
-        LinkTypeInfo::Tcx(tcx) => (tcx.ifindex, Some(AttachMode::Tc)),
-        _ => return None,
+    let info = link.info().ok()?.info;
+    if let LinkTypeInfo::Xdp(xdp) = &info {
+        return (xdp.ifindex != 0).then(|| (xdp.ifindex, mode_of(xdp.ifindex)));
+    }
+    let LinkTypeInfo::Tcx(tcx) = info else {
+        return None;
     };
-    (ifindex != 0).then_some((ifindex, mode))
+    (tcx.ifindex != 0).then_some((tcx.ifindex, Some(AttachMode::Tc)))
 }
 
 fn mode_of(ifindex: u32) -> Option<AttachMode> {
@@ -285,7 +287,7 @@ fn refused(interface: &str, mode: AttachMode, error: &io::Error) -> Error {
 
 /// What the driver most likely meant (kernel: each driver's ndo_bpf and its MTU checks).
 pub(super) fn cause(interface: &str, error: &io::Error) -> String {
-    let mtu = sysfs_number(interface, "mtu").unwrap_or_default();
+    let mtu = sys::mtu(interface).unwrap_or_default();
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EINVAL | Errno::ERANGE) if mtu > 1_500 => {
             format!(

@@ -1,11 +1,9 @@
 //! What this host offers, asked without changing anything.
 
-use std::fs;
-
 use super::abi::{kl_limits, kl_policy, kl_prefix, kl_source_set};
 use super::attach::{AttachMode, index};
 use super::foreign::{self, Foreign};
-use super::interface::{interface_index, refuse_without_ethernet, sysfs_number};
+use super::interface::{interface_index, refuse_without_ethernet};
 use super::load::{LoadOptions, source_sets};
 use super::sys;
 use crate::error::Result;
@@ -39,14 +37,14 @@ const XDP_DRIVERS: [&str; 20] = [
 ];
 
 /// The largest MTU whose frames fit one page with XDP's headroom on every driver seen.
-const ONE_BUFFER_MTU: u64 = 3_498;
+const ONE_BUFFER_MTU: u32 = 3_498;
 
 #[derive(Debug, Clone)]
 pub struct Interface {
     pub name: String,
     pub driver: Option<String>,
-    pub rx_queues: usize,
-    pub mtu: u64,
+    pub rx_queues: u32,
+    pub mtu: u32,
     pub large_receive_offload: bool,
     pub foreign: Option<Foreign>,
     /// Why no program can judge its frames at all.
@@ -59,17 +57,12 @@ impl Interface {
     /// An unknown name is an error that lists the known ones.
     pub fn examine(name: &str) -> Result<Self> {
         let ifindex = interface_index(name)?;
-        let queues = fs::read_dir(format!("/sys/class/net/{name}/queues")).map_or(0, |dir| {
-            dir.flatten()
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-"))
-                .count()
-        });
         let features = sys::xdp_features(index(ifindex)?).ok();
         Ok(Self {
             name: name.to_owned(),
             driver: sys::driver(name),
-            rx_queues: queues,
-            mtu: sysfs_number(name, "mtu").unwrap_or_default(),
+            rx_queues: sys::receive_queues(name),
+            mtu: sys::mtu(name).unwrap_or_default(),
             large_receive_offload: sys::large_receive_offload(name),
             foreign: foreign::xdp(name, ifindex)?,
             unfit: refuse_without_ethernet(name)

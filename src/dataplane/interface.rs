@@ -4,6 +4,7 @@ use std::fs;
 
 use nix::net::if_::{if_nameindex, if_nametoindex};
 
+use super::sys;
 use crate::error::{Error, Result};
 
 pub fn interface_index(name: &str) -> Result<u32> {
@@ -68,17 +69,13 @@ fn default_of_ipv6(table: &str) -> Option<String> {
         .map(|(_, name)| name)
 }
 
-/// A number below /sys/class/net/NAME.
-pub(super) fn sysfs_number(interface: &str, what: &str) -> Option<u64> {
-    let text = fs::read_to_string(format!("/sys/class/net/{interface}/{what}")).ok()?;
-    text.trim().parse().ok()
-}
-
 /// Refuses interfaces whose frames have no Ethernet header: the program would find no source in them.
 pub(super) fn refuse_without_ethernet(interface: &str) -> Result<()> {
-    // ARPHRD_ETHER and ARPHRD_LOOPBACK, linux/if_arp.h.
-    match sysfs_number(interface, "type") {
-        Some(1 | 772) | None => Ok(()),
+    // linux/if_arp.h
+    const ETHERNET: u16 = 1;
+    const LOOPBACK: u16 = 772;
+    match sys::link_type(interface) {
+        Some(ETHERNET | LOOPBACK) | None => Ok(()),
         Some(_) => Err(Error::operator(format!(
             "{interface} carries packets without Ethernet headers; protect the interface its traffic arrives on"
         ))),

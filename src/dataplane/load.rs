@@ -300,11 +300,8 @@ pub(super) fn fits(maps: &Maps) -> Result<bool> {
         && size(&maps.bss, size_of::<bss>()))
 }
 
-fn opened<'o>(
-    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
-    variant: Variant,
-) -> Result<OpenShieldSkel<'o>> {
-    // Quiet unless asked for: libbpf tells of every probe; a failed load shows the verifier's log.
+/// libbpf tells of every probe; only RUST_LOG=debug wants to know.
+pub fn quiet_libbpf() {
     libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
         let text = text.trim_end();
         match level {
@@ -313,6 +310,13 @@ fn opened<'o>(
             }
         }
     })));
+}
+
+fn opened<'o>(
+    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
+    variant: Variant,
+) -> Result<OpenShieldSkel<'o>> {
+    quiet_libbpf();
     let mut open = ShieldSkelBuilder::default()
         .open(storage)
         .doing(|| "opening the program")?;
@@ -393,7 +397,7 @@ fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
     })
 }
 
-fn mask_words(bits: u8) -> [u32; 4] {
+pub(super) fn mask_words(bits: u8) -> [u32; 4] {
     let mask = u128::MAX
         .checked_shl(128 - u32::from(bits))
         .unwrap_or(0)
@@ -417,7 +421,7 @@ pub(super) fn random<const N: usize>() -> Result<[u64; N]> {
     Ok(words)
 }
 
-fn load_error(error: &libbpf_rs::Error) -> Error {
+pub(super) fn load_error(error: &libbpf_rs::Error) -> Error {
     let kernel = nix::sys::utsname::uname().map_or_else(
         |_| "unknown".to_owned(),
         |name| name.release().to_string_lossy().into_owned(),

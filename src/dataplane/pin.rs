@@ -168,8 +168,11 @@ impl PinDir {
         for name in PROGRAMS.iter().chain(Maps::NAMES.iter()) {
             remove_if_there(&self.path.join(name))?;
         }
-        for left in self.named(NEXT)? {
-            remove_if_there(&left)?;
+        // Links left here are dead: what they were on is gone, or somebody took its place.
+        for prefix in [NEXT, LINK, FILTER] {
+            for left in self.named(prefix)? {
+                remove_if_there(&left)?;
+            }
         }
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -7,6 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::time::TimeValLike;
+
+use crate::model::Ktime;
+
 /// Attaches a program to an interface by bpf_link. `flags` are the mode of XDP (`XDP_FLAGS_*`).
 pub(super) fn link_create(
     prog: BorrowedFd<'_>,
@@ -83,6 +87,15 @@ pub(super) fn kernel_version() -> Option<(u32, u32)> {
     Some((numbers.next()?, numbers.next()?))
 }
 
+/// The clock of bpf_ktime_get_ns().
+pub(super) fn ktime() -> io::Result<Ktime> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+    let nanos = time.num_nanoseconds();
+    u64::try_from(nanos)
+        .map(Ktime::from_nanos)
+        .map_err(io::Error::other)
+}
+
 fn done(code: i32) -> io::Result<()> {
     if code < 0 {
         Err(io::Error::from_raw_os_error(-code))
@@ -128,9 +141,10 @@ pub(super) fn test_run(prog: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::R
     })
 }
 
-/// ETHTOOL_GDRVINFO and ETHTOOL_GFLAGS, linux/ethtool.h.
+/// ETHTOOL_GDRVINFO, ETHTOOL_GFLAGS and ETHTOOL_GCHANNELS, linux/ethtool.h.
 const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
+const GET_CHANNELS: u32 = 0x3c;
 const FLAG_LRO: u32 = 1 << 15;
 
 /// The driver's name by ethtool, which virtual interfaces know too.
@@ -152,7 +166,47 @@ pub(super) fn large_receive_offload(interface: &str) -> bool {
     asked.is_ok() && flags & FLAG_LRO != 0
 }
 
+/// Receive queues, alone or paired with a transmit queue; 1 where the driver does not tell.
+pub(super) fn receive_queues(interface: &str) -> u32 {
+    // struct ethtool_channels: the command, four maxima, then rx, tx, other, combined.
+    let mut value = [0; 36];
+    value[..4].copy_from_slice(&GET_CHANNELS.to_ne_bytes());
+    let asked = ethtool(interface, &mut value);
+    let word = |index: usize| {
+        let bytes = value.get(index * 4..index * 4 + 4)?;
+        bytes.try_into().ok().map(u32::from_ne_bytes)
+    };
+    let queues = word(5).unwrap_or_default() + word(8).unwrap_or_default();
+    if asked.is_ok() { queues.max(1) } else { 1 }
+}
+
+pub(super) fn mtu(interface: &str) -> Option<u32> {
+    let answer = ask(interface, libc::SIOCGIFMTU, |_| ()).ok()?;
+    // SAFETY: SIOCGIFMTU filled in this member.
+    u32::try_from(unsafe { answer.ifr_ifru.ifru_mtu }).ok()
+}
+
+/// ARPHRD_*, linux/if_arp.h.
+pub(super) fn link_type(interface: &str) -> Option<u16> {
+    let answer = ask(interface, libc::SIOCGIFHWADDR, |_| ()).ok()?;
+    // SAFETY: SIOCGIFHWADDR filled in this member.
+    Some(unsafe { answer.ifr_ifru.ifru_hwaddr.sa_family })
+}
+
 fn ethtool(interface: &str, command: &mut [u8]) -> io::Result<()> {
+    let data = command.as_mut_ptr().cast();
+    ask(interface, libc::SIOCETHTOOL, |request| {
+        request.ifr_ifru.ifru_data = data;
+    })
+    .map(drop)
+}
+
+/// One netdevice(7) question. What `fill` points at must be as long as the request asks.
+fn ask(
+    interface: &str,
+    what: libc::c_ulong,
+    fill: impl FnOnce(&mut libc::ifreq),
+) -> io::Result<libc::ifreq> {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0")
         .or_else(|_| std::net::UdpSocket::bind("[::1]:0"))?;
     // SAFETY: an all-zero ifreq is valid.
@@ -161,10 +215,13 @@ fn ethtool(interface: &str, command: &mut [u8]) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     for (to, byte) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = byte as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([byte]);
     }
-    request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
-    // SAFETY: the request points at a buffer as long as its command's struct, for the call.
-    done(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) })
-        .map_err(|_| io::Error::last_os_error())
+    fill(&mut request);
+    // SAFETY: the request outlives the call, and so does what `fill` put into it.
+    let code = unsafe { libc::ioctl(socket.as_raw_fd(), what as _, &raw mut request) };
+    if code < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(request)
 }

@@ -190,7 +190,9 @@ fn copy_settings(pins: &PinDir, to: &Shield) -> Result<()> {
     let from = super::control::Control::map(pins.open_map("control")?.as_fd())?;
     match from.allow_only()? {
         AllowOnly::Lapsed => {}
-        state => to.control.set_allow_only(state),
+        state @ (AllowOnly::Off | AllowOnly::On | AllowOnly::Leased(_)) => {
+            to.control.set_allow_only(state)
+        }
     }
     to.control.set_ceiling(from.ceiling().as_ref())?;
     let copy = |from: &std::sync::atomic::AtomicU32, to: &std::sync::atomic::AtomicU32| {

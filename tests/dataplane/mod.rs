@@ -3,10 +3,13 @@
 mod allow_only;
 mod bulk;
 mod ceiling;
+mod features;
 mod limiter;
+mod odd;
 mod owners;
 mod policy;
 mod probe;
+mod proofs;
 mod sketches;
 mod table;
 mod verdicts;
@@ -120,14 +123,6 @@ impl Plane {
     fn tracked(&self, source: IpAddr) -> Source {
         Source::tracked(source, self.shield.v6_bits())
     }
-}
-
-/// Each CPU has its own part of the table: a test that moves would meet two.
-fn stay_on_this_cpu() {
-    let cpu = nix::sched::sched_getcpu().unwrap();
-    let mut set = nix::sched::CpuSet::new();
-    set.set(cpu).unwrap();
-    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
 }
 
 /// The same source in both families.

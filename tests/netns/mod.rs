@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+mod commands;
 mod daemon;
 mod iq;
 mod lab_itself;
-mod protection;
 mod shield;
 
 /// The program as it will be installed.

@@ -57,7 +57,7 @@ pub fn v6_source(rng: &mut Rng) -> Ipv6Addr {
     }
 }
 
-/// One frame of 14 to about 1 500 bytes.
+/// One frame of 14 to 3 500 bytes.
 pub fn frame(rng: &mut Rng) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     if rng.one_in(6) {
@@ -92,11 +92,13 @@ pub fn frame(rng: &mut Rng) -> Vec<u8> {
             frame[at] = rng.byte();
         }
     }
+    // As much as one buffer holds: all the kernel shows to the plain program.
+    frame.truncate(3_500);
     if rng.one_in(8) {
         frame.truncate(14 + rng.below(frame.len() - 13));
     } else if rng.one_in(2) && frame.len() < 60 {
         frame.resize(60, 0);
-    } else if rng.one_in(16) {
+    } else if frame.len() < 3_000 && rng.one_in(16) {
         // Trailing bytes that look like more of the packet.
         for _ in 0..rng.below(200) {
             frame.push(rng.byte());
@@ -122,8 +124,8 @@ fn ipv4(rng: &mut Rng, frame: &mut Vec<u8>) {
     };
     let frag: u16 = match rng.below(12) {
         0 => 0x2000,
-        1 => 0x2000 | rng.pick(&[1, 2, 185, 0x1fff]),
-        2 => rng.pick(&[1, 2, 185, 0x1fff]),
+        1 => 0x2000 | rng.pick(&[1, 2, 185, 0x1000, 0x1fff]),
+        2 => rng.pick(&[1, 2, 185, 0x1000, 0x1fff]),
         3 => 0x8000,
         _ => 0x4000,
     };

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kernloom::dataplane::{Action, Owner, Reason, Rule};
+use kernloom::dataplane::{Action, Reason, Rule};
 use kernloom::model::{LimitScope, Source};
 
 const VLAN_TAGS: usize = 4;
@@ -316,7 +316,7 @@ impl Model {
         matching.sort_by_key(|(source, _)| std::cmp::Reverse(source.bits()));
         let manual = matching
             .iter()
-            .find(|(_, held)| !automatic(&held.rule))
+            .find(|(_, held)| !automatic(&held.rule) || held.rule.action == Action::Allow)
             .filter(|(_, held)| held.rule.action == Action::Allow);
         manual.or(matching.first()).map(|(source, _)| **source)
     }

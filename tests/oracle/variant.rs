@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kernloom::dataplane::PinDir;
 use libbpf_cargo::SkeletonBuilder;
-use libbpf_rs::{Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{Object, ObjectBuilder, ProgramInput, ProgramMut};
 
 /// As in build.rs, less its warnings: a mutant may leave a function unused.
 const CLANG_ARGS: [&str; 3] = [
@@ -23,8 +23,7 @@ pub struct Patch {
 }
 
 pub struct Variant {
-    object: Object,
-    program: &'static str,
+    program: ProgramMut<'static>,
 }
 
 impl Variant {
@@ -52,17 +51,21 @@ impl Variant {
         let object = open
             .load()
             .unwrap_or_else(|error| panic!("{patch:?}: {error:#}"));
-        Self { object, program }
+        // Lives as long as the test: what the program borrows from is never given back.
+        let object: &'static mut Object = Box::leak(Box::new(object));
+        let loaded = object.progs_mut().find(|one| one.name() == program);
+        Self {
+            program: loaded.unwrap(),
+        }
     }
 
     /// Whether the frame was dropped.
     pub fn run(&self, frame: &[u8]) -> bool {
-        let program = self.object.progs().find(|one| one.name() == self.program);
         let input = ProgramInput {
             data_in: Some(frame),
             ..ProgramInput::default()
         };
-        let output = program.unwrap().test_run(input).unwrap();
+        let output = self.program.test_run(input).unwrap();
         output.return_value != libbpf_sys::XDP_PASS
     }
 }
