@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &["model"]),
     ("engine", &["model", "telemetry"]),
+    ("autotune", &["engine"]),
     // The seams and what crosses them.
     ("error", &[]),
     ("seams", &["error", "model"]),
@@ -35,11 +36,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    // Tests of several modules together.
+    ("scenarios", &["engine", "model", "profile", "telemetry"]),
     ("lib", &["cmd"]),
     ("main", &[]),
 ];
 
-const PURE: &[&str] = &["model", "telemetry", "engine"];
+const PURE: &[&str] = &["model", "telemetry", "engine", "autotune"];
 
 /// What the pure half never names.
 const WORLD: &[&str] = &[

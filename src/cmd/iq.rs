@@ -171,7 +171,7 @@ impl<'a> Iq<'a> {
         let samples = self.meter.samples();
         let window = Window {
             length,
-            samples: &samples,
+            samples,
             coverage: Coverage::default(),
         };
         let allowed = &self.allowed;
