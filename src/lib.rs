@@ -10,6 +10,8 @@ mod cmd;
 pub mod dataplane;
 pub mod engine;
 pub mod error;
+pub mod exempt;
+pub mod host;
 pub mod model;
 pub mod profile;
 pub mod report;
@@ -17,6 +19,7 @@ pub mod runtime;
 #[cfg(test)]
 mod scenarios;
 pub mod seams;
+pub mod state;
 pub mod telemetry;
 
 pub use cmd::run;

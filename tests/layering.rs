@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("engine", &["model", "telemetry"]),
     ("autotune", &["engine"]),
+    ("exempt", &["model"]),
     // The seams and what crosses them.
     ("error", &[]),
     ("seams", &["error", "model"]),
@@ -18,21 +19,31 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dataplane", &["error", "model", "seams", "telemetry"]),
     ("profile", &["engine", "model"]),
     ("runtime", &["error", "model"]),
-    ("report", &["dataplane", "engine", "error", "model"]),
-    ("cli", &["dataplane", "model", "runtime"]),
+    ("state", &["autotune", "engine", "error", "exempt", "model"]),
+    (
+        "report",
+        &["dataplane", "engine", "error", "model", "profile", "state"],
+    ),
+    ("cli", &["model"]),
+    // The command line laid over the host's file.
+    ("host", &["cli", "error", "model"]),
     // The composition roots.
     (
         "cmd",
         &[
+            "autotune",
             "cli",
             "dataplane",
             "engine",
             "error",
+            "exempt",
+            "host",
             "model",
             "profile",
             "report",
             "runtime",
             "seams",
+            "state",
             "telemetry",
         ],
     ),
@@ -42,7 +53,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-const PURE: &[&str] = &["model", "telemetry", "engine", "autotune"];
+const PURE: &[&str] = &["model", "telemetry", "engine", "autotune", "exempt"];
 
 /// What the pure half never names.
 const WORLD: &[&str] = &[

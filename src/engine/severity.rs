@@ -290,16 +290,18 @@ fn failures(sample: &Sample) -> u32 {
 }
 
 /// How much a packet counts on average, up to 1: answers to this host, and what a proven peer
-/// sends beyond openings and what is refused, count as one in `consent`.
+/// sends beyond openings and what is refused, count as one in `consent`. Where nobody sees
+/// refusals, what a peer sends beyond openings may be no connection at all, and less is conceded.
 fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
     if !coverage.consent || consent <= 1.0 || sample.packets == 0 {
         return 1.0;
     }
     let packets = sample.packets as f64;
-    let asked = if coverage.proof && coverage.refusals && sample.proven {
-        packets - f64::from(sample.opens) - f64::from(sample.refusals)
-    } else {
-        f64::from(sample.answers)
+    let established = packets - f64::from(sample.opens) - f64::from(sample.refusals);
+    let (asked, consent) = match (coverage.proof && sample.proven, coverage.refusals) {
+        (true, true) => (established, consent),
+        (true, false) => (established, consent.sqrt()),
+        (false, _) => (f64::from(sample.answers), consent),
     };
     let asked = asked.clamp(0.0, packets);
     (packets - asked + asked / consent) / packets
