@@ -38,11 +38,29 @@ struct Last {
 }
 
 /// Remembers the last reading and gives the difference to it.
+///
+/// Slots keep their sources, so the order of one reading is nearly always that of the next: each
+/// row is put in its place as it comes, and only a slot that is new or changed hands costs a sort.
 #[derive(Debug, Default)]
 pub struct Meter {
     last: Vec<Option<Last>>,
-    /// One per slot that received anything since the last call of `samples`.
+    /// The place of each slot in the order of sources; `NOWHERE` if it has none yet.
+    places: Vec<u32>,
+    /// The slot at each place, then those without one as they came.
+    slots: Vec<u32>,
+    /// How many of them have a place.
+    placed: usize,
+    /// A row for each of `slots`, without packets if it received none; after `samples` what that
+    /// gave.
     rows: Vec<Sample>,
+    given: bool,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+/// Stands where nothing was received.
+fn nothing() -> Sample {
+    Sample::silent(Source::containing([0; 16], 0))
 }
 
 impl Meter {
@@ -50,12 +68,17 @@ impl Meter {
     pub fn new(slots: usize) -> Self {
         Self {
             last: vec![None; slots],
+            places: vec![NOWHERE; slots],
+            slots: Vec::new(),
+            placed: 0,
             rows: Vec::new(),
+            given: false,
         }
     }
 
     /// Adds one row of a reading. Slots beyond the table's size are ignored.
     pub fn row(&mut self, slot: usize, row: Row) {
+        self.begin();
         let Some(last) = self.last.get_mut(slot) else {
             return;
         };
@@ -78,7 +101,7 @@ impl Meter {
         }
         let syns = since(row.syns, |last| last.syns);
         let acks = since(row.acks, |last| last.acks);
-        self.rows.push(Sample {
+        let sample = Sample {
             packets,
             bytes: row.bytes - base.map_or(0, |base| base.bytes),
             syns,
@@ -87,27 +110,90 @@ impl Meter {
             drops: since(row.drops, |last| last.drops),
             port_bits: row.ports,
             stack_bits: row.stacks,
+            ports: linear_count(row.ports),
+            stacks: linear_count_of(row.stacks, 32),
             fresh: base.is_none(),
             ..Sample::silent(row.source)
-        });
+        };
+        self.put(slot, sample);
+    }
+
+    fn put(&mut self, slot: usize, sample: Sample) {
+        let place = self.places.get(slot).copied().unwrap_or(NOWHERE);
+        match self.rows.get_mut(place as usize) {
+            Some(row) => *row = sample,
+            None => {
+                self.slots.push(u32::try_from(slot).unwrap_or(NOWHERE));
+                self.rows.push(sample);
+            }
+        }
     }
 
     /// The samples of all rows since the last call, one per source that sent, sorted by source.
-    pub fn samples(&mut self) -> Vec<Sample> {
-        let mut samples = mem::take(&mut self.rows);
-        samples.sort_unstable_by_key(|sample| sample.source);
-        samples.dedup_by(|row, sum| {
+    pub fn samples(&mut self) -> &[Sample] {
+        self.begin();
+        self.given = true;
+        let mut sent = self.rows.iter().filter(|row| row.packets > 0);
+        if self.slots.len() > self.placed || !sent.is_sorted_by_key(|row| row.source) {
+            self.sort();
+        }
+        self.rows.retain(|row| row.packets > 0);
+        self.rows.dedup_by(|row, sum| {
             let same = row.source == sum.source;
             if same {
                 sum.join(row);
+                sum.ports = linear_count(sum.port_bits);
+                sum.stacks = linear_count_of(sum.stack_bits, 32);
             }
             same
         });
-        for sample in &mut samples {
-            sample.ports = linear_count(sample.port_bits);
-            sample.stacks = linear_count_of(sample.stack_bits, 32);
+        &self.rows
+    }
+
+    /// Starts a reading.
+    fn begin(&mut self) {
+        if mem::take(&mut self.given) {
+            self.rows.clear();
+            self.rows.resize(self.slots.len(), nothing());
         }
-        samples
+    }
+
+    /// Brings rows and slots into the order of sources. Numbers are compared and moved instead of
+    /// samples, which are several times as large; then each row is moved once, in place. The sort
+    /// is linear where little changed.
+    fn sort(&mut self) {
+        let source = |slot: &u32| {
+            let last = self.last.get(*slot as usize).copied().flatten();
+            last.map_or(nothing().source, |last| last.source)
+        };
+        let mut order: Vec<(u128, u8, u32)> = (0..)
+            .zip(&self.slots)
+            .map(|(at, slot)| {
+                let source = source(slot);
+                (u128::from_be_bytes(source.octets()), source.bits(), at)
+            })
+            .collect();
+        order.sort();
+        for start in 0..order.len() {
+            let mut hole = start;
+            // Follows a cycle of the permutation; places that are done point at themselves.
+            while let Some((_, _, from)) = order.get_mut(hole) {
+                let next = *from as usize;
+                *from = u32::try_from(hole).unwrap_or(NOWHERE);
+                if next == start || next == hole {
+                    break;
+                }
+                self.rows.swap(hole, next);
+                self.slots.swap(hole, next);
+                hole = next;
+            }
+        }
+        for (place, slot) in (0..).zip(&self.slots) {
+            if let Some(known) = self.places.get_mut(*slot as usize) {
+                *known = place;
+            }
+        }
+        self.placed = self.slots.len();
     }
 }
 
@@ -133,6 +219,47 @@ mod tests {
         let samples = meter.samples();
         assert_eq!(samples.len(), 1, "{samples:?}");
         samples[0]
+    }
+
+    #[test]
+    fn samples_come_in_the_order_of_sources() {
+        let mut meter = Meter::new(1_000);
+        for turn in 1..4u32 {
+            for slot in 0..1_000u32 {
+                let n = slot.wrapping_mul(7_919) % 997;
+                let source = format!("192.0.{}.{}", n / 256, n % 256);
+                meter.row(slot as usize, row(&source, turn, u64::from(turn) * 60));
+            }
+            let samples = meter.samples();
+            assert_eq!(samples.len(), 997);
+            assert!(samples.is_sorted_by(|a, b| a.source < b.source));
+            assert_eq!(samples.iter().map(|s| s.packets).sum::<u64>(), 1_000);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_silent_or_changed_hands_keeps_the_order() {
+        let mut meter = Meter::new(3);
+        let names = |meter: &mut Meter| -> Vec<String> {
+            meter
+                .samples()
+                .iter()
+                .map(|s| s.source.to_string())
+                .collect()
+        };
+        meter.row(0, row("192.0.2.1", 1, 60));
+        meter.row(1, row("192.0.2.5", 1, 60));
+        meter.row(2, row("192.0.2.9", 1, 60));
+        assert_eq!(names(&mut meter), ["192.0.2.1", "192.0.2.5", "192.0.2.9"]);
+        meter.row(0, row("192.0.2.1", 1, 60));
+        meter.row(1, row("192.0.2.77", 1, 60));
+        meter.row(2, row("192.0.2.9", 2, 120));
+        assert_eq!(names(&mut meter), ["192.0.2.9", "192.0.2.77"]);
+        meter.row(2, row("192.0.2.9", 3, 180));
+        meter.row(1, row("192.0.2.77", 2, 120));
+        meter.row(0, row("192.0.2.1", 2, 120));
+        assert_eq!(names(&mut meter), ["192.0.2.1", "192.0.2.9", "192.0.2.77"]);
+        assert!(names(&mut meter).is_empty());
     }
 
     #[test]
