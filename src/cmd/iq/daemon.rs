@@ -227,7 +227,7 @@ impl<'a> Iq<'a> {
         let samples = self.meter.samples();
         let window = Window {
             length,
-            samples: &samples,
+            samples,
             coverage: Coverage::default(),
         };
         let learner = &mut self.learner;
