@@ -15,5 +15,6 @@ pub mod report;
 pub mod runtime;
 pub mod seams;
 pub mod telemetry;
+mod version;
 
 pub use cmd::run;
