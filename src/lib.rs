@@ -15,6 +15,7 @@ pub mod report;
 pub mod runtime;
 pub mod seams;
 pub mod telemetry;
+mod trust;
 mod version;
 
 pub use cmd::run;

@@ -15,10 +15,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("seams", &["error", "model"]),
     // The world.
     ("dataplane", &["error", "model", "seams", "telemetry"]),
-    ("profile", &["engine", "model"]),
+    ("trust", &[]),
+    ("version", &[]),
+    ("profile", &["engine", "model", "trust"]),
     ("runtime", &["error", "model"]),
     ("report", &["dataplane", "engine", "error", "model"]),
-    ("cli", &["dataplane", "model", "runtime"]),
+    ("cli", &["dataplane", "model", "runtime", "version"]),
     // The composition roots.
     (
         "cmd",

@@ -12,6 +12,11 @@ impl Deadline {
     pub(crate) fn is_over(self) -> bool {
         now() >= self.0
     }
+
+    /// How long it has been over.
+    pub(crate) fn since(self) -> Duration {
+        now().saturating_duration_since(self.0)
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a guest waits for real events")]

@@ -3,8 +3,8 @@
 //!
 //! Everything is in the initramfs: this file as `/init`, `/kernloom`, `/tests`, and kernel modules
 //! with their order in `/modules/order`. What is special about the cell stands on the kernel's command
-//! line (see [`cell::Cell`]). Each check is one line on the console, `KL|name|ok|detail`, or `FAIL`
-//! instead of `ok`; the last line is `KL-EXIT ok` or `KL-EXIT FAIL`.
+//! line (see [`cell::Cell`]). Each check is one line on the console, `KL|name|ok|detail|seconds`, or
+//! `FAIL` instead of `ok`; the last line is `KL-EXIT ok` or `KL-EXIT FAIL`.
 
 #[path = "../../tests/packet/mod.rs"]
 #[allow(
@@ -24,6 +24,9 @@ mod link;
 mod wire;
 
 use std::fmt::Display;
+use std::time::Duration;
+
+use deadline::Deadline;
 
 /// What failed, in words; the runner shows them in the table.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -45,6 +48,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn check(&mut self, name: &str, check: impl FnOnce() -> Result<String>) -> bool {
+        let start = Deadline::after(Duration::ZERO);
         let outcome = check();
         let (word, detail) = match &outcome {
             Ok(detail) => ("ok", detail),
@@ -53,7 +57,8 @@ impl Report {
                 ("FAIL", why)
             }
         };
-        println!("KL|{name}|{word}|{}", detail.trim().replace('\n', "; "));
+        let detail = detail.trim().replace('\n', "; ");
+        println!("KL|{name}|{word}|{detail}|{} s", start.since().as_secs());
         outcome.is_ok()
     }
 }

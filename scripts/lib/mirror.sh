@@ -74,8 +74,8 @@ mirror_deb() {
     local spec=$1 version=${1#*=} name arch=amd64
     name=${spec%%=*}
     [[ $name == *:* ]] && arch=${name#*:} name=${name%:*}
-    local file=$cache/debs/${name}_${version//:/%3a}_$arch.deb
-    [[ ! -e $file ]] || echo "$file"
+    local stem=$cache/debs/${name}_${version//:/%3a}
+    find "$stem"_{"$arch",all}.deb 2>/dev/null || true
 }
 
 # mirror_newest PACKAGE[:ARCH]: the newest version any list offers.

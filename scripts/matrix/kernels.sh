@@ -73,7 +73,7 @@ kernel_unpack() {
         [[ ! -s $tree/order ]] || modules_keep "$kernel" "$top" <"$tree/order"
     done
     echo "${tops[*]}" >"$kernel/tops"
-    (cd "$kernel" && find . -type f ! -name SHA256SUMS -print0 | xargs -0 sha256sum >SHA256SUMS.new &&
+    (cd "$kernel" && find . -type f ! -name "SHA256SUMS*" -print0 | xargs -0 sha256sum >SHA256SUMS.new &&
         mv SHA256SUMS.new SHA256SUMS)
     rm -rf "$tree"
     [[ -s $kernel/vmlinuz ]]

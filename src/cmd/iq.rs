@@ -11,7 +11,10 @@ use crate::error::{Error, Result};
 use crate::model::{Ktime, Source, format_duration};
 use crate::profile::{Overrides, Profile, ProfileError};
 use crate::report::{attached_line, decision_line};
-use crate::runtime::{Poller, Ticker, Wake, now, only_iq, shutdown_on_signal};
+use crate::runtime::{
+    Poller, STEADY, Ticker, Wake, keep_only, now, only_iq, shutdown_on_signal, tell_alive,
+    tell_ready, tell_stopping, watchdog_interval,
+};
 use crate::seams::{Enforcer, Order, Outcome};
 use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 
@@ -47,6 +50,10 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
     poller.watch(&shutdown, Wake::Shutdown)?;
     poller.watch(&events, Wake::Events)?;
     poller.watch(&ticker, Wake::Tick)?;
+    let watchdog = watchdog_interval().map(Ticker::every).transpose()?;
+    if let Some(watchdog) = &watchdog {
+        poller.watch(watchdog, Wake::Watchdog)?;
+    }
     let mode = if args.dry_run {
         "dry run: nothing is enforced"
     } else {
@@ -54,14 +61,23 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
     };
     log::info!(target: IQ, "profile {name}, a tick every {}, {mode}", format_duration(args.interval));
     let mut iq = Iq::new(&shield, &pins, engine, args.dry_run)?;
+    keep_only(&STEADY)?;
+    tell_ready(&format!("profile {name}, {mode}"));
     loop {
         for wake in poller.wait()? {
             match wake {
-                Wake::Shutdown => return iq.farewell(),
+                Wake::Shutdown => {
+                    tell_stopping();
+                    return iq.farewell();
+                }
                 Wake::Events => iq.on_events(&events)?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
+                }
+                Wake::Watchdog => {
+                    watchdog.as_ref().map_or(Ok(()), Ticker::acknowledge)?;
+                    tell_alive();
                 }
             }
         }

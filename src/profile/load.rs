@@ -1,10 +1,10 @@
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use super::error::{ProfileError, nearest};
 use super::schema::{API_VERSION, Document, KIND};
+use crate::trust;
 
 /// Profiles that are part of the binary, by name.
 const EMBEDDED: [(&str, &str); 4] = [
@@ -60,7 +60,7 @@ impl Profile {
     /// `Read` if the file cannot be read; otherwise what is wrong in it, and where.
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
         let origin = path.display().to_string();
-        match fs::read_to_string(path) {
+        match trust::read_to_string(path) {
             Ok(text) => Self::parse(&origin, &text),
             Err(source) => Err(ProfileError::Read {
                 path: origin,
