@@ -12,3 +12,4 @@ mod lab; // network namespaces, attacks and benign load; shared with examples/de
 mod layering; // who may use whom
 mod netns; // the built program, end to end
 mod packet; // frames built by hand
+mod ship; // as a service
