@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing: to build kernloom (`build`), to run its lab (`lab`), to build the static
-# release binaries (`static`), to boot them on other kernels (`matrix`), to package them (`package`).
+# release binaries (`static`), to boot them on other kernels (`matrix`), to check their packages (`ship`).
 # Debian and Ubuntu; `static` and `matrix` Debian 12 alone.
 #
 # usage: scripts/deps.sh [GROUP...]        build and lab when none is named
@@ -33,6 +33,11 @@ matrix_needs=(
     qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm
     cpio=cpio modinfo=kmod xz=xz-utils zstd=zstd ip=iproute2
 )
+ship_needs=(
+    dpkg-deb=dpkg file=file readelf=binutils ldd=libc-bin systemd-analyze=systemd
+    ip=iproute2 ping=iputils-ping unshare=util-linux
+    /usr/share/bash-completion/bash_completion=bash-completion
+)
 
 main() {
     local groups=("$@") group need needs=() missing=()
@@ -43,7 +48,8 @@ main() {
             lab) needs+=("${lab_needs[@]}") ;;
             static) needs+=("${static_needs[@]}") ;;
             matrix) needs+=("${matrix_needs[@]}") ;;
-            *) fail "unknown group '$group': say build, lab, static or matrix" ;;
+            ship) needs+=("${ship_needs[@]}") ;;
+            *) fail "unknown group '$group': say build, lab, static, matrix or ship" ;;
         esac
     done
     for need in "${needs[@]}"; do
