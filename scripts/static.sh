@@ -123,14 +123,15 @@ build() {
         "CARGO_TARGET_${upper}_RUSTFLAGS=-C link-self-contained=no -C target-feature=+crt-static \
 -C relocation-model=static --remap-path-prefix=$build=/build --remap-path-prefix=$home=/cargo --remap-path-prefix=$root=."
     local cargo=(/usr/bin/cargo)
-    local flags=(--release --locked --features vendored --target "$triple" -Z build-std=std,panic_abort)
+    local flags=(--release --locked --features vendored --target "$triple" -Z build-std=std,panic_abort,test)
     "${cargo[@]}" build "${flags[@]}" --bin kernloom
     install -m 755 "$build/$triple/release/kernloom" "$out/kernloom-$arch"
     echo "static: $out/kernloom-$arch, $(stat -c %s "$out/kernloom-$arch") bytes"
     [[ -n $guest ]] || return 0
     "${cargo[@]}" build "${flags[@]}" --example guest
     install -m 755 "$build/$triple/release/examples/guest" "$out/guest-$arch"
-    # Each test in a process of its own: with panic=abort, as the binary has it, nothing is built twice.
+    # Each test in a process of its own: with panic=abort and `test` among the standard crates, as the
+    # binary has them, nothing is built twice.
     local tests
     tests=$("${cargo[@]}" test "${flags[@]}" -Z panic-abort-tests --test tests --no-run --message-format=json |
         sed -n 's/.*"name":"tests".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
