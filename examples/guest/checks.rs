@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cell::{Card, Cell};
-use crate::command::{Running, kernloom, run as run_command};
+use crate::command::{KERNLOOM, Running, kernloom, run as run_command};
 use crate::deadline::Deadline;
 use crate::link;
 use crate::packet::Frame;
@@ -46,15 +46,23 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
         return;
     };
     let device = device.as_str();
-    for mode in ["auto", "driver", "generic"] {
-        let wire = wire.as_mut();
-        report.check(mode, || attach(cell, device, mode, wire));
+    for mode in ["auto", "driver", "generic", "tc"] {
+        if knows(&["shield", "attach"], mode) {
+            let wire = wire.as_mut();
+            report.check(mode, || attach(cell, device, mode, wire));
+        }
+    }
+    if knows(&["shield"], "doctor") {
+        report.check("doctor", || kernloom(&["shield", "doctor", device]));
     }
     if cell.card != Card::Machine {
         report.check("packet-tests", packet_tests);
     }
     if let Some(wire) = wire.as_mut() {
         report.check("expiry", || attached(device, || expiry(wire)));
+        if knows(&["shield"], "upgrade") {
+            report.check("upgrade", || attached(device, || upgrade(wire)));
+        }
         report.check("ring", || ring_buffer(device, wire));
         report.check("escalation", || escalation(device, wire));
     }
@@ -132,6 +140,13 @@ fn cable(cell: &Cell) -> Result<(String, Option<Wire>, String)> {
     wire.settle()?;
     let text = format!("{device} ({}) from {peer}", link::driver(&device));
     Ok((device, Some(wire), text))
+}
+
+/// Whether the help of a command has this word: what is not there yet cannot be promised.
+fn knows(command: &[&str], word: &str) -> bool {
+    let help = kernloom(&[command, &["--help"]].concat()).unwrap_or_default();
+    help.split(|letter: char| !letter.is_alphanumeric())
+        .any(|known| known == word)
 }
 
 /// Attaches in one mode, counts passed and dropped frames exactly, and detaches.
@@ -230,6 +245,30 @@ fn expiry(wire: &mut Wire) -> Result<String> {
         }
     }
     Ok("a block of 3 s ended by itself, both families".to_owned())
+}
+
+/// The program is replaced under a stream of denied packets: none gets through.
+fn upgrade(wire: &mut Wire) -> Result<String> {
+    let source = IpAddr::from([192, 0, 2, 8]);
+    let frame = Frame::syn(source, 443).build();
+    wire.settle()?;
+    kernloom(&["shield", "deny", "add", &source.to_string()])?;
+    let mut upgrade = Command::new(KERNLOOM)
+        .args(["shield", "upgrade"])
+        .spawn()
+        .doing("starting the upgrade")?;
+    let mut leaked = 0;
+    let status = loop {
+        leaked += wire.passed(&frame, FRAMES)?;
+        if let Some(status) = upgrade.try_wait().doing("waiting for the upgrade")? {
+            break status;
+        }
+    };
+    leaked += wire.passed(&frame, FRAMES)?;
+    if leaked != 0 || !status.success() {
+        return Err(format!("{leaked} denied frames passed; {status}"));
+    }
+    Ok("no denied frame passed meanwhile".to_owned())
 }
 
 /// With a tick of a minute, what is decided at once came through the ring buffer.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced: packages of other suites and architectures, from the mirror this machine already uses.
 #
 # Everything stays in a cache outside the tree: lists and packages of a configuration of their own,

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # cache, mirror_dir: lib/mirror.sh
 # Sourced: Debian's kernels, unpacked to what a guest boots from. Needs lib/mirror.sh.
 #
 # A kernel is a directory of the cache named like its package: vmlinuz, modules/NAME.ko, and for each

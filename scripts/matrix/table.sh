@@ -13,7 +13,8 @@ field() {
 
 # mode LOG NAME: how attaching in a mode ended.
 mode() {
-    local told=$(field "$1" "$2")
+    local told
+    told=$(field "$1" "$2")
     case $told in
         'ok|refused'*) echo refused ;;
         'ok|'*) sed 's/^ok|\([a-z]*\):.*/\1/' <<<"$told" ;;
@@ -23,10 +24,10 @@ mode() {
 }
 
 rows() {
-    local number log series arch flavour card auto options kernel verdict failed
+    local number log series arch flavour card options kernel verdict failed
     for number in $(cd "$work" && ls -- *.cell | sort -n | sed 's/\.cell$//'); do
         log=$work/$number.log
-        read -r series arch flavour card auto options <"$work/$number.cell"
+        read -r series arch flavour card _ options <"$work/$number.cell"
         options=${options/smoke/}
         kernel=$(field "$log" boot | sed -nE 's/^ok\|([^ ]+) .*/\1/p')
         verdict=ok

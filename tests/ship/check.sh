@@ -6,7 +6,7 @@
 #
 # Everything happens in mount and network namespaces of its own, on an overlay of this root.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 
 if [[ ${1:-} != --inside ]]; then
     ((EUID == 0)) || { echo "check: namespaces and chroot need root" >&2 && exit 1; }
