@@ -124,7 +124,7 @@ prepare() {
             raspi3b) board=raspi3b modules+=(bcm2835_wdt) ;;
             cpus) smp=4 append+=' maxcpus=2' set+=",cpus" ;;
             mtu=*) append+=" kl.mtu=${option#mtu=}" more+=",host_mtu=${option#mtu=}" ;;
-            nooffload) more+=,ctrl_guest_offloads=off ;;
+            nooffload) append+=' kl.cable=none' ;;
             *) set+=",$option" ;;
         esac
     done
@@ -140,7 +140,7 @@ prepare() {
     cat "$work/${machine[$arch]}.cpio" "$work/$number.own" >"$work/$number.cpio"
     rm -r "$root" "$work/$number.own"
     [[ $card == veth ]] || cards "$card" "$more"
-    [[ $options != *nooffload* ]] || taps
+    [[ $options != *nooffload* ]] || tap
     local qemu
     case $arch/$board in
         amd64/*) qemu=("${qemu_pc[@]}" -M q35 -cpu max -accel "tcg,thread=single" -smp "$smp" -m 512) append+=' console=ttyS0' ;;
@@ -167,18 +167,15 @@ cards() {
     [[ $model != virtio-net ]] || { model=virtio-net-pci own=$more; }
     devices=(
         -netdev hubport,id=n0,hubid=0 -device "$model,netdev=n0,mac=52:54:00:00:00:01,romfile=$own"
-        -netdev hubport,id=n1,hubid=0 -device "virtio-net-pci,netdev=n1,mac=52:54:00:00:00:02,romfile=${more/,ctrl_guest_offloads=off/}"
+        -netdev hubport,id=n1,hubid=0 -device "virtio-net-pci,netdev=n1,mac=52:54:00:00:00:02,romfile=$more"
     )
 }
 
-# The same on tap devices and a bridge in a network namespace: only a tap offers offloads to turn off.
-taps() {
-    local number script=$PWD/scripts/matrix/tap-up
-    for number in 0 1; do
-        devices=("${devices[@]/#hubport,id=n$number,hubid=0/tap,id=n$number,vnet_hdr=on,script=$script,downscript=no}")
-    done
-    # shellcheck disable=SC2016 # expands inside
-    inside=(unshare -n bash -c 'ip link add br0 type bridge && ip link set br0 up && exec "$@"' matrix)
+# One card on a tap device, in a network namespace: only a tap offers offloads to turn off. No cable.
+tap() {
+    devices=(-netdev "tap,id=n0,vnet_hdr=on,script=no,downscript=no"
+        -device virtio-net-pci,netdev=n0,mac=52:54:00:00:00:01,romfile=,ctrl_guest_offloads=off)
+    inside=(unshare -n)
 }
 
 # Runs one guest to its last line. One more try if it never came up: emulated CPUs sometimes do not.

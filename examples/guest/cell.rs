@@ -11,11 +11,13 @@ pub(crate) enum Card {
     Veth,
     /// Two of the machine's cards on one cable, found by their addresses.
     Machine,
+    /// The same, but the other end of the cable is out of reach.
+    Lone,
     /// No card at all: the loopback device, generic mode only.
     Loopback,
 }
 
-/// `kl.card=veth|machine|loopback kl.mtu=N kl.auto=driver|generic kl.set=WORD,WORD`
+/// `kl.card=veth|machine|loopback kl.cable=none kl.mtu=N kl.auto=driver|generic kl.set=WORD,WORD`
 #[derive(Debug)]
 pub(crate) struct Cell {
     pub(crate) card: Card,
@@ -36,6 +38,7 @@ impl Cell {
         };
         let card = match value("kl.card") {
             Some("veth") | None => Card::Veth,
+            Some("machine") if value("kl.cable") == Some("none") => Card::Lone,
             Some("machine") => Card::Machine,
             Some("loopback") => Card::Loopback,
             Some(other) => return Err(format!("kl.card={other} is unknown")),
