@@ -15,7 +15,7 @@ use crate::{Doing, Result};
 
 /// Bit patterns of what [`Frame`] builds: its sender's hardware address.
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Wire {
     send: OwnedFd,
