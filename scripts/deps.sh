@@ -35,7 +35,7 @@ matrix_needs=(
 )
 ship_needs=(
     dpkg-deb=dpkg file=file readelf=binutils ldd=libc-bin systemd-analyze=systemd
-    ip=iproute2 ping=iputils-ping unshare=util-linux
+    ip=iproute2 ping=iputils-ping unshare=util-linux strace=strace
     /usr/share/bash-completion/bash_completion=bash-completion
 )
 

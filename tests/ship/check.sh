@@ -34,6 +34,7 @@ main() {
     done
     empty_chroot "$static/kernloom-x86_64"
     units
+    system_calls
     lifecycle
     echo "$passed passed, $failed failed"
     ((failed == 0))
@@ -112,6 +113,41 @@ units() {
         score=$(systemd-analyze security --offline=true --root="$root" --no-pager --threshold=30 "$unit" 2>&1)
         check "$unit is exposed less than 3.0 ($(sed -n 's/.*service: \([0-9.]*\) .*/\1/p' <<<"$score"))" \
             systemd-analyze security --offline=true --root="$root" --no-pager --threshold=29 "$unit"
+    done
+}
+
+# What the program asks of the kernel when it attaches and runs, against what the units let it ask.
+system_calls() {
+    local binary=$static/kernloom-x86_64 unit
+    ip link add kl0 type veth peer name kl1
+    mount -t bpf bpf /sys/fs/bpf
+    strace -f -qq -o "$scratch/attach" "$binary" shield attach kl0 >/dev/null
+    strace -f -qq -o "$scratch/iq" timeout 3 "$binary" --run-dir "$scratch/run" iq --profile=idp --iface kl0 2>/dev/null
+    "$binary" shield detach --all --purge >/dev/null
+    umount /sys/fs/bpf
+    ip link del kl0
+    sed -nE 's/^[0-9]+ +([a-z0-9_]+)\(.*/\1/p' "$scratch"/{attach,iq} | sort -u >"$scratch/asked"
+    check "strace saw both ask for bpf" grep -qx bpf "$scratch/asked"
+    for unit in packaging/systemd/*.service; do
+        sed -n 's/^SystemCallFilter=//p' "$unit" | while read -r line; do
+            filter "$line"
+        done | awk '$1 == "+" { on[$2] = 1 } $1 == "-" { delete on[$2] } END { for (call in on) print call }' |
+            sort >"$scratch/let"
+        check "${unit##*/} lets through all it asks" same "$(comm -23 "$scratch/asked" "$scratch/let")" ''
+    done
+}
+
+# One line of a filter as '+ CALL' or '- CALL', in systemd's meaning.
+filter() {
+    local word sign=+
+    [[ $1 != '~'* ]] || sign=-
+    for word in ${1#'~'}; do
+        case $word in
+            @*) systemd-analyze syscall-filter "$word" | sed -n 's/^    \([@a-z]\)/\1/p' | while read -r word; do
+                filter "$word" | sed "s/^+/$sign/"
+            done ;;
+            *) echo "$sign $word" ;;
+        esac
     done
 }
 
