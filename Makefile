@@ -8,7 +8,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo -E)
 AS_ROOT := $(if $(SUDO),--config "target.'cfg(unix)'.runner='$(SUDO)'")
 export KERNLOOM_REQUIRE_ROOT = 1
 
-.PHONY: build demo test bench lint deps clean help
+.PHONY: build demo test bench lint static deb ship matrix smoke reproducible deps clean help
 
 build: ## build target/release/kernloom
 	@scripts/deps.sh build
@@ -31,6 +31,29 @@ lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
+static: ## build target/static/kernloom-{x86_64,aarch64,armv7}, each one file that runs anywhere
+	@scripts/deps.sh static
+	scripts/static.sh
+
+deb: static ## pack them as target/static/kernloom_VERSION_{amd64,arm64,armhf}.deb
+	packaging/deb.sh
+
+ship: deb ## check binaries, packages and units as they will be installed
+	@scripts/deps.sh ship
+	$(SUDO) tests/ship/check.sh
+
+matrix: ## boot them on every kernel and card that is promised, and write KERNELS.md
+	@scripts/deps.sh static matrix
+	scripts/matrix.sh
+
+smoke: ## the part of the matrix that every change must pass
+	@scripts/deps.sh static matrix
+	scripts/matrix.sh --smoke
+
+reproducible: ## build the x86_64 binary twice, in two places, and compare
+	@scripts/deps.sh static
+	scripts/reproducible.sh
+
 deps: ## install what is missing, with apt-get
 	@scripts/deps.sh build lab
 
@@ -38,4 +61,4 @@ clean: ## remove everything built
 	$(CARGO) clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 9
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14

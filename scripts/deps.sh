@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what is missing to build kernloom (`build`) and to run its lab (`lab`). Debian and Ubuntu.
+# Installs what is missing: to build kernloom (`build`), to run its lab (`lab`), to build the static
+# release binaries (`static`), to boot them on other kernels (`matrix`), to check their packages (`ship`).
+# Debian and Ubuntu; `static` and `matrix` Debian 12 alone.
 #
-# usage: scripts/deps.sh [build] [lab]        both when none is named
+# usage: scripts/deps.sh [GROUP...]        build and lab when none is named
 #
 # Looks for the programs and headers themselves and does nothing when all are there. Otherwise it
 # runs apt-get once, through sudo when not root. No service is started, and nginx, which the lab
@@ -19,6 +21,23 @@ lab_needs=(
     ip=iproute2 ping=iputils-ping nmap=nmap nping=nmap hping3=hping3 nginx=nginx-light curl=curl
     iperf3=iperf3 tcpdump=tcpdump nft=nftables ethtool=ethtool
 )
+static_needs=(
+    "${build_needs[@]}"
+    /usr/lib/rustlib/src/rust/library/std=rust-web-src /usr/bin/rustc=rustc-web /usr/bin/cargo=cargo-web
+    musl-gcc=musl-tools aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu arm-linux-gnueabihf-gcc=gcc-arm-linux-gnueabihf
+    /usr/aarch64-linux-gnu/include/asm=libc6-dev-arm64-cross /usr/arm-linux-gnueabihf/include/asm=libc6-dev-armhf-cross
+    autoconf=autoconf automake=automake autopoint=autopoint flex=flex bison=bison gawk=gawk
+    git=git file=file
+)
+matrix_needs=(
+    qemu-system-x86_64=qemu-system-x86 qemu-system-aarch64=qemu-system-arm
+    cpio=cpio modinfo=kmod xz=xz-utils zstd=zstd ip=iproute2
+)
+ship_needs=(
+    dpkg-deb=dpkg file=file readelf=binutils ldd=libc-bin systemd-analyze=systemd
+    ip=iproute2 ping=iputils-ping unshare=util-linux strace=strace
+    /usr/share/bash-completion/bash_completion=bash-completion
+)
 
 main() {
     local groups=("$@") group need needs=() missing=()
@@ -27,7 +46,10 @@ main() {
         case $group in
             build) needs+=("${build_needs[@]}") ;;
             lab) needs+=("${lab_needs[@]}") ;;
-            *) fail "unknown group '$group': say build or lab" ;;
+            static) needs+=("${static_needs[@]}") ;;
+            matrix) needs+=("${matrix_needs[@]}") ;;
+            ship) needs+=("${ship_needs[@]}") ;;
+            *) fail "unknown group '$group': say build, lab, static, matrix or ship" ;;
         esac
     done
     for need in "${needs[@]}"; do

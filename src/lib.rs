@@ -21,5 +21,7 @@ mod scenarios;
 pub mod seams;
 pub mod state;
 pub mod telemetry;
+mod trust;
+mod version;
 
 pub use cmd::run;

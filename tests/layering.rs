@@ -17,7 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("seams", &["error", "model"]),
     // The world.
     ("dataplane", &["error", "model", "seams", "telemetry"]),
-    ("profile", &["engine", "model"]),
+    ("trust", &[]),
+    ("version", &[]),
+    ("profile", &["engine", "model", "trust"]),
     ("runtime", &["error", "model"]),
     ("state", &["autotune", "engine", "error", "exempt", "model"]),
     (
@@ -32,7 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["dataplane", "model"]),
+    ("cli", &["dataplane", "model", "version"]),
     // The command line laid over the host's file.
     ("host", &["cli", "dataplane", "error", "model"]),
     // The composition roots.

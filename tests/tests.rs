@@ -13,3 +13,4 @@ mod layering; // who may use whom
 mod netns; // the built program, end to end
 mod oracle; // the program against an oracle of its design
 mod packet; // frames built by hand
+mod ship; // as a service

@@ -22,6 +22,7 @@ use crate::model::parse_duration;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    long_version = crate::version::long(),
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Exit codes: 0 done; 1 the machine refused; 2 the command or a file is wrong.\n\n\

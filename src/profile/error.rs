@@ -50,10 +50,13 @@ impl ProfileError {
     /// Whether the operator can mend it by writing something else.
     pub fn is_operator_mistake(&self) -> bool {
         match self {
-            // A path that names no file is a slip of the pen; a disk that fails is not.
+            // A path that names no file is a slip of the pen, and rights are set by hand; a disk
+            // that fails is neither.
             Self::Read { source, .. } => matches!(
                 source.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::IsADirectory
+                    | io::ErrorKind::PermissionDenied
             ),
             Self::UnknownName { .. }
             | Self::NotAProfile { .. }

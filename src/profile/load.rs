@@ -1,4 +1,3 @@
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -7,6 +6,7 @@ use super::error::ProfileError;
 use super::layer::Layer;
 use super::schema::{API_VERSION, Document, KIND, Metadata};
 use crate::model::nearest;
+use crate::trust;
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => {
@@ -88,7 +88,7 @@ impl Profile {
     /// `Read` if the file cannot be read; otherwise what is wrong in it, and where.
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
         let origin = path.display().to_string();
-        match fs::read_to_string(path) {
+        match trust::read_to_string(path) {
             Ok(text) => Self::parse(&origin, &text),
             Err(source) => Err(ProfileError::Read {
                 path: origin,

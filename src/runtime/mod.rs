@@ -3,13 +3,17 @@
 mod clock;
 mod control;
 mod instance;
+mod notify;
 mod poller;
+mod privileges;
 mod ssh;
 mod watch;
 
 pub use clock::{boot_id, moment, now, wait};
 pub use control::{ControlSocket, Request, ask};
 pub use instance::only_iq;
+pub use notify::{tell_alive, tell_ready, tell_stopping, watchdog_interval};
 pub use poller::{Interest, Poller, Ticker, Wake, shutdown_on_signal};
+pub use privileges::{STEADY, keep_only};
 pub use ssh::ssh_peers;
 pub use watch::Watch;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 
 /// Why the loop woke up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +21,8 @@ pub enum Wake {
     Files,
     /// Someone connects to the control socket.
     Control,
+    /// The service manager waits for a sign of life.
+    Watchdog,
     /// A connection of the control socket, by its number, is ready.
     Client(u32),
 }
@@ -28,12 +31,13 @@ pub enum Wake {
 const CLIENTS: u64 = 1 << 32;
 
 impl Wake {
-    const PLAIN: [Self; 5] = [
+    const PLAIN: [Self; 6] = [
         Self::Shutdown,
         Self::Events,
         Self::Tick,
         Self::Files,
         Self::Control,
+        Self::Watchdog,
     ];
 
     fn token(self) -> u64 {
@@ -43,6 +47,7 @@ impl Wake {
             Self::Tick => 2,
             Self::Files => 3,
             Self::Control => 4,
+            Self::Watchdog => 5,
             Self::Client(number) => CLIENTS + u64::from(number),
         }
     }
@@ -148,16 +153,12 @@ impl AsFd for Ticker {
     }
 }
 
-/// Becomes readable on SIGINT, SIGTERM or SIGHUP.
-pub fn shutdown_on_signal() -> Result<EventFd> {
+/// Becomes readable on SIGINT, SIGTERM or SIGHUP. No thread: it would keep its capabilities.
+pub fn shutdown_on_signal() -> Result<SignalFd> {
     let doing = || "preparing for signals";
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let read = EventFd::from_flags(flags).doing(doing)?;
-    let write = read.as_fd().try_clone_to_owned().doing(doing)?;
-    ctrlc::set_handler(move || {
-        // Fails only when the count would overflow: then the loop has long been told.
-        let _ = nix::unistd::write(&write, &1u64.to_ne_bytes());
-    })
-    .map_err(|error| Error::world(format!("preparing for signals: {error}")))?;
-    Ok(read)
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    signals.thread_block().doing(doing)?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).doing(doing)
 }

@@ -264,6 +264,7 @@ fn rule_of(entry: &OperatorEntry, now: Moment) -> Option<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::NoteId;
     use crate::engine::{Held, Reading, Signal};
     use crate::model::Stage;
     use crate::profile::{Overrides, Profile};
@@ -311,6 +312,7 @@ mod tests {
                 owner,
                 expires: Some(Ktime::from_secs(end_s)),
             },
+            note: NoteId::default(),
         }
     }
 

@@ -14,7 +14,8 @@ use crate::host::{Host, IqHost};
 use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
-    ControlSocket, Poller, Ticker, Wake, Watch, moment, only_iq, shutdown_on_signal,
+    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq,
+    shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
 use crate::state::State;
 
@@ -50,18 +51,31 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         poller.watch(events, Wake::Events)?;
     }
     poller.watch(&ticker, Wake::Tick)?;
+    let watchdog = watchdog_interval().map(Ticker::every).transpose()?;
+    if let Some(watchdog) = &watchdog {
+        poller.watch(watchdog, Wake::Watchdog)?;
+    }
     poller.watch(&watch, Wake::Files)?;
     poller.watch(&socket, Wake::Control)?;
     iq.read_lists()?;
     log::info!(target: IQ, "profile {}, a tick every {}, {}", iq.profile(), format_duration(iq.interval()), iq.mode());
+    keep_only(&STEADY)?;
+    tell_ready(&format!("profile {}, {}", iq.profile(), iq.mode()));
     loop {
         for wake in poller.wait()? {
             match wake {
-                Wake::Shutdown => return iq.farewell(),
+                Wake::Shutdown => {
+                    tell_stopping();
+                    return iq.farewell();
+                }
                 Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
+                }
+                Wake::Watchdog => {
+                    watchdog.as_ref().map_or(Ok(()), Ticker::acknowledge)?;
+                    tell_alive();
                 }
                 Wake::Files => iq.on_files(&watch.changed()?)?,
                 Wake::Control => socket.accept(&poller)?,

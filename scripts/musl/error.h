@@ -1,0 +1,4 @@
+#ifndef KERNLOOM_ERROR_H
+#define KERNLOOM_ERROR_H
+void error(int, int, const char *, ...);
+#endif

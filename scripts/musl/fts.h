@@ -1,0 +1,1 @@
+/* Included by elfutils, used by nothing in libelf. */

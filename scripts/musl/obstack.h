@@ -1,0 +1,6 @@
+#ifndef KERNLOOM_OBSTACK_H
+#define KERNLOOM_OBSTACK_H
+struct obstack {
+	int unused;
+};
+#endif

@@ -1,0 +1,24 @@
+//! What this binary is built from.
+
+use std::sync::LazyLock;
+
+/// What `--version` prints after the name: the release, the commit, libbpf's release, and the
+/// SHA-256 of each BPF object that is embedded.
+pub(crate) fn long() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        // SAFETY: both only return a constant of the library.
+        let (major, minor) = unsafe {
+            (
+                libbpf_sys::libbpf_major_version(),
+                libbpf_sys::libbpf_minor_version(),
+            )
+        };
+        let objects = env!("KERNLOOM_BPF").replace(", ", "\nbpf ");
+        format!(
+            "{}\ncommit {}\nlibbpf {major}.{minor}\nbpf {objects}",
+            env!("CARGO_PKG_VERSION"),
+            env!("KERNLOOM_COMMIT"),
+        )
+    });
+    &TEXT
+}
