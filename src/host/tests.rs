@@ -82,9 +82,9 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
                 sizing = 'raspberry-pi'\nmax-deny = 70000\nprofile = 'idp'\nstate-dir = '/a'\n\
                 iface = ['eth1', 'eth2']\n";
     let (host, iq) = resolve(&[], file);
-    assert_eq!(host.places.bpffs, Path::new("/sys/fs/bpf/edge"));
-    assert_eq!(host.places.run_dir, Path::new("/run/edge"));
-    assert_eq!(iq.whitelist, Path::new("/a/whitelist.txt"));
+    assert_eq!(host.places.bpffs, Path::new("/sys/fs/bpf/kernloom-edge"));
+    assert_eq!(host.places.run_dir, Path::new("/run/kernloom-edge"));
+    assert_eq!(iq.whitelist, Path::new("/a-edge/whitelist.txt"));
     assert_eq!((iq.interval, iq.dry_run), (Duration::from_secs(2), false));
     assert_eq!((iq.sources, iq.max_deny), (16_384, 70_000));
     assert_eq!(iq.iface, ["eth1", "eth2"]);
@@ -98,7 +98,7 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
         "--group=dc=10.0.0.0/8",
     ];
     let (host, iq) = resolve(&flags, file);
-    assert_eq!(host.places.bpffs, Path::new("/sys/fs/bpf/lab"));
+    assert_eq!(host.places.bpffs, Path::new("/sys/fs/bpf/kernloom-lab"));
     assert_eq!((iq.interval, iq.dry_run), (Duration::from_secs(3), true));
     assert_eq!(host.management.len(), 2);
     assert_eq!(iq.iface, ["eth9"]);

@@ -91,7 +91,11 @@ fn floods_of_both_families_are_limited_and_released_and_no_client_notices() {
             .wait_transition(SOON, &source, |step| step.to > Stage::Observe)
             .unwrap();
         assert_eq!(limited.from, Stage::Observe, "{limited:?}");
-        assert_eq!(limited.field("signal"), Some("syn"), "{limited:?}");
+        // Whichever is louder of what one SYN is evidence for.
+        assert!(
+            matches!(limited.field("signal"), Some("syn" | "half-open")),
+            "{limited:?}"
+        );
         let held = ask(&lab, "shield limit list").out;
         assert!(held.contains(&source) && held.contains(" iq "), "{held}");
         attack.finish(SOON).unwrap();
