@@ -50,3 +50,49 @@ pub(super) fn detach(ifindex: i32) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::LoadOptions;
+    use crate::dataplane::load::{self, Variant};
+    use crate::dataplane::pin::{PinDir, remove_if_there};
+
+    /// Kernels with tcx never come here by themselves. A namespace of its own, and its loopback.
+    #[test]
+    fn a_classic_filter_is_put_replaced_and_taken_away() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("KERNLOOM_REQUIRE_ROOT").is_none());
+            eprintln!("SKIPPED: loading programs needs root");
+            return;
+        }
+        let pins = PinDir::new(format!("/sys/fs/bpf/klw-{}-filter", std::process::id()));
+        pins.create().unwrap();
+        let inside = std::thread::spawn({
+            let path = pins.filter(1);
+            move || {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                let loaded = load::load(&LoadOptions::default()).unwrap();
+                let first = load::load_beside(&loaded.maps, Variant::Tc).unwrap();
+                let second = load::load_beside(&loaded.maps, Variant::Tc).unwrap();
+                let pin = |prog: BorrowedFd<'_>| {
+                    remove_if_there(&path).unwrap();
+                    super::super::sys::pin(prog, &path).unwrap();
+                    is_there(&path, 1).unwrap()
+                };
+                assert!(!pin(first.as_fd()));
+                attach(first.as_fd(), "lo", 1).unwrap();
+                assert!(pin(first.as_fd()) && !pin(second.as_fd()));
+                attach(second.as_fd(), "lo", 1).unwrap();
+                assert!(pin(second.as_fd()) && !pin(first.as_fd()));
+                detach(1).unwrap();
+                assert!(!pin(second.as_fd()));
+                detach(1).unwrap();
+            }
+        });
+        let ended = inside.join();
+        remove_if_there(&pins.filter(1)).unwrap();
+        std::fs::remove_dir(pins.path()).unwrap();
+        ended.unwrap();
+    }
+}
