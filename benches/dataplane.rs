@@ -17,13 +17,17 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kernloom::dataplane::{Action, Floor, LoadOptions, Owner, PinDir, Rule, Shield};
-use kernloom::error::{Doing, Result};
+use kernloom::dataplane::{
+    Action, Features, Floor, LoadOptions, ModeChoice, Owner, PinDir, Rule, Shield, interface_index,
+};
+use kernloom::error::{Doing, Error, Result};
 use kernloom::model::{LimitScope, RateLimit, Source};
 use packet::Frame;
 
 const TURNS: usize = 9;
 const REPEAT: u32 = 400_000;
+/// Frames of one live turn.
+const LIVE: u32 = 1 << 19;
 
 struct Path {
     name: &'static str,
@@ -205,6 +209,104 @@ fn scan() -> Result<(usize, f64)> {
     Ok((rows, best))
 }
 
+/// Nanoseconds from the empty program to the floor.
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
+fn floor_cost() -> Result<f64> {
+    let floor = Floor::load(0)?;
+    let frame = Frame::ack([192, 0, 2, 7].into(), 443).build();
+    let mut turns = Vec::with_capacity(TURNS);
+    for _ in 0..TURNS {
+        let empty = floor.empty_run(&frame, REPEAT)?.as_nanos() as f64;
+        turns.push(floor.test_run(&frame, REPEAT)?.as_nanos() as f64 - empty);
+    }
+    turns.sort_by(f64::total_cmp);
+    Ok(turns[TURNS / 2])
+}
+
+/// Mebibytes of kernel memory as loaded by default.
+#[expect(clippy::cast_precision_loss, reason = "mebibytes")]
+fn memory(features: Features) -> Result<f64> {
+    let options = LoadOptions {
+        features,
+        ..LoadOptions::default()
+    };
+    Ok(Shield::load(&options)?.memory()? as f64 / f64::from(1 << 20))
+}
+
+/// A veth pair with the program on one end; gone with the value.
+struct Wire {
+    shield: Shield,
+    pins: PinDir,
+    ifindex: u32,
+}
+
+const WIRE: [&str; 2] = ["kl-bench0", "kl-bench1"];
+
+fn ip(args: &[&str]) -> Result<()> {
+    let status = std::process::Command::new("ip").args(args).status();
+    match status.doing(|| "running ip")? {
+        status if status.success() => Ok(()),
+        status => Err(Error::world(format!("ip {}: {status}", args.join(" ")))),
+    }
+}
+
+impl Wire {
+    fn new() -> Result<Self> {
+        ip(&[
+            "link", "add", WIRE[0], "type", "veth", "peer", "name", WIRE[1],
+        ])?;
+        for end in WIRE {
+            ip(&["link", "set", end, "up"])?;
+        }
+        let pins = PinDir::new(format!("/sys/fs/bpf/kernloom-bench-{}", std::process::id()));
+        pins.create()?;
+        let lock = pins.lock()?;
+        let shield = Shield::open_or_load(&pins, &LoadOptions::default(), &lock)?;
+        shield.attach(&pins, WIRE[0], ModeChoice::Auto, false, &lock)?;
+        let ifindex = interface_index(WIRE[0])?;
+        Ok(Self {
+            shield,
+            pins,
+            ifindex,
+        })
+    }
+
+    /// Millions of frames a second on one CPU.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    fn throughput(&self) -> Result<f64> {
+        let frame = Frame::syn([192, 0, 2, 7].into(), 443).build();
+        let mut best = 0f64;
+        for _ in 0..TURNS {
+            let start = Instant::now();
+            self.shield.test_run_live(&frame, LIVE, self.ifindex)?;
+            best = best.max(f64::from(LIVE) / start.elapsed().as_secs_f64() / 1e6);
+        }
+        Ok(best)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let gone = || -> Result<()> {
+            let lock = self.pins.lock()?;
+            Shield::detach(&self.pins, self.ifindex, &lock)?;
+            Shield::purge(&self.pins, &lock)?;
+            ip(&["link", "del", WIRE[0]])
+        };
+        if let Err(error) = gone() {
+            eprintln!("bench: taking the wire down: {error}");
+        }
+    }
+}
+
+fn live() -> Result<()> {
+    let wire = Wire::new()?;
+    line("live frames passed, veth", wire.throughput()?, "M/s", None);
+    apply(&wire.shield, [192, 0, 2, 7].into(), Action::Deny)?;
+    line("live frames dropped, veth", wire.throughput()?, "M/s", None);
+    Ok(())
+}
+
 fn pin_to(cpu: usize) -> Result<()> {
     let mut set = nix::sched::CpuSet::new();
     set.set(cpu).doing(|| "choosing a CPU")?;
@@ -224,6 +326,12 @@ fn line(name: &str, value: f64, unit: &str, budget: Option<f64>) -> bool {
 fn run() -> Result<bool> {
     println!("{:<36} {:>8}     {:>7}", "path", "cost", "budget");
     let mut kept = true;
+    line(
+        "parse only, above an empty program",
+        floor_cost()?,
+        "ns",
+        None,
+    );
     for path in paths() {
         kept &= line(path.name, measure(&path)?, "ns", path.budget);
     }
@@ -234,6 +342,13 @@ fn run() -> Result<bool> {
         "ms",
         Some(10.0),
     );
+    for (name, features) in [
+        ("kernel memory, light", Features::Light),
+        ("kernel memory, learn", Features::Learn),
+    ] {
+        kept &= line(name, memory(features)?, "MB", Some(16.0));
+    }
+    live()?;
     Ok(kept)
 }
 

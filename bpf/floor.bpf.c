@@ -29,4 +29,11 @@ int kernloom_floor(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+/* What the harness itself costs. */
+SEC("xdp")
+int kernloom_empty(struct xdp_md *ctx __attribute__((unused)))
+{
+	return XDP_PASS;
+}
+
 char LICENSE[] SEC("license") = "Dual MPL/GPL";

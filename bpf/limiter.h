@@ -41,7 +41,11 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 
 	if (kl_held(src, verdict, now))
 		return 0;
-	policy = verdict & KL_VERDICT_PREFIX ? kl_longest(pkt, &bits, &flags) : kl_exact(pkt);
+	policy = NULL;
+	if (!(verdict & KL_VERDICT_PREFIX) || verdict & KL_VERDICT_EACH)
+		policy = kl_exact(pkt);
+	if (verdict & KL_VERDICT_PREFIX)
+		policy = kl_longest(pkt, &bits, &flags, kl_floor(policy, kl_own_bits(pkt)));
 	if (!policy)
 		return 1;	/* gone since the verdict was cached; the next packet sees that */
 	cost = policy->interval_ns;

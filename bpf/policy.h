@@ -54,12 +54,25 @@ static __always_inline struct kl_policy_locked *kl_exact(const struct kl_packet 
 	return bpf_map_lookup_elem(&kl_policies, &key);
 }
 
+/* Takes something away, and was made by nobody for this host. */
+static __always_inline int kl_yields(const struct kl_policy_locked *policy)
+{
+	return kl_automatic(policy) && policy->action != KL_ACTION_ALLOW;
+}
+
+/* Length below which the trie has no say against an automatic entry: the identity's own rule has. */
+static __always_inline __u32 kl_floor(const struct kl_policy_locked *exact, __u32 own_bits)
+{
+	return kl_live(exact) && !kl_yields(exact) ? own_bits : 0;
+}
+
 /*
  * The live entry in the trie that decides on the full address, and its length:
- * the longest, but an automatic one yields to the longest allow behind it.
+ * the longest, but an automatic one yields to the longest allow behind it,
+ * unless that is shorter than `floor`.
  */
 static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packet *pkt, __u32 *bits,
-							   __u32 *flags)
+							   __u32 *flags, __u32 floor)
 {
 	struct kl_policy_locked *found = NULL;
 	struct kl_trie_key key = {
@@ -77,19 +90,18 @@ static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packe
 		/* IPv4 is carried inside ::/0, but no IPv6 prefix speaks of it. */
 		if (!prefix || (pkt->family == ETH_P_IP && prefix->bits < KL_MAPPED_BITS))
 			return found;
+		if (found && prefix->bits < floor)
+			return found;
 		policy = bpf_map_lookup_elem(&kl_policies, prefix);
 		if (kl_live(policy)) {
-			int automatic = kl_automatic(policy) && policy->action != KL_ACTION_ALLOW;
-
 			/* Its end may matter even where it does not decide. */
 			if (policy->expires_ns)
 				*flags |= KL_VERDICT_RECHECK;
-
 			if (!found || policy->action == KL_ACTION_ALLOW) {
 				found = policy;
 				*bits = prefix->bits;
 			}
-			if (!automatic)
+			if (!kl_yields(policy))
 				return found;
 		}
 		if (prefix->bits == 0)
@@ -116,8 +128,7 @@ static __always_inline int kl_overrules(const struct kl_policy_locked *wide, __u
 					const struct kl_policy_locked *exact, __u32 own_bits)
 {
 	if (bits > own_bits)
-		return !(kl_automatic(wide) && wide->action != KL_ACTION_ALLOW &&
-			 exact->action == KL_ACTION_ALLOW);
+		return !(kl_yields(wide) && exact->action == KL_ACTION_ALLOW);
 	return kl_automatic(exact) && wide->action == KL_ACTION_ALLOW;
 }
 
@@ -129,7 +140,7 @@ static __always_inline __u32 kl_evaluate(struct kl_packet *pkt)
 
 	if (exact && exact->longer)
 		flags = KL_VERDICT_EACH;
-	wide = kl_longest(pkt, &bits, &flags);
+	wide = kl_longest(pkt, &bits, &flags, kl_floor(exact, own_bits));
 	if (kl_live(exact) && !(wide && kl_overrules(wide, bits, exact, own_bits))) {
 		pkt->decided = own_bits;
 		return kl_verdict_of(exact) | flags;

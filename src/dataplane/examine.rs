@@ -1,12 +1,12 @@
 //! What this host offers, asked without changing anything.
 
-use super::abi::{kl_limits, kl_policy, kl_prefix, kl_source_set};
+use super::abi::{kl_limits, kl_policy, kl_port, kl_prefix, kl_source_set};
 use super::attach::{AttachMode, index};
 use super::foreign::{self, Foreign};
 use super::interface::{interface_index, refuse_without_ethernet};
 use super::load::{LoadOptions, source_sets};
 use super::sys;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 
 /// NETDEV_XDP_ACT_*, linux/netdev.h.
 const FEATURE_BASIC: u64 = 1;
@@ -137,9 +137,16 @@ pub fn predicted_memory(options: &LoadOptions) -> Result<(u64, u64)> {
     let most = u64::from(options.max_deny);
     let key = size_of::<kl_prefix>().next_multiple_of(8) as u64;
     let entry = (HASH_HEADER + key + size_of::<kl_policy>() as u64).next_power_of_two();
+    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")? as u64;
+    let ports = cpus * u64::from(kl_limits::KL_PORTS.0) * size_of::<kl_port>() as u64;
+    let learning = if options.features.learns() {
+        ports + u64::from(kl_limits::KL_EVENTS_BYTES.0)
+    } else {
+        0
+    };
     let loaded = sets * size_of::<kl_source_set>() as u64
         + most.next_power_of_two() * BUCKET
-        + u64::from(kl_limits::KL_EVENTS_BYTES.0)
+        + learning
         + COUNTERS_AND_NOTES;
     Ok((loaded, loaded + most * (entry + TRIE_NODES)))
 }

@@ -29,6 +29,7 @@ mod skel {
 
 pub struct Floor {
     prog: OwnedFd,
+    empty: OwnedFd,
 }
 
 impl Floor {
@@ -43,13 +44,19 @@ impl Floor {
         rodata.kl_config.bench_sources = bench_sources;
         rodata.kl_config.v6_mask = [u32::MAX, u32::MAX, 0, 0];
         let skel = open.load().doing(|| "loading the floor program")?;
-        let prog = skel
-            .progs
-            .kernloom_floor
-            .as_fd()
-            .try_clone_to_owned()
-            .doing(|| "keeping it open")?;
-        Ok(Self { prog })
+        let keep =
+            |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().doing(|| "keeping it open");
+        Ok(Self {
+            prog: keep(skel.progs.kernloom_floor.as_fd())?,
+            empty: keep(skel.progs.kernloom_empty.as_fd())?,
+        })
+    }
+
+    /// Mean time per packet of a program that does nothing.
+    pub fn empty_run(&self, frame: &[u8], repeat: u32) -> Result<Duration> {
+        Ok(sys::test_run(self.empty.as_fd(), frame, repeat)
+            .doing(|| "test-running the empty program")?
+            .duration)
     }
 
     /// Mean time per packet.

@@ -18,9 +18,6 @@ use super::rule::{Entry, NoteId, Owner, Rule, key_of, rule_of, source_of, trie_k
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, Source};
 
-/// Entries asked of the kernel with one system call.
-const BATCH: u32 = 4_096;
-
 #[derive(Clone, Copy)]
 pub(super) struct Policies<'a> {
     pub(super) entries: &'a MapHandle,
@@ -97,12 +94,14 @@ impl Policies<'_> {
     /// Every value of the hash, marks included, in no order.
     pub(super) fn values(&self) -> Result<Vec<(Source, kl_policy)>> {
         let mut found = Vec::new();
-        let batches = self
-            .entries
-            .lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
-            .doing(|| "listing policy")?;
-        for (key, value) in batches {
-            if let (Some(key), Some(value)) = (read::<kl_prefix>(&key), read(&value)) {
+        // One by one: a batch ends early, without an error, where a bucket does not fit into it.
+        for key in self.entries.keys() {
+            let value = self
+                .entries
+                .lookup(&key, MapFlags::ANY)
+                .doing(|| "listing policy")?;
+            let value = value.as_deref().and_then(read);
+            if let (Some(key), Some(value)) = (read::<kl_prefix>(&key), value) {
                 found.push((source_of(&key), value));
             }
         }
@@ -117,6 +116,8 @@ impl Policies<'_> {
             .filter_map(|(source, value)| Entry::of(source, &value))
             .collect();
         found.sort_by_key(|entry| entry.source);
+        // The walk starts over where the program takes away the entry it stands on.
+        found.dedup_by_key(|entry| entry.source);
         Ok(found)
     }
 

@@ -312,6 +312,12 @@ impl Shield {
         })
     }
 
+    /// Sends `frames` copies of a frame through the program as if an interface had received them.
+    pub fn test_run_live(&self, frame: &[u8], frames: u32, ifindex: u32) -> Result<()> {
+        sys::test_run_live(self.prog.as_fd(), frame, frames, ifindex)
+            .doing(|| "test-running live frames (Linux 5.18)")
+    }
+
     /// Why the last packet left as it did, on an instance loaded with the test clock.
     pub fn test_reason(&self) -> Option<Reason> {
         Reason::from_number(self.control.test_reason().load(Ordering::Relaxed))

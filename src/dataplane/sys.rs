@@ -141,6 +141,34 @@ pub(super) fn test_run(prog: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::R
     })
 }
 
+/// Sends `frames` copies of a frame through the program as if `ifindex` had received them: dropped
+/// ones are recycled, passed ones go up the stack (BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18).
+pub(super) fn test_run_live(
+    prog: BorrowedFd<'_>,
+    frame: &[u8],
+    frames: u32,
+    ifindex: u32,
+) -> io::Result<()> {
+    let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
+    let context = libbpf_sys::xdp_md {
+        data_end: len,
+        ingress_ifindex: ifindex,
+        ..Default::default()
+    };
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as libbpf_sys::size_t,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: len,
+        ctx_in: std::ptr::from_ref(&context).cast(),
+        ctx_size_in: u32::try_from(size_of_val(&context)).map_err(io::Error::other)?,
+        repeat: i32::try_from(frames).map_err(io::Error::other)?,
+        flags: libbpf_sys::BPF_F_TEST_XDP_LIVE_FRAMES,
+        ..Default::default()
+    };
+    // SAFETY: both inputs point at as many readable bytes as their sizes say; no output buffers.
+    done(unsafe { libbpf_sys::bpf_prog_test_run_opts(prog.as_raw_fd(), &raw mut opts) })
+}
+
 /// ETHTOOL_GDRVINFO, ETHTOOL_GFLAGS and ETHTOOL_GCHANNELS, linux/ethtool.h.
 const GET_DRIVER: u32 = 0x03;
 const GET_FLAGS: u32 = 0x25;
