@@ -364,8 +364,7 @@ impl Ladder {
     /// Where the source should be after this tick: here or one stage harsher.
     fn target(&mut self, tick: &Tick<'_>, score: &Score, mood: Mood) -> Stage {
         let config = tick.config;
-        let lasted = score.slow && score.severity >= HIGH;
-        if self.stage == Stage::Observe && (score.flashes(config) || lasted) {
+        if self.stage == Stage::Observe && (score.flashes(config) || score.lasted) {
             self.strikes = self.strikes.max(config.soft_at);
             return Stage::RateSoft;
         }

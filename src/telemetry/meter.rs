@@ -124,7 +124,7 @@ impl Meter {
     pub fn samples(&mut self) -> &[Sample] {
         self.begin();
         self.given = true;
-        let mut sent = self.rows.iter().filter(|row| row.packets > 0);
+        let sent = self.rows.iter().filter(|row| row.packets > 0);
         if self.slots.len() > self.placed || !sent.is_sorted_by_key(|row| row.source) {
             self.sort();
         }
