@@ -171,7 +171,7 @@ impl<'a> Iq<'a> {
 
     pub(super) fn read_lists(&mut self) -> Result<()> {
         let now = moment()?;
-        self.lists.read_whitelist(now);
+        self.lists.read_whitelist();
         let forgiven = self.lists.read_feedback(now);
         self.forgive(&forgiven, "feedback")?;
         self.sync_lists(now)
@@ -179,6 +179,7 @@ impl<'a> Iq<'a> {
 
     /// Puts the lists in force. What an operator said is on disk before anyone is told so.
     pub(super) fn sync_lists(&mut self, now: Moment) -> Result<()> {
+        self.lists.compile(now);
         if !self.settings.iq.dry_run {
             self.lists.sync(self.shield, self.pins, now)?;
         }
@@ -315,7 +316,7 @@ impl<'a> Iq<'a> {
             self.read_profile();
         }
         if whitelist {
-            self.lists.read_whitelist(now);
+            self.lists.read_whitelist();
         }
         if feedback {
             let forgiven = self.lists.read_feedback(now);
