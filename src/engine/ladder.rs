@@ -218,7 +218,8 @@ impl Ladder {
     }
 
     /// A single host that this host asks nothing of is held to what would not have been too much
-    /// of what it opened, and so are many together; an address that hosts share is not.
+    /// of what it opened, and so are many together; an address that hosts share is not. A source's
+    /// own limit goes before that of everyone, so it must not be the milder one under pressure.
     fn soft_limit(&self, tick: &Tick<'_>) -> RateLimit {
         let config = tick.config;
         let usual = config
@@ -234,7 +235,9 @@ impl Ladder {
             Signal::Ports | Signal::Refusals if !tick.many => config.triggers.ports,
             Signal::PortsMinute | Signal::PortsHour | Signal::PortsDay => slow,
             Signal::Sustained => f64::from(self.cause.trigger),
-            Signal::Syns | Signal::HalfOpen if tick.many => config.triggers.syn,
+            Signal::Syns | Signal::HalfOpen if tick.many || self.pressure > 1 => {
+                config.triggers.syn / f64::from(self.pressure.max(1))
+            }
             Signal::Packets
             | Signal::Bytes
             | Signal::Syns
@@ -273,7 +276,7 @@ impl Ladder {
         let widens = mood == Mood::High
             && self.stage == Stage::RateSoft
             && self.scope == LimitScope::New
-            && scope_for(score.signal, self.scope) == LimitScope::All;
+            && scope_for(self.decisive(tick.config, score).signal, self.scope) == LimitScope::All;
         (tick.now + stay / 2 >= self.ends || widens).then(|| self.enter(tick, self.stage, score))
     }
 
@@ -364,8 +367,7 @@ impl Ladder {
     /// Where the source should be after this tick: here or one stage harsher.
     fn target(&mut self, tick: &Tick<'_>, score: &Score, mood: Mood) -> Stage {
         let config = tick.config;
-        let lasted = score.slow && score.severity >= HIGH;
-        if self.stage == Stage::Observe && (score.flashes(config) || lasted) {
+        if self.stage == Stage::Observe && (score.flashes(config) || score.lasted) {
             self.strikes = self.strikes.max(config.soft_at);
             return Stage::RateSoft;
         }
@@ -406,7 +408,7 @@ impl Ladder {
     /// Enters `to` anew, which is the same or a harsher stage.
     fn enter(&mut self, tick: &Tick<'_>, to: Stage, score: &Score) -> Step {
         let score = self.decisive(tick.config, score);
-        let from = self.stage;
+        let (from, scope, limit) = (self.stage, self.scope, self.limit);
         let kind = if to > from {
             Kind::Escalate
         } else {
@@ -421,8 +423,19 @@ impl Ladder {
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
         self.asked = score.answers;
-        self.cause = Brief::of_score(&score);
+        // Drops say that the limit is exceeded, not why it was set.
+        if kind == Kind::Escalate || score.signal != Signal::Drops {
+            self.cause = Brief::of_score(&score);
+        }
         self.settle(tick, to);
+        // A renewal makes nothing milder: that the limit works must not lift it.
+        if kind == Kind::Renew && scope == self.scope {
+            self.limit = self
+                .limit
+                .into_iter()
+                .chain(limit)
+                .min_by_key(|limit| limit.pps);
+        }
         let why = Why::of(&score, self.strikes);
         Step { from, kind, why }
     }

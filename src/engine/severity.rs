@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Triggers};
+use super::ladder::HIGH;
 use crate::telemetry::{Coverage, Sample};
 
 /// What was measured of a source.
@@ -140,9 +141,9 @@ pub(super) struct Score {
     pub(super) trigger: f64,
     /// `rate / trigger` of the window's worst signal, not capped.
     pub(super) ratio: f64,
-    /// Severity comes from what took longer than a window.
-    pub(super) slow: bool,
-    /// Nobody looks whether what counts against it failed.
+    /// Something has gone on for longer than a window, and for too long.
+    pub(super) lasted: bool,
+    /// Severity comes from that, and nobody looks whether what counts against it failed.
     pub(super) tentative: bool,
     pub(super) hosts: u32,
     pub(super) pressure: f64,
@@ -163,7 +164,7 @@ impl Score {
         rate: 0.0,
         trigger: 0.0,
         ratio: 0.0,
-        slow: false,
+        lasted: false,
         tentative: false,
         hosts: 1,
         pressure: 1.0,
@@ -202,13 +203,14 @@ impl Score {
             ..Self::SILENT
         };
         score.weigh(config, &terms);
-        if let Some((signal, count, trigger)) = standing.slow
-            && count / trigger >= score.severity
-        {
-            score.slow = true;
-            score.tentative = !coverage.refusals;
-            score.severity = (count / trigger).min(config.cap);
-            (score.signal, score.rate, score.trigger) = (signal, count, trigger);
+        if let Some((signal, value, trigger)) = standing.slow {
+            let severity = (value / trigger).min(config.cap);
+            score.lasted = severity >= HIGH;
+            if severity > score.severity {
+                score.tentative = !coverage.refusals;
+                (score.severity, score.signal) = (severity, signal);
+                (score.rate, score.trigger) = (value, trigger);
+            }
         }
         let alone = Triggers {
             pps: rates.pps / hosts,

@@ -1,4 +1,4 @@
-use super::network::{Network, Offer, Offers};
+use super::network::{Fate, Network, Offer, Offers};
 use super::profiles;
 use crate::engine::Config;
 use crate::model::{Source, Stage};
@@ -243,6 +243,25 @@ fn every_attack_is_limited_in_time_and_nobody_else_suffers() {
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn w08_floods_of_many_sources_are_cut_and_not_just_told() {
+    for (profile, config) in profiles() {
+        for name in ["syn flood, 1 M spoofed", "syn flood, 300 sources"] {
+            let attack = attacks().into_iter().find(|a| a.name == name).unwrap();
+            let mut network = Network::new(config.clone());
+            for second in 0..4 {
+                network.second(&(attack.offers)(&config, second));
+            }
+            network.hostile = Fate::default();
+            network.second(&(attack.offers)(&config, 4));
+            let passed = 1.0 - network.hostile.loss();
+            let of = |source| network.log.iter().filter(move |(_, d)| d.source == source);
+            let told: Vec<_> = of(spread(0)).chain(of("::/0".parse().unwrap())).collect();
+            assert!(passed < 0.6, "{profile}: {name}: {passed} pass: {told:#?}");
+        }
+    }
 }
 
 #[test]

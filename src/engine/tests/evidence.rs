@@ -196,6 +196,17 @@ fn where_nobody_sees_refusals_a_slow_scan_is_limited_and_no_more() {
 }
 
 #[test]
+fn where_nobody_sees_refusals_a_fast_scan_is_a_scan_all_the_same() {
+    let scan = Sample {
+        port_bits: u64::MAX,
+        ..port_scan(peer(), 266)
+    };
+    let mut world = World::new(web());
+    world.ticks(60, &[scan]);
+    assert_eq!(world.stage(peer()), Stage::Block);
+}
+
+#[test]
 fn a_flood_of_made_up_sources_does_not_displace_a_slow_scanner() {
     let mut world = measured(web());
     for n in 0..12 {
