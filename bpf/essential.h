@@ -32,7 +32,7 @@ static __always_inline int kl_on_link(const struct kl_packet *pkt)
 {
 	const __u32 *addr = pkt->addr;
 
-	return (addr[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000) ||
+	return kl_link_local(addr[0]) ||
 	       !(addr[0] | addr[1] | addr[2] | addr[3]);
 }
 

@@ -45,7 +45,7 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 	if (!(verdict & KL_VERDICT_PREFIX) || verdict & KL_VERDICT_EACH)
 		policy = kl_exact(pkt);
 	if (verdict & KL_VERDICT_PREFIX)
-		policy = kl_longest(pkt, &bits, &flags, kl_floor(policy, kl_own_bits(pkt)));
+		policy = kl_longest(pkt, &bits, &flags, kl_floor(policy, pkt->own_bits));
 	if (!policy)
 		return 1;	/* gone since the verdict was cached; the next packet sees that */
 	cost = policy->interval_ns;

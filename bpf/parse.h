@@ -19,6 +19,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "config.h"
+#include "identity.h"
 
 #define KL_IPPROTO_NONE 255	/* no transport header to read */
 #define KL_OFFSET_MASK 1023	/* any header start this parser accepts; for the verifier */
@@ -47,6 +48,7 @@ enum kl_ip_parse { KL_IP_OK, KL_IP_NONE, KL_IP_VLAN_DEPTH, KL_IP_TRUNCATED };
 struct kl_packet {
 	__u32 addr[4];		/* source address, IPv4 mapped */
 	__u32 key[4];		/* its identity: the tracked prefix */
+	__u32 own_bits;		/* length of that prefix */
 	__u64 l3;		/* offsets from the frame's start */
 	__u64 l4;
 	__u64 end;		/* of the IP packet: what follows is padding */
@@ -137,6 +139,7 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	pkt->addr[0] = pkt->key[0] = 0;
 	pkt->addr[1] = pkt->key[1] = 0;
 	pkt->addr[2] = pkt->key[2] = bpf_htonl(0xffff);
+	pkt->own_bits = 128;
 	pkt->addr[3] = pkt->key[3] = ip->saddr;
 	pkt->ttl = ip->ttl;
 	pkt->l4 = l3 + ihl;
@@ -159,16 +162,19 @@ static __always_inline enum kl_ip_parse kl_parse_ip6(void *data, void *end, stru
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
 	struct ipv6hdr *ip = data + l3;
-	__u32 proto;
+	__u32 proto, whole;
 
 	if ((void *)(ip + 1) > end)
 		return KL_IP_TRUNCATED;
 	proto = ip->nexthdr;
+	/* All neighbours share fe80::/64, the gateway among them: each is a source of its own. */
+	whole = kl_link_local(ip->saddr.in6_u.u6_addr32[0]) ? ~0U : 0;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		pkt->addr[i] = ip->saddr.in6_u.u6_addr32[i];
-		pkt->key[i] = ip->saddr.in6_u.u6_addr32[i] & kl_config.v6_mask[i];
+		pkt->key[i] = ip->saddr.in6_u.u6_addr32[i] & (kl_config.v6_mask[i] | whole);
 	}
+	pkt->own_bits = whole ? 128 : kl_config.v6_bits;
 	pkt->ttl = ip->hop_limit;
 	pkt->l4 = l3 + sizeof(*ip);
 	pkt->end = pkt->l4 + bpf_ntohs(ip->payload_len);

@@ -29,16 +29,11 @@ static __always_inline int kl_automatic(const struct kl_policy_locked *policy)
 	       policy->owner == KL_OWNER_CEILING;
 }
 
-static __always_inline __u32 kl_own_bits(const struct kl_packet *pkt)
-{
-	return pkt->family == ETH_P_IP ? 128 : kl_config.v6_bits;
-}
-
 static __always_inline struct kl_prefix kl_exact_key(const struct kl_packet *pkt)
 {
 	struct kl_prefix key = {
 		.addr = { pkt->key[0], pkt->key[1], pkt->key[2], pkt->key[3] },
-		.bits = kl_own_bits(pkt),
+		.bits = pkt->own_bits,
 	};
 
 	return key;
@@ -135,7 +130,7 @@ static __always_inline int kl_overrules(const struct kl_policy_locked *wide, __u
 /* The verdict bits for a packet, from policy alone. */
 static __always_inline __u32 kl_evaluate(struct kl_packet *pkt)
 {
-	__u32 own_bits = kl_own_bits(pkt), bits = 0, flags = 0;
+	__u32 own_bits = pkt->own_bits, bits = 0, flags = 0;
 	struct kl_policy_locked *exact = kl_exact(pkt), *wide;
 
 	if (exact && exact->longer)

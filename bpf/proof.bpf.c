@@ -11,6 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "identity.h"
 
 #define KL_AF_INET 2
 #define KL_AF_INET6 10
@@ -57,7 +58,7 @@ int kernloom_proof(void *ctx)
 		kl_field(&id, sizeof(id), ctx, kl_proof_config.remote6);
 	else
 		return 0;
-	if (!kl_is_mapped(&id)) {
+	if (!kl_is_mapped(&id) && !kl_link_local(id.addr[0])) {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
 			id.addr[i] &= kl_proof_config.v6_mask[i];

@@ -22,5 +22,5 @@ pub struct Order {
 pub trait Enforcer {
     /// Carries out one tick's orders. One answer per order, in their order; the outer error
     /// means that none was carried out.
-    fn enforce(&mut self, orders: &[Order]) -> Result<Vec<Result<Outcome>>>;
+    fn enforce(&mut self, orders: &[Order], now: Ktime) -> Result<Vec<Result<Outcome>>>;
 }

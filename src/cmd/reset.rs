@@ -20,7 +20,10 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let removed = shield.edit(&lock).remove_all(chosen)?;
     if !args.operator {
         shield.announce_reset();
-        drop(lock);
+    }
+    // Whoever reads what follows takes their time.
+    drop(lock);
+    if !args.operator {
         if let Some(told) = iq::tell_of_reset(&places.run_dir)? {
             log::info!("{told}");
         }

@@ -5,6 +5,7 @@ use super::policy::Edit;
 use super::rule::{Action, Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
+use crate::model::Ktime;
 use crate::seams::{Enforcer, Order, Outcome};
 
 /// Writes to the instance's policy. Operators' entries and exemptions are never changed.
@@ -14,22 +15,25 @@ pub struct MapEnforcer<'a> {
 }
 
 impl Enforcer for MapEnforcer<'_> {
-    fn enforce(&mut self, orders: &[Order]) -> Result<Vec<Result<Outcome>>> {
+    fn enforce(&mut self, orders: &[Order], now: Ktime) -> Result<Vec<Result<Outcome>>> {
         if orders.is_empty() {
             return Ok(Vec::new());
         }
-        let lock = self.pins.lock()?;
+        // A loop that waits hears neither signals nor ticks.
+        let lock = self.pins.try_lock()?;
         let mut edit = self.shield.edit(&lock);
-        Ok(orders.iter().map(|order| apply(&mut edit, order)).collect())
+        let answers = orders.iter().map(|order| apply(&mut edit, order, now));
+        Ok(answers.collect())
     }
 }
 
-fn apply(edit: &mut Edit<'_>, order: &Order) -> Result<Outcome> {
+fn apply(edit: &mut Edit<'_>, order: &Order, now: Ktime) -> Result<Outcome> {
     let stands =
         |rule: &Rule| rule.owner == Owner::Operator || matches!(rule.action, Action::Allow);
+    // What has ended says nothing any more.
     if edit
         .get(&order.source)?
-        .is_some_and(|entry| stands(&entry.rule))
+        .is_some_and(|entry| entry.is_live(now) && stands(&entry.rule))
     {
         return Ok(Outcome::OperatorRules);
     }
@@ -53,7 +57,7 @@ fn apply(edit: &mut Edit<'_>, order: &Order) -> Result<Outcome> {
 pub struct DryRun;
 
 impl Enforcer for DryRun {
-    fn enforce(&mut self, orders: &[Order]) -> Result<Vec<Result<Outcome>>> {
+    fn enforce(&mut self, orders: &[Order], _now: Ktime) -> Result<Vec<Result<Outcome>>> {
         Ok(orders.iter().map(|_| Ok(Outcome::Done)).collect())
     }
 }

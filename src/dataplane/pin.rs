@@ -6,8 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::MapHandle;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollTimeout, poll};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::load::{Maps, Variant};
@@ -72,12 +74,42 @@ impl PinDir {
 
     /// Waits for whoever is changing the instance now.
     pub fn lock(&self) -> Result<Lock> {
+        // The one who holds it is done in milliseconds, or stopped; nobody waits for ever.
+        const TRIES: u32 = 100;
+        for _ in 1..TRIES {
+            match self.flock()? {
+                Some(lock) => return Ok(lock),
+                None => poll(&mut [], PollTimeout::from(100u8))
+                    .map(drop)
+                    .or_else(|errno| match errno {
+                        Errno::EINTR => Ok(()),
+                        errno => Err(errno),
+                    })
+                    .doing(|| "waiting")?,
+            }
+        }
+        self.try_lock()
+    }
+
+    /// The same at once or not at all.
+    pub fn try_lock(&self) -> Result<Lock> {
+        self.flock()?.ok_or_else(|| {
+            Error::world(format!(
+                "another kernloom command is changing {} and does not finish; 'fuser {}' shows which",
+                self.path.display(),
+                self.path.display()
+            ))
+        })
+    }
+
+    fn flock(&self) -> Result<Option<Lock>> {
         let doing = || format!("locking {}", self.path.display());
         let file = fs::File::open(&self.path).doing(doing)?;
-        let file = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .doing(doing)?;
-        Ok(Lock { _file: file })
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Some(Lock { _file: file })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).doing(doing),
+        }
     }
 
     /// Whether a whole instance is pinned here.

@@ -30,7 +30,7 @@ pub(super) struct Policies<'a> {
 impl Policies<'_> {
     /// The width the program tracks sources of this family at.
     pub(super) fn own_bits(&self, source: &Source) -> u8 {
-        if source.is_ipv4() { 128 } else { self.v6_bits }
+        source.tracked_bits(self.v6_bits)
     }
 
     fn raw(&self, source: &Source) -> Result<Option<kl_policy>> {

@@ -17,12 +17,8 @@ pub(super) fn source_of(key: [u32; 4], v6_bits: u8) -> Source {
     for (to, word) in octets.chunks_exact_mut(4).zip(key) {
         to.copy_from_slice(&word.to_ne_bytes());
     }
-    let host = Source::containing(octets, 128);
-    if host.is_ipv4() {
-        host
-    } else {
-        Source::containing(octets, v6_bits)
-    }
+    let bits = Source::containing(octets, 128).tracked_bits(v6_bits);
+    Source::containing(octets, bits)
 }
 
 #[derive(Debug)]

@@ -16,6 +16,10 @@ pub struct Source {
     bits: u8,
 }
 
+/// fe80::/10, IPv6 link-local.
+const LINK_LOCAL: u128 = 0xfe80 << 112;
+const LINK_LOCAL_BITS: u8 = 10;
+
 /// Bits in front of an IPv4 address in its mapped form.
 const MAPPED_BITS: u8 = 96;
 
@@ -36,14 +40,22 @@ impl Source {
     }
 
     /// The identity under which a packet from this address is counted: the address itself for
-    /// IPv4, its prefix of `v6_bits` for IPv6.
+    /// IPv4 and for IPv6 link-local (RFC 4291, 2.5.6: all neighbours share one prefix, the gateway
+    /// among them), its prefix of `v6_bits` for other IPv6.
     pub fn tracked(ip: IpAddr, v6_bits: u8) -> Self {
-        let bits = if ip.to_canonical().is_ipv4() {
+        let host = Self::host(ip);
+        Self::containing(host.addr, host.tracked_bits(v6_bits))
+    }
+
+    /// Length of the identity that packets from this prefix have, see [`Self::tracked`].
+    pub fn tracked_bits(&self, v6_bits: u8) -> u8 {
+        let link_local = u128::from_be_bytes(self.addr) & mask(LINK_LOCAL_BITS) == LINK_LOCAL
+            && self.bits >= LINK_LOCAL_BITS;
+        if self.is_ipv4() || link_local {
             128
         } else {
             v6_bits
-        };
-        Self::containing(mapped(ip), bits)
+        }
     }
 
     /// Network byte order, IPv4 in mapped form.
@@ -171,6 +183,16 @@ impl FromStr for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_are_tracked_one_by_one() {
+        let tracked = |text: &str| Source::tracked(text.parse().unwrap(), 64).to_string();
+        assert_eq!(tracked("fe80::1"), "fe80::1");
+        assert_eq!(tracked("febf::1"), "febf::1");
+        assert_eq!(tracked("fec0::1"), "fec0::/64");
+        assert_eq!(tracked("2001:db8::1"), "2001:db8::/64");
+        assert_eq!(tracked("192.0.2.1"), "192.0.2.1");
+    }
 
     #[test]
     fn both_families_read_back_as_written() {

@@ -244,7 +244,9 @@ fn it_says_why_with_numbers_and_origins() {
     let (iq, evil) = holding(&lab, &ENFORCE);
     let told = why(&lab, &evil);
     assert!(
-        ["syn", "half-open"].map(Into::into).contains(&told["cause"]["signal"]),
+        ["syn", "half-open"]
+            .map(Into::into)
+            .contains(&told["cause"]["signal"]),
         "{told}"
     );
     assert!(

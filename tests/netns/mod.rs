@@ -7,6 +7,7 @@ mod daemon;
 mod iq;
 mod lab_itself;
 mod shield;
+mod vanishing;
 
 /// The program as it will be installed.
 fn binary() -> &'static Path {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::gate::LogGate;
 use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
+use super::links::Links;
 use super::lists::{Lists, wall};
 use super::notes::{Notes, stamp};
 use super::run::Before;
@@ -35,6 +36,7 @@ pub(super) struct Iq<'a> {
     pub(super) engine: Engine,
     pub(super) learner: Learner,
     pub(super) lists: Lists,
+    links: Links,
     pub(super) notes: Notes,
     pub(super) started: Moment,
     pub(super) ticks: u64,
@@ -93,6 +95,7 @@ impl<'a> Iq<'a> {
             last_tick: now,
             resets: shield.resets(),
             events_lost: shield.counters()?.events_lost,
+            links: Links::now(pins)?,
             shield,
             pins,
             settings,
@@ -157,7 +160,10 @@ impl<'a> Iq<'a> {
         if kept + adopted > 0 {
             log::info!(target: IQ, "{kept} sources stay held as before, {adopted} more were found in the kernel");
         }
-        for (order, outcome) in orders.iter().zip(self.enforcer.enforce(&orders)?) {
+        for (order, outcome) in orders
+            .iter()
+            .zip(self.enforcer.enforce(&orders, moment()?.ktime)?)
+        {
             if let Err(error) = outcome {
                 log::error!(target: IQ, "holding {} again: {error}", order.source);
                 self.engine.forget(&order.source);
@@ -205,7 +211,10 @@ impl<'a> Iq<'a> {
                 hold: None,
             })
             .collect();
-        for (source, outcome) in held.iter().zip(self.enforcer.enforce(&orders)?) {
+        for (source, outcome) in held
+            .iter()
+            .zip(self.enforcer.enforce(&orders, moment()?.ktime)?)
+        {
             outcome?;
             self.engine.forget(source);
             log::info!(target: IQ, "source={source} forgiven by {by}");
@@ -221,6 +230,7 @@ impl<'a> Iq<'a> {
         self.last_tick = now;
         self.ticks += 1;
         self.watch_upgrade()?;
+        self.links.check(self.shield, self.pins)?;
         self.watch_reset(now)?;
         self.operators.refresh(self.shield)?;
         let meter = &mut self.meter;
@@ -370,7 +380,7 @@ impl<'a> Iq<'a> {
                 hold: decision.hold.zip(decision.until),
             })
             .collect();
-        let outcomes = match self.enforcer.enforce(&orders) {
+        let outcomes = match self.enforcer.enforce(&orders, now.ktime) {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 log::error!(target: IQ, "enforcing {} decisions: {error}; trying again", orders.len());
@@ -389,7 +399,10 @@ impl<'a> Iq<'a> {
                     self.tell(decision, &line, now);
                 }
                 Ok(Outcome::OperatorRules) => {
-                    log::debug!(target: IQ, "{line} (an entry that is not IQ's stands)")
+                    if self.lines.admits("stands") {
+                        log::info!(target: IQ, "{line} (left alone: an entry that is not IQ's stands)");
+                    }
+                    self.engine.forget(&decision.source);
                 }
                 Err(error) => {
                     if self.lines.admits("error") {

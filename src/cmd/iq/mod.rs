@@ -5,6 +5,7 @@ mod daemon;
 mod gate;
 mod keep;
 mod learn;
+mod links;
 mod lists;
 mod notes;
 mod run;

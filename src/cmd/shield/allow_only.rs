@@ -47,6 +47,7 @@ pub(super) fn enforce(pins: &PinDir, args: &EnforceAllowArgs) -> Result<()> {
         ));
     }
     text.push('\n');
+    drop(lock);
     print(&text)
 }
 

@@ -35,7 +35,10 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
     }
     let shield = Shield::open_or_load(pins, &load_options(&args.sizes), &lock)?;
     match protect(pins, &shield, management, args, &interfaces, &lock) {
-        Ok(done) => print(&(text + &done)),
+        Ok(done) => {
+            drop(lock);
+            print(&(text + &done))
+        }
         Err(error) => {
             drop(shield);
             if fresh {
@@ -107,6 +110,7 @@ pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
     for interface in &done.interfaces {
         text.push_str(&format!("{interface}: changed over\n"));
     }
+    drop(lock);
     print(&text)
 }
 
@@ -157,5 +161,6 @@ pub(super) fn detach(pins: &PinDir, args: &DetachArgs) -> Result<()> {
     } else if chosen.len() == attached.len() {
         text.push_str("policy and counters kept; 'kernloom shield detach --purge' forgets them\n");
     }
+    drop(lock);
     print(&text)
 }

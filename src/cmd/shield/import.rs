@@ -98,6 +98,7 @@ pub(super) fn import(pins: &PinDir, file: &Path, how: &EntryArgs, list: List) ->
         done.kept,
         read.repeated.len()
     ));
+    drop(lock);
     print(&text)
 }
 

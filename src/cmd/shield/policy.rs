@@ -177,6 +177,7 @@ fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: b
         }
     }
     drop(edit);
+    drop(lock);
     print(&text)
 }
 
@@ -199,6 +200,7 @@ fn remove(pins: &PinDir, sources: &[Source], which: impl Fn(&Entry) -> bool) -> 
         }
     }
     drop(edit);
+    drop(lock);
     print(&text)
 }
 
