@@ -5,7 +5,7 @@ use super::shield::open_way_in;
 use crate::cli::{IqArgs, Places};
 use crate::dataplane::{
     Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir,
-    Shield, SourceTable, default_interface, interface_index,
+    Proofs, Shield, SourceTable, default_interface, interface_index,
 };
 use crate::engine::{Decision, Engine};
 use crate::error::{Error, Result};
@@ -141,6 +141,7 @@ struct Iq<'a> {
     shield: &'a Shield,
     table: SourceTable,
     meter: Meter,
+    proofs: Option<Proofs>,
     engine: Engine,
     enforcer: Box<dyn Enforcer + 'a>,
     dry_run: bool,
@@ -150,10 +151,21 @@ struct Iq<'a> {
     events_lost: u64,
 }
 
+/// A host that cannot tell who is real still scores everybody.
+fn watch_handshakes(shield: &Shield, sources: usize) -> Option<Proofs> {
+    /// Of the sources a table holds, those thought to connect and stay known.
+    const SHARE: usize = 8;
+    let capacity = u32::try_from(sources / SHARE).unwrap_or(u32::MAX);
+    Proofs::watch(shield.v6_bits(), capacity)
+        .inspect_err(|error| log::warn!(target: IQ, "handshakes are not watched: {error}"))
+        .ok()
+}
+
 impl<'a> Iq<'a> {
     fn new(shield: &'a Shield, pins: &'a PinDir, engine: Engine, dry_run: bool) -> Result<Self> {
         let table = shield.sources()?;
-        let mut meter = Meter::new(table.capacity());
+        let table_size = table.capacity();
+        let mut meter = Meter::new(table_size);
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
         meter.samples();
@@ -169,6 +181,7 @@ impl<'a> Iq<'a> {
             shield,
             table,
             meter,
+            proofs: watch_handshakes(shield, table_size),
             engine,
             enforcer,
             dry_run,
@@ -188,7 +201,10 @@ impl<'a> Iq<'a> {
         self.allowed.refresh(self.shield)?;
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
-        let samples = self.meter.samples();
+        let mut samples = self.meter.samples();
+        if let Some(proofs) = &self.proofs {
+            proofs.mark(&mut samples)?;
+        }
         let window = Window {
             length,
             samples: &samples,

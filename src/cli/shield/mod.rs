@@ -10,6 +10,7 @@ pub use limit::{LimitCommand, LimitDefaultArgs, LimitSetArgs, RateArgs, Scope};
 pub use list::{EntryArgs, ListCommand, OwnerArg};
 
 use super::positive_duration;
+use crate::dataplane::Features;
 use crate::model::Source;
 
 #[derive(Debug, Subcommand)]
@@ -100,6 +101,9 @@ pub struct AttachArgs {
     pub force: bool,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    /// What the program can do; what it cannot costs neither time nor memory [default: learn]
+    #[arg(long, value_name = "SET")]
+    pub features: Option<Features>,
     /// Addresses or prefixes the host is managed from; may be given again
     #[arg(long, value_name = "CIDR")]
     pub management: Vec<Source>,
