@@ -13,7 +13,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 use super::abi::{kl_limits, kl_policy, kl_prefix};
 use super::attach::{self, AttachMode};
 use super::control::AllowOnly;
-use super::load::{self, LoadOptions, Loaded, Variant};
+use super::load::{self, Features, LoadOptions, Loaded, Variant};
 use super::notes::Notes;
 use super::pin::{Lock, PinDir};
 use super::pod::read;
@@ -132,7 +132,18 @@ fn options(pins: &PinDir, sizes: &Sizes) -> Result<LoadOptions> {
             Some(max_deny) => max_deny,
             None => there("policies")?,
         },
+        features: features(pins)?,
         ..default
+    })
+}
+
+/// Those of what is loaded: a map that was left out was not pinned. An untold layout had no choice.
+fn features(pins: &PinDir) -> Result<Features> {
+    let light = layout(pins)?.is_some() && pins.open_maps()?.ports.is_none();
+    Ok(if light {
+        Features::Light
+    } else {
+        Features::Learn
     })
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::json::to_line;
 use super::policy::{LimitJson, action_text, limit_json};
 use super::table::Table;
-use crate::dataplane::{Action, AllowOnly, AttachMode, Attached, Counters, Entry};
+use crate::dataplane::{Action, AllowOnly, AttachMode, Attached, Counters, Entry, PortCount};
 use crate::model::{Ktime, format_duration};
 use crate::telemetry::Sample;
 
@@ -185,6 +185,7 @@ pub fn stats_table(counters: &Counters) -> String {
     let tail = [
         ("sources", counters.sources),
         ("replaced", counters.replaced),
+        ("crowded", counters.crowded),
         ("events-lost", counters.events_lost),
     ];
     let mut text = table.render();
@@ -198,8 +199,21 @@ const fn verdict(reason: crate::dataplane::Reason) -> &'static str {
     if reason.drops() { "drop" } else { "pass" }
 }
 
-/// The same figures: `{"reasons":[{"reason":..,"verdict":..,"packets":..,"bytes":..}],..}`.
-pub fn stats_json(counters: &Counters) -> String {
+/// The same figures: `{"reasons":[{"reason":..,"verdict":..,"packets":..,"bytes":..}],..}`, and the
+/// histograms: frames by length, openings by port. `ports` is null where the program counts none.
+pub fn stats_json(counters: &Counters, ports: Option<&[PortCount]>) -> String {
+    #[derive(Serialize)]
+    struct LengthJson {
+        /// The bin's least length in bytes; it ends where the next begins.
+        from: u32,
+        frames: u64,
+    }
+    #[derive(Serialize)]
+    struct PortJson {
+        port: u16,
+        syns: u64,
+        udp: u64,
+    }
     #[derive(Serialize)]
     struct ReasonJson {
         reason: String,
@@ -213,8 +227,22 @@ pub fn stats_json(counters: &Counters) -> String {
         reasons: Vec<ReasonJson>,
         sources: u64,
         sources_replaced: u64,
+        sources_crowded: u64,
         events_lost: u64,
+        lengths: Vec<LengthJson>,
+        ports: Option<Vec<PortJson>>,
     }
+    let lengths = (0u32..)
+        .zip(&counters.lengths)
+        .map(|(bin, frames)| LengthJson {
+            from: bin * Counters::LENGTH_BIN,
+            frames: *frames,
+        });
+    let port = |count: &PortCount| PortJson {
+        port: count.port,
+        syns: count.syns,
+        udp: count.udp,
+    };
     let reasons = counters.reasons.iter().map(|count| ReasonJson {
         reason: count.reason.to_string(),
         verdict: verdict(count.reason),
@@ -225,7 +253,10 @@ pub fn stats_json(counters: &Counters) -> String {
         reasons: reasons.collect(),
         sources: counters.sources,
         sources_replaced: counters.replaced,
+        sources_crowded: counters.crowded,
         events_lost: counters.events_lost,
+        lengths: lengths.collect(),
+        ports: ports.map(|ports| ports.iter().map(port).collect()),
     })
 }
 

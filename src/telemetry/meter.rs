@@ -130,7 +130,7 @@ impl Meter {
     }
 
     /// The samples of all rows since the last call, one per source that sent, sorted by source.
-    pub fn samples(&mut self) -> &[Sample] {
+    pub fn samples(&mut self) -> &mut [Sample] {
         self.begin();
         self.given = true;
         let sent = self.rows.iter().filter(|row| row.packets > 0);
@@ -147,7 +147,7 @@ impl Meter {
             }
             same
         });
-        &self.rows
+        &mut self.rows
     }
 
     /// Starts a reading.

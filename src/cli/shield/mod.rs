@@ -10,6 +10,7 @@ pub use limit::{LimitCommand, LimitDefaultArgs, LimitSetArgs, RateArgs, Scope};
 pub use list::{EntryArgs, ListCommand, OwnerArg};
 
 use super::positive_duration;
+use crate::dataplane::Features;
 
 #[derive(Debug, Subcommand)]
 pub enum ShieldCommand {
@@ -99,6 +100,9 @@ pub struct AttachArgs {
     pub force: bool,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    /// What the program can do; what it cannot costs neither time nor memory [default: learn]
+    #[arg(long, value_name = "SET")]
+    pub features: Option<Features>,
     /// Do not protect your own SSH peer
     #[arg(long)]
     pub no_guard: bool,

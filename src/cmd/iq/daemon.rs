@@ -13,7 +13,7 @@ use super::notes::{Notes, stamp};
 use super::run::Before;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    Action, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable,
+    Action, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable,
 };
 use crate::engine::{Decision, Engine, EngineState, Kind};
 use crate::error::{Error, Result};
@@ -42,6 +42,7 @@ pub(super) struct Iq<'a> {
     pub(super) ticks: u64,
     table: SourceTable,
     meter: Meter,
+    proofs: Option<Proofs>,
     enforcer: Box<dyn Enforcer + 'a>,
     operators: Operators,
     keeper: Keeper,
@@ -51,6 +52,16 @@ pub(super) struct Iq<'a> {
     last_tick: Moment,
     resets: u32,
     events_lost: u64,
+}
+
+/// A host that cannot tell who is real still scores everybody.
+fn watch_handshakes(shield: &Shield, sources: usize) -> Option<Proofs> {
+    /// Of the sources a table holds, those thought to connect and stay known.
+    const SHARE: usize = 8;
+    let capacity = u32::try_from(sources / SHARE).unwrap_or(u32::MAX);
+    Proofs::watch(shield.v6_bits(), capacity)
+        .inspect_err(|error| log::warn!(target: IQ, "handshakes are not watched: {error}"))
+        .ok()
 }
 
 impl<'a> Iq<'a> {
@@ -63,6 +74,7 @@ impl<'a> Iq<'a> {
         state: &State,
     ) -> Result<Self> {
         let table = shield.sources()?;
+        let proofs = watch_handshakes(shield, table.capacity());
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
@@ -104,6 +116,7 @@ impl<'a> Iq<'a> {
             lists,
             table,
             meter,
+            proofs,
             enforcer,
             keeper,
             journal,
@@ -236,10 +249,17 @@ impl<'a> Iq<'a> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
         let samples = self.meter.samples();
+        if let Some(proofs) = &self.proofs {
+            proofs.mark(samples)?;
+        }
+        let samples: &[Sample] = samples;
         let window = Window {
             length,
             samples,
-            coverage: Coverage::default(),
+            coverage: Coverage {
+                proof: self.proofs.is_some(),
+                ..Coverage::default()
+            },
         };
         let learner = &mut self.learner;
         let exempt = Exemptions {

@@ -31,9 +31,19 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
     let fresh = !pins.is_loaded()?;
     let mut text = String::new();
     if !fresh {
+        if args.features.is_some() {
+            return Err(Error::operator(
+                "the data plane is loaded already, with its features; 'kernloom shield detach --purge', then attach \
+                 anew with --features",
+            ));
+        }
         text.push_str(&renew(pins, &args.sizes, &lock)?);
     }
-    let shield = Shield::open_or_load(pins, &load_options(&args.sizes), &lock)?;
+    let options = LoadOptions {
+        features: args.features.unwrap_or_default(),
+        ..load_options(&args.sizes)
+    };
+    let shield = Shield::open_or_load(pins, &options, &lock)?;
     match protect(pins, &shield, management, args, &interfaces, &lock) {
         Ok(done) => {
             drop(lock);

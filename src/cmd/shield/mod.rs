@@ -76,9 +76,10 @@ fn status(pins: &PinDir, args: &JsonArgs) -> Result<()> {
 }
 
 fn stats(pins: &PinDir, args: &JsonArgs) -> Result<()> {
-    let counters = opened(pins)?.counters()?;
+    let shield = opened(pins)?;
+    let counters = shield.counters()?;
     print(&if args.json {
-        stats_json(&counters)
+        stats_json(&counters, shield.ports()?.as_deref())
     } else {
         stats_table(&counters)
     })

@@ -65,7 +65,15 @@ fn counters_and_the_busiest_are_machine_readable() {
     let fields: Vec<&String> = stats.as_object().unwrap().keys().collect();
     assert_eq!(
         fields,
-        ["events_lost", "reasons", "sources", "sources_replaced"]
+        [
+            "events_lost",
+            "lengths",
+            "ports",
+            "reasons",
+            "sources",
+            "sources_crowded",
+            "sources_replaced"
+        ]
     );
     let first = &stats["reasons"][0];
     assert_eq!(
