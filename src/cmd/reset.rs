@@ -23,10 +23,10 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     }
     // Whoever reads what follows takes their time.
     drop(lock);
-    if !args.operator {
-        if let Some(told) = iq::tell_of_reset(&places.run_dir)? {
-            log::info!("{told}");
-        }
+    if !args.operator
+        && let Some(told) = iq::tell_of_reset(&places.run_dir)?
+    {
+        log::info!("{told}");
     }
     let kept = shield.entries()?.len();
     let at = now()?;

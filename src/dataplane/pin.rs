@@ -79,13 +79,8 @@ impl PinDir {
         for _ in 1..TRIES {
             match self.flock()? {
                 Some(lock) => return Ok(lock),
-                None => poll(&mut [], PollTimeout::from(100u8))
-                    .map(drop)
-                    .or_else(|errno| match errno {
-                        Errno::EINTR => Ok(()),
-                        errno => Err(errno),
-                    })
-                    .doing(|| "waiting")?,
+                // A signal only makes the wait shorter.
+                None => drop(poll(&mut [], PollTimeout::from(100u8))),
             }
         }
         self.try_lock()

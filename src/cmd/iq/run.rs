@@ -1,5 +1,7 @@
 //! The daemon: one epoll loop, no thread.
 
+use std::os::fd::AsFd;
+
 use super::super::pins;
 use super::super::shield::open_way_in;
 use super::daemon::Iq;
@@ -41,12 +43,17 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     );
     let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state)?;
     iq.begin(&state, &before)?;
+    attend(host, &shield, &shutdown, &mut iq)
+}
+
+/// The loop: one epoll over signals, ring buffer, ticks, files and the control socket.
+fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) -> Result<()> {
     let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
     let mut socket = ControlSocket::listen(&host.places.run_dir)?;
-    let watch = watching(&iq)?;
+    let watch = watching(iq)?;
     let poller = Poller::new()?;
-    poller.watch(&shutdown, Wake::Shutdown)?;
+    poller.watch(shutdown, Wake::Shutdown)?;
     if let Some(events) = &events {
         poller.watch(events, Wake::Events)?;
     }
