@@ -193,16 +193,23 @@ impl<'a> Iq<'a> {
         self.lists.read_whitelist();
         let forgiven = self.lists.read_feedback(now);
         self.forgive(&forgiven, "feedback")?;
-        self.sync_lists(now)
+        // Not on disk yet: an interface is attached, and a slow disk must not delay the first tick.
+        self.keeper.note_change();
+        self.compile_lists(now)
     }
 
     /// Puts the lists in force. What an operator said is on disk before anyone is told so.
     pub(super) fn sync_lists(&mut self, now: Moment) -> Result<()> {
-        self.lists.compile(now);
-        if !self.settings.iq.dry_run {
-            self.lists.sync(self.shield, self.pins, now)?;
-        }
+        self.compile_lists(now)?;
         self.save(now)
+    }
+
+    fn compile_lists(&mut self, now: Moment) -> Result<()> {
+        self.lists.compile(now);
+        if self.settings.iq.dry_run {
+            return Ok(());
+        }
+        self.lists.sync(self.shield, self.pins, now)
     }
 
     /// Lets go of every held source inside one of `sources`; they may be judged anew.
@@ -504,7 +511,8 @@ impl<'a> Iq<'a> {
         self.resets = resets;
         self.engine.reset();
         self.notes = Notes::default();
-        self.sync_lists(now)?;
+        self.compile_lists(now)?;
+        self.keeper.note_change();
         log::info!(target: IQ, "reset by the operator: every source starts over at OBSERVE");
         Ok(true)
     }

@@ -10,7 +10,7 @@ use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
 use crate::engine::{Engine, EngineState};
 use crate::error::Result;
 use crate::model::{ByteLimit, Hold, Ktime, LimitScope, Moment, RateLimit, Source};
-use crate::runtime::boot_id;
+use crate::runtime::{boot_id, now};
 use crate::seams::Order;
 use crate::state::{Found, OperatorAction, OperatorEntry, State, StateFile, Written};
 
@@ -23,7 +23,8 @@ const LATEST: Duration = Duration::from_secs(300);
 pub(super) struct Keeper {
     file: StateFile,
     boot: String,
-    written: Option<Ktime>,
+    /// When it was last written, or read at the start.
+    written: Ktime,
     changed: bool,
     failing: bool,
 }
@@ -50,7 +51,7 @@ impl Keeper {
         let keeper = Self {
             file,
             boot: boot_id()?,
-            written: None,
+            written: now()?,
             changed: false,
             failing: false,
         };
@@ -68,13 +69,13 @@ impl Keeper {
 
     pub(super) fn is_due(&self, now: Ktime) -> bool {
         let wait = if self.changed { SOON } else { LATEST };
-        self.written.is_none_or(|last| now.since(last) >= wait)
+        now.since(self.written) >= wait
     }
 
     /// Writes the state. A disk that refuses is told of once; the loop goes on, and tries again.
     pub(super) fn write(&mut self, mut state: State, now: Moment) {
         state.written = Written::at(&self.boot, now);
-        self.written = Some(now.ktime);
+        self.written = now.ktime;
         match self.file.write(&state) {
             Ok(()) => {
                 if self.failing {
