@@ -269,7 +269,7 @@ fn it_says_why_with_numbers_and_origins() {
     let text = run(&lab, &["iq", "why", &evil]);
     for part in [
         "data plane: limit-",
-        "cause: syn ",
+        "cause: ",
         "profile web-server (signal_engine.syn_trigger)",
         &format!("to exempt it: kernloom iq exempt {evil} --ttl 24h"),
     ] {

@@ -330,8 +330,10 @@ impl Model {
             Seen::Truncated if self.only_allowed => Reason::TruncatedDrop,
             Seen::Truncated => Reason::Truncated,
             Seen::Ip(packet) => {
-                let tracked =
-                    Source::containing(packet.addr, if packet.v4 { 128 } else { V6_BITS });
+                // Neighbours share a prefix with the gateway: one by one.
+                let neighbour = packet.addr[0] == 0xfe && packet.addr[1] & 0xc0 == 0x80;
+                let whole = packet.v4 || neighbour;
+                let tracked = Source::containing(packet.addr, if whole { 128 } else { V6_BITS });
                 let reason = self.judge_packet(&packet, tracked);
                 let tally = self.sources.entry(tracked).or_default();
                 tally.packets += 1;
