@@ -17,8 +17,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dataplane", &["error", "model", "seams", "telemetry"]),
     ("profile", &["engine", "model"]),
     ("runtime", &["error", "model"]),
+    ("metrics", &["dataplane", "engine", "error", "model"]),
     ("report", &["dataplane", "engine", "error", "model"]),
-    ("cli", &["dataplane", "model", "runtime"]),
+    ("cli", &["dataplane", "metrics", "model", "runtime"]),
     // The composition roots.
     (
         "cmd",
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dataplane",
             "engine",
             "error",
+            "metrics",
             "model",
             "profile",
             "report",

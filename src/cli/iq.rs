@@ -1,9 +1,11 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
 use super::positive_duration;
+use crate::metrics::listen_address;
 
 #[derive(Debug, Args)]
 pub struct IqArgs {
@@ -50,6 +52,12 @@ pub struct IqArgs {
     /// How long it must keep that severity, instead of the profile's
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub block_min_dur: Option<Duration>,
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics; a port alone is on loopback
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Keep metrics in a file for the node exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub metrics_textfile: Option<PathBuf>,
 }
 
 fn tick(text: &str) -> Result<Duration, String> {

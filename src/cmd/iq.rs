@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::exposed::Exposed;
 use super::pins;
 use crate::cli::{IqArgs, Places};
 use crate::dataplane::{
@@ -16,7 +17,7 @@ use crate::seams::{Enforcer, Order, Outcome};
 use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 
 /// The log target of everything IQ says.
-const IQ: &str = "iq";
+pub(super) const IQ: &str = "iq";
 
 impl From<ProfileError> for Error {
     fn from(error: ProfileError) -> Self {
@@ -35,6 +36,7 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
         None => None,
     };
     let _only = only_iq(&places.run_dir)?;
+    let exposed = Exposed::new(args.metrics_listen, args.metrics_textfile.as_deref())?;
     let pins = pins(places);
     pins.create()?;
     let shutdown = shutdown_on_signal()?;
@@ -47,13 +49,16 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
     poller.watch(&shutdown, Wake::Shutdown)?;
     poller.watch(&events, Wake::Events)?;
     poller.watch(&ticker, Wake::Tick)?;
+    if let Some(server) = exposed.as_ref().and_then(Exposed::server) {
+        poller.watch(server, Wake::Metrics)?;
+    }
     let mode = if args.dry_run {
         "dry run: nothing is enforced"
     } else {
         "enforcing"
     };
     log::info!(target: IQ, "profile {name}, a tick every {}, {mode}", format_duration(args.interval));
-    let mut iq = Iq::new(&shield, &pins, engine, args.dry_run)?;
+    let mut iq = Iq::new(&shield, &pins, engine, args.dry_run, exposed)?;
     loop {
         for wake in poller.wait()? {
             match wake {
@@ -63,6 +68,7 @@ pub(super) fn run(places: &Places, args: &IqArgs) -> Result<()> {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
                 }
+                Wake::Metrics => iq.on_scrape()?,
             }
         }
     }
@@ -129,10 +135,17 @@ struct Iq<'a> {
     last_tick: Ktime,
     resets: u32,
     events_lost: u64,
+    exposed: Option<Exposed>,
 }
 
 impl<'a> Iq<'a> {
-    fn new(shield: &'a Shield, pins: &'a PinDir, engine: Engine, dry_run: bool) -> Result<Self> {
+    fn new(
+        shield: &'a Shield,
+        pins: &'a PinDir,
+        engine: Engine,
+        dry_run: bool,
+        exposed: Option<Exposed>,
+    ) -> Result<Self> {
         let table = shield.sources()?;
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
@@ -157,6 +170,7 @@ impl<'a> Iq<'a> {
             last_tick,
             resets,
             events_lost,
+            exposed,
         })
     }
 
@@ -178,7 +192,22 @@ impl<'a> Iq<'a> {
             .engine
             .tick(now, window, &|source| allowed.covers(source, now));
         self.carry_out(now, &decisions)?;
-        self.watch_ring()
+        self.watch_ring()?;
+        if let Some(exposed) = &mut self.exposed {
+            exposed.ticked(
+                self.shield,
+                &self.table,
+                &self.engine,
+                &window,
+                now,
+                self.dry_run,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn on_scrape(&mut self) -> Result<()> {
+        self.exposed.as_mut().map_or(Ok(()), Exposed::serve)
     }
 
     fn on_events(&mut self, events: &Events) -> Result<()> {
@@ -221,10 +250,16 @@ impl<'a> Iq<'a> {
                 orders
                     .iter()
                     .for_each(|order| self.engine.forget(&order.source));
+                if let Some(exposed) = &mut self.exposed {
+                    exposed.metrics.failed(orders.len() as u64);
+                }
                 return Ok(());
             }
         };
         for (decision, outcome) in decisions.iter().zip(outcomes) {
+            if let Some(exposed) = &mut self.exposed {
+                exposed.decided(decision, &outcome);
+            }
             let line = decision_line(decision, now, self.dry_run);
             match outcome {
                 Ok(Outcome::Done) => self.tell(decision, &line),

@@ -1,5 +1,6 @@
 //! Composition roots: each command wires the world to the pure half.
 
+mod exposed;
 mod iq;
 mod reset;
 mod shield;

@@ -178,6 +178,11 @@ impl Engine {
         self.len() == 0
     }
 
+    /// What sources are judged by now.
+    pub const fn triggers(&self) -> &Triggers {
+        &self.config.triggers
+    }
+
     /// See [`Config::port_alert`].
     pub fn port_alert(&self) -> u32 {
         self.config.port_alert()

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::{ClockId as Clock, clock_gettime};
@@ -13,6 +13,11 @@ pub fn now() -> Result<Ktime> {
     let secs = u64::try_from(time.tv_sec()).map_err(odd)?;
     let nanos = u64::try_from(time.tv_nsec()).map_err(odd)?;
     Ok(Ktime::from_nanos(secs * 1_000_000_000 + nanos))
+}
+
+/// Time since 1970-01-01T00:00:00Z; zero on a host whose clock is older.
+pub fn since_1970() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
 /// Blocks for the length of one measuring window.

@@ -4,6 +4,6 @@ mod clock;
 mod instance;
 mod poller;
 
-pub use clock::{now, wait};
+pub use clock::{now, since_1970, wait};
 pub use instance::{DEFAULT_RUN_DIR, only_iq};
 pub use poller::{Poller, Ticker, Wake, shutdown_on_signal};

@@ -16,16 +16,18 @@ pub enum Wake {
     Shutdown,
     Events,
     Tick,
+    Metrics,
 }
 
 impl Wake {
-    const ALL: [Self; 3] = [Self::Shutdown, Self::Events, Self::Tick];
+    const ALL: [Self; 4] = [Self::Shutdown, Self::Events, Self::Tick, Self::Metrics];
 
     const fn token(self) -> u64 {
         match self {
             Self::Shutdown => 0,
             Self::Events => 1,
             Self::Tick => 2,
+            Self::Metrics => 3,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 mod iq;
 mod lab_itself;
+mod metrics;
 mod shield;
 
 /// The program as it will be installed.
