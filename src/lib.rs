@@ -16,5 +16,6 @@ pub mod report;
 pub mod runtime;
 pub mod seams;
 pub mod telemetry;
+pub mod top;
 
 pub use cmd::run;

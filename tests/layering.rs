@@ -18,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("profile", &["engine", "model"]),
     ("runtime", &["error", "model"]),
     ("metrics", &["dataplane", "engine", "error", "model"]),
+    ("top", &["dataplane", "model", "telemetry"]),
     ("report", &["dataplane", "engine", "error", "model"]),
     ("cli", &["dataplane", "metrics", "model", "runtime"]),
     // The composition roots.
@@ -35,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "seams",
             "telemetry",
+            "top",
         ],
     ),
     ("lib", &["cmd"]),

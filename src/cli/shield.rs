@@ -20,8 +20,10 @@ pub enum ShieldCommand {
     /// Show packets and bytes by reason
     #[command(after_help = "Example: sudo kernloom shield stats")]
     Stats,
-    /// Show the busiest sources of one measuring window
-    #[command(after_help = "Example: sudo kernloom shield top -n 10 --by drops")]
+    /// Watch who sends and what becomes of it; deny, limit or allow from there
+    #[command(
+        after_help = "Examples:\n  sudo kernloom shield top\n  sudo kernloom shield top --once -n 10 --by drops"
+    )]
     Top(TopArgs),
     /// Drop everything from a source
     #[command(
@@ -79,7 +81,13 @@ pub struct DetachArgs {
 
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Sources shown
+    /// Print one measuring window and end; the default where the output is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// Print one measuring window as JSON and end
+    #[arg(long)]
+    pub json: bool,
+    /// Sources printed by --once and --json
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub count: usize,
     /// What to sort by

@@ -4,6 +4,7 @@ mod exposed;
 mod iq;
 mod reset;
 mod shield;
+mod top;
 
 use crate::cli::{Cli, Command, Places};
 use crate::dataplane::{PinDir, Shield};

@@ -1,9 +1,7 @@
-use std::cmp::Reverse;
-
-use super::{opened, pins};
+use super::{opened, pins, top};
 use crate::cli::{
     AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Places, Scope,
-    ShieldCommand, SortBy, TopArgs,
+    ShieldCommand,
 };
 use crate::dataplane::{
     Action, AttachMode, Entry, LoadOptions, ModeChoice, Owner, PinDir, Rule, Shield,
@@ -11,11 +9,8 @@ use crate::dataplane::{
 };
 use crate::error::{Error, Result};
 use crate::model::{LimitScope, RateLimit, Source};
-use crate::report::{
-    Table, attached_line, entry_line, entry_table, print, stats_table, status_text,
-};
-use crate::runtime::{now, wait};
-use crate::telemetry::{Meter, Sample};
+use crate::report::{attached_line, entry_line, entry_table, print, stats_table, status_text};
+use crate::runtime::now;
 
 pub(super) fn run(places: &Places, command: &ShieldCommand) -> Result<()> {
     let pins = pins(places);
@@ -24,7 +19,7 @@ pub(super) fn run(places: &Places, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::Detach(args) => detach(&pins, args),
         ShieldCommand::Status => status(&pins),
         ShieldCommand::Stats => print(&stats_table(&opened(&pins)?.counters()?)),
-        ShieldCommand::Top(args) => top(&pins, args),
+        ShieldCommand::Top(args) => top::run(&pins, args),
         ShieldCommand::Deny(command) => listed(&pins, command, &Action::Deny),
         ShieldCommand::Allow(command) => listed(&pins, command, &Action::Allow),
         ShieldCommand::Limit(command) => limit(&pins, command),
@@ -120,49 +115,6 @@ fn status(pins: &PinDir) -> Result<()> {
         &shield.counters()?,
         capacity,
     ))
-}
-
-fn top(pins: &PinDir, args: &TopArgs) -> Result<()> {
-    let shield = opened(pins)?;
-    let table = shield.sources()?;
-    let mut meter = Meter::new(table.capacity());
-    table.visit(|slot, row| meter.row(slot, row));
-    meter.samples();
-    wait(args.interval)?;
-    table.visit(|slot, row| meter.row(slot, row));
-    let mut samples = meter.samples();
-    let by = |sample: &Sample| match args.by {
-        SortBy::Packets => sample.packets,
-        SortBy::Bytes => sample.bytes,
-        SortBy::Syns => sample.syns,
-        SortBy::Drops => sample.drops,
-        SortBy::Ports => sample.ports.into(),
-    };
-    samples.sort_by_key(|sample| (Reverse(by(sample)), sample.source));
-    let seconds = args.interval.as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "rates to one decimal")]
-    let rate = |count: u64| format!("{:.1}", count as f64 / seconds);
-    let mut text = Table::new([
-        "SOURCE",
-        "PACKETS/S",
-        "BYTES/S",
-        "SYN/S",
-        "DROPS/S",
-        "PORTS",
-        "STACKS",
-    ]);
-    for sample in samples.iter().take(args.count) {
-        text.row([
-            sample.source.to_string(),
-            rate(sample.packets),
-            rate(sample.bytes),
-            rate(sample.syns),
-            rate(sample.drops),
-            sample.ports.to_string(),
-            sample.stacks.to_string(),
-        ]);
-    }
-    print(&text.render())
 }
 
 fn listed(pins: &PinDir, command: &ListCommand, action: &Action) -> Result<()> {
