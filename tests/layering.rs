@@ -10,6 +10,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &["model"]),
     ("engine", &["model", "telemetry"]),
+    ("autotune", &["engine"]),
+    ("exempt", &["model"]),
     // The seams and what crosses them.
     ("error", &[]),
     ("seams", &["error", "model"]),
@@ -17,24 +19,40 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("dataplane", &["error", "model", "seams", "telemetry"]),
     ("profile", &["engine", "model"]),
     ("runtime", &["error", "model"]),
+    ("state", &["autotune", "engine", "error", "exempt", "model"]),
     ("metrics", &["dataplane", "engine", "error", "model"]),
+    ("capture", &["error"]),
+    ("record", &["engine", "error", "model", "telemetry"]),
     ("top", &["dataplane", "model", "telemetry"]),
-    ("report", &["dataplane", "engine", "error", "model"]),
-    ("cli", &["dataplane", "metrics", "model", "runtime"]),
+    ("page", &["model", "state"]),
+    (
+        "report",
+        &["dataplane", "engine", "error", "model", "profile", "state"],
+    ),
+    ("cli", &["model"]),
+    // The command line laid over the host's file.
+    ("host", &["cli", "error", "model"]),
     // The composition roots.
     (
         "cmd",
         &[
+            "autotune",
+            "capture",
             "cli",
             "dataplane",
             "engine",
             "error",
+            "exempt",
+            "host",
             "metrics",
             "model",
+            "page",
             "profile",
+            "record",
             "report",
             "runtime",
             "seams",
+            "state",
             "telemetry",
             "top",
         ],
@@ -43,7 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-const PURE: &[&str] = &["model", "telemetry", "engine"];
+const PURE: &[&str] = &["model", "telemetry", "engine", "autotune", "exempt"];
 
 /// What the pure half never names.
 const WORLD: &[&str] = &[

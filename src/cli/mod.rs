@@ -1,22 +1,23 @@
 //! The command line: clap structs only. Doc comments are the help.
 
+mod host;
 mod iq;
+mod report;
 mod shield;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use iq::IqArgs;
+pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
+pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand, ReplayArgs, SimulateArgs};
+pub use report::ReportArgs;
 pub use shield::{
     AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand,
     SortBy, TopArgs,
 };
 
-use crate::dataplane::DEFAULT_PIN_DIR;
 use crate::model::parse_duration;
-use crate::runtime::DEFAULT_RUN_DIR;
 
 /// Protects this host at the XDP hook: counts every source, scores it each second, limits and blocks abusers
 #[derive(Debug, Parser)]
@@ -29,20 +30,9 @@ use crate::runtime::DEFAULT_RUN_DIR;
 )]
 pub struct Cli {
     #[command(flatten)]
-    pub places: Places,
+    pub host: HostArgs,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Where an instance keeps what it shares.
-#[derive(Debug, Clone, Args)]
-pub struct Places {
-    /// Directory in the BPF file system that holds program, maps and links
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
-    pub bpffs: PathBuf,
-    /// Directory for lock files
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
-    pub run_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,8 +42,12 @@ pub enum Command {
     Shield(ShieldCommand),
     /// Score every source each second; limit and block abusers, dry run first
     #[command(after_help = "Examples:\n  sudo kernloom iq --profile=idp\n  \
-                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false")]
-    Iq(IqArgs),
+                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false\n  \
+                            sudo kernloom iq why 192.0.2.7")]
+    Iq(Box<IqArgs>),
+    /// Write what was decided in the last hours, and why, as one HTML page
+    #[command(after_help = "Example: sudo kernloom report -o report.html --last 24h")]
+    Report(ReportArgs),
     /// Let go of what is enforced, and say what that was
     #[command(after_help = "Examples:\n  sudo kernloom reset\n  sudo kernloom reset --all")]
     Reset(ResetArgs),

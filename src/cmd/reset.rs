@@ -1,6 +1,6 @@
-use super::{opened, pins};
+use super::{iq, opened, pins};
 use crate::cli::{Places, ResetArgs};
-use crate::dataplane::{Entry, Owner};
+use crate::dataplane::{Action, Entry, Owner};
 use crate::error::Result;
 use crate::report::{entry_line, print};
 use crate::runtime::now;
@@ -9,6 +9,8 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let pins = pins(places);
     let shield = opened(&pins)?;
     let chosen = |entry: &Entry| match entry.rule.owner {
+        // Exemptions are no enforcement: the lists they come from still stand.
+        Owner::Iq if matches!(entry.rule.action, Action::Allow) => args.all,
         Owner::Iq => !args.operator,
         Owner::Operator => args.operator || args.all,
     };
@@ -16,6 +18,10 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let removed = shield.edit(&lock).remove_all(chosen)?;
     if !args.operator {
         shield.announce_reset();
+        drop(lock);
+        if let Some(told) = iq::tell_of_reset(&places.run_dir)? {
+            log::info!("{told}");
+        }
     }
     let kept = shield.entries()?.len();
     let at = now()?;

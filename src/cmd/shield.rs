@@ -19,7 +19,7 @@ pub(super) fn run(places: &Places, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::Detach(args) => detach(&pins, args),
         ShieldCommand::Status => status(&pins),
         ShieldCommand::Stats => print(&stats_table(&opened(&pins)?.counters()?)),
-        ShieldCommand::Top(args) => top::run(&pins, args),
+        ShieldCommand::Top(args) => top::run(places, args),
         ShieldCommand::Deny(command) => listed(&pins, command, &Action::Deny),
         ShieldCommand::Allow(command) => listed(&pins, command, &Action::Allow),
         ShieldCommand::Limit(command) => limit(&pins, command),

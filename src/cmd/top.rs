@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Serialize;
 
-use super::opened;
-use crate::cli::{SortBy, TopArgs};
+use super::{iq, opened, pins};
+use crate::cli::{Places, SortBy, TopArgs};
 use crate::dataplane::{Action, Owner, PinDir, Rule, Shield, SourceTable};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, LimitScope, RateLimit, Source};
@@ -21,12 +22,13 @@ use crate::top::{App, Command, Deed, Held, Key, Look, Row, SortKey, draw, rows};
 /// Longest time until a signal is noticed.
 const GLANCE: Duration = Duration::from_millis(250);
 
-pub(super) fn run(pins: &PinDir, args: &TopArgs) -> Result<()> {
+pub(super) fn run(places: &Places, args: &TopArgs) -> Result<()> {
+    let pins = &pins(places);
     let shield = opened(pins)?;
     if args.json || args.once || !stdout().is_terminal() {
-        once(&shield, args)
+        once(&shield, &places.run_dir, args)
     } else {
-        live(&shield, pins, args)
+        live(&shield, pins, &places.run_dir, args)
     }
 }
 
@@ -48,10 +50,11 @@ struct Windows<'a> {
     table: SourceTable,
     meter: Meter,
     began: Ktime,
+    run_dir: &'a Path,
 }
 
 impl<'a> Windows<'a> {
-    fn new(shield: &'a Shield) -> Result<Self> {
+    fn new(shield: &'a Shield, run_dir: &'a Path) -> Result<Self> {
         let table = shield.sources()?;
         let mut meter = Meter::new(table.capacity());
         table.visit(|slot, row| meter.row(slot, row));
@@ -61,6 +64,7 @@ impl<'a> Windows<'a> {
             table,
             meter,
             began: now()?,
+            run_dir,
         })
     }
 
@@ -72,13 +76,21 @@ impl<'a> Windows<'a> {
         let length = now.since(self.began);
         self.began = now;
         let entries = self.shield.entries()?;
-        let held: BTreeMap<Source, Held> = BTreeMap::new();
+        // An IQ that cannot answer is no reason to show nothing.
+        let held = iq::held(self.run_dir).unwrap_or_default();
+        let held: BTreeMap<Source, Held> = held
+            .into_iter()
+            .map(|one| {
+                let (stage, signal) = (one.stage, one.signal);
+                (one.source, Held { stage, signal })
+            })
+            .collect();
         Ok(rows(&self.meter.samples(), length, &entries, &held, now))
     }
 }
 
-fn once(shield: &Shield, args: &TopArgs) -> Result<()> {
-    let mut windows = Windows::new(shield)?;
+fn once(shield: &Shield, run_dir: &Path, args: &TopArgs) -> Result<()> {
+    let mut windows = Windows::new(shield, run_dir)?;
     wait(args.interval)?;
     let mut rows = windows.next()?;
     let key = SortKey::from(args.by);
@@ -193,10 +205,10 @@ impl Drop for Screen {
     }
 }
 
-fn live(shield: &Shield, pins: &PinDir, args: &TopArgs) -> Result<()> {
+fn live(shield: &Shield, pins: &PinDir, run_dir: &Path, args: &TopArgs) -> Result<()> {
     let look = look();
     let shutdown = shutdown_on_signal()?;
-    let mut windows = Windows::new(shield)?;
+    let mut windows = Windows::new(shield, run_dir)?;
     let mut app = App::new(args.by.into());
     let mut screen = Screen::open()?;
     loop {
@@ -207,6 +219,9 @@ fn live(shield: &Shield, pins: &PinDir, args: &TopArgs) -> Result<()> {
         let left = args.interval.saturating_sub(now()?.since(windows.began));
         if left.is_zero() {
             app.take(windows.next()?);
+            if let Some(source) = app.looked_at() {
+                app.tell_why(iq::why(run_dir, &source).unwrap_or_default());
+            }
             continue;
         }
         if event::poll(left.min(GLANCE)).doing(|| "waiting for a key")?

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+mod daemon;
 mod iq;
 mod lab_itself;
 mod metrics;

@@ -1,16 +1,15 @@
 //! IQ's metrics and the two ways out for them.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::path::Path;
 
-use super::iq::IQ;
+use super::IQ;
 use crate::dataplane::{Shield, SourceTable};
 use crate::engine::{Decision, Engine, Triggers};
-use crate::error::Result;
-use crate::metrics::{Gauges, Metrics, Server, Textfile};
-use crate::model::{Ktime, Stage};
-use crate::runtime::{now, since_1970};
+use crate::error::{Error, Result};
+use crate::metrics::{Gauges, Metrics, Server, Textfile, listen_address};
+use crate::model::{Moment, Stage};
+use crate::runtime::{moment, now};
 use crate::seams::Outcome;
 use crate::telemetry::{Sample, Window};
 
@@ -25,12 +24,16 @@ pub(super) struct Exposed {
 
 impl Exposed {
     /// `None` if there is no way out for metrics.
-    pub(super) fn new(listen: Option<SocketAddr>, textfile: Option<&Path>) -> Result<Option<Self>> {
+    pub(super) fn new(listen: Option<&str>, textfile: Option<&Path>) -> Result<Option<Self>> {
         if listen.is_none() && textfile.is_none() {
             return Ok(None);
         }
         let textfile = textfile.map(Textfile::at).transpose()?;
-        let server = listen.map(Server::listen).transpose()?;
+        let wrong = |why| Error::operator(format!("--metrics-listen: {why}"));
+        let server = match listen {
+            Some(text) => Some(Server::listen(listen_address(text).map_err(wrong)?)?),
+            None => None,
+        };
         if let Some(server) = &server {
             let address = server.address()?;
             log::info!(target: IQ, "metrics at http://{address}/metrics");
@@ -69,33 +72,34 @@ impl Exposed {
     /// The end of the tick that began at `began`.
     pub(super) fn ticked(
         &mut self,
-        shield: &Shield,
-        table: &SourceTable,
+        (shield, table): (&Shield, &SourceTable),
         engine: &Engine,
         window: &Window<'_>,
-        began: Ktime,
+        began: Moment,
         dry_run: bool,
     ) -> Result<()> {
         let generation = shield.generation();
         if self.generation == Some(generation) {
-            self.metrics.count_ended(began);
+            self.metrics.count_ended(began.ktime);
         } else {
             self.generation = Some(generation);
-            self.metrics.policy(&shield.entries()?, began);
+            self.metrics.policy(&shield.entries()?, began.ktime);
         }
+        let now = moment()?;
         let gauges = Gauges {
             dry_run,
             sources: by_stage(engine, window.samples),
             table_capacity: table.capacity() as u64,
             policy_capacity: shield.max_deny().into(),
-            triggers: *engine.triggers(),
+            triggers: engine.config().triggers,
             peaks: peaks(window),
-            time: since_1970().as_secs_f64(),
+            time: now.unix.as_secs_f64(),
             ..Gauges::default()
         };
         let counters = shield.counters()?;
-        let now = now()?;
-        self.metrics.ticked(now.since(began), counters, gauges);
+        let now = now.ktime;
+        self.metrics
+            .ticked(now.since(began.ktime), counters, gauges);
         if let Some(server) = &mut self.server {
             server.lose_patience(now);
         }

@@ -1,0 +1,172 @@
+//! The daemon: one epoll loop, no thread.
+
+use super::super::pins;
+use super::daemon::Iq;
+use super::exposed::Exposed;
+use super::keep::{self, Keeper, Kernel};
+use super::lists::Lists;
+use super::{IQ, Settings};
+use crate::dataplane::{
+    Attached, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
+};
+use crate::error::Result;
+use crate::host::{Host, IqHost};
+use crate::model::{Moment, format_duration};
+use crate::report::attached_line;
+use crate::runtime::{
+    ControlSocket, Poller, Ticker, Wake, Watch, moment, only_iq, shutdown_on_signal,
+};
+use crate::state::State;
+
+pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
+    for name in &settings.iq.iface {
+        interface_index(name)?;
+    }
+    let _only = only_iq(&host.places.run_dir)?;
+    // Before anything is attached: a state that is refused must leave the host as it is.
+    let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
+    let pins = pins(&host.places);
+    pins.create()?;
+    let shutdown = shutdown_on_signal()?;
+    let reused = pins.is_loaded()?;
+    let record = settings.record.clone();
+    let exposed = Exposed::new(
+        settings.iq.metrics_listen.as_deref(),
+        settings.iq.metrics_textfile.as_deref(),
+    )?;
+    let shield = attach(&pins, &settings.iq)?;
+    let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
+    let lists = Lists::new(
+        host.management.clone(),
+        (&settings.iq.whitelist, &settings.iq.feedback),
+        state.exemptions.clone(),
+        state.feedback.clone(),
+    );
+    let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state, exposed)?;
+    iq.begin(&state, &before)?;
+    if let Some((path, most)) = record {
+        iq.record(&path, most)?;
+    }
+    let ticker = Ticker::every(iq.interval())?;
+    let events = shield.events()?;
+    let mut socket = ControlSocket::listen(&host.places.run_dir)?;
+    let watch = watching(&iq)?;
+    let poller = Poller::new()?;
+    poller.watch(&shutdown, Wake::Shutdown)?;
+    poller.watch(&events, Wake::Events)?;
+    poller.watch(&ticker, Wake::Tick)?;
+    poller.watch(&watch, Wake::Files)?;
+    poller.watch(&socket, Wake::Control)?;
+    if let Some(server) = iq.exposed().and_then(Exposed::server) {
+        poller.watch(server, Wake::Metrics)?;
+    }
+    iq.read_lists()?;
+    log::info!(target: IQ, "profile {}, a tick every {}, {}", iq.profile(), format_duration(iq.interval()), iq.mode());
+    loop {
+        for wake in poller.wait()? {
+            match wake {
+                Wake::Shutdown => return iq.farewell(),
+                Wake::Events => iq.on_events(&events)?,
+                Wake::Tick => {
+                    ticker.acknowledge()?;
+                    iq.on_tick()?;
+                }
+                Wake::Files => iq.on_files(&watch.changed()?)?,
+                Wake::Metrics => iq.on_scrape()?,
+                Wake::Control => socket.accept(&poller)?,
+                Wake::Client(number) => {
+                    if let Some(request) = socket.serve(&poller, number)? {
+                        let answer = iq.answer(&request.text)?;
+                        socket.answer(&request, &answer);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What was there before this start, read before anything changes it.
+pub(super) struct Before {
+    pub(super) kernel: Kernel,
+    pub(super) same_boot: bool,
+    /// By which the times of the state are read.
+    pub(super) reading: Moment,
+}
+
+impl Before {
+    fn find(
+        settings: &Settings,
+        keeper: &Keeper,
+        state: &State,
+        (shield, pins): (&Shield, &PinDir),
+        reused: bool,
+    ) -> Result<Self> {
+        let now = moment()?;
+        let same_boot = state.written.boot == keeper.boot();
+        let reading = state.written.reading(keeper.boot(), now);
+        if !reused && !same_boot && !settings.iq.dry_run {
+            let back = keep::put_back(&state.operators, shield, pins, reading)?;
+            if back > 0 {
+                log::info!(target: IQ, "put back {back} entries of operators after the reboot");
+            }
+        }
+        Ok(Self {
+            kernel: Kernel {
+                entries: shield.entries()?,
+                reused,
+            },
+            same_boot,
+            reading,
+        })
+    }
+}
+
+/// A file that cannot be watched is used as it was read at the start.
+fn watching(iq: &Iq<'_>) -> Result<Watch> {
+    let mut watch = Watch::new()?;
+    for path in iq.files() {
+        if let Err(error) = watch.add(&path) {
+            log::warn!(target: IQ, "{error}; changes to it need a restart");
+        }
+    }
+    Ok(watch)
+}
+
+/// Attaches to the named interfaces; without a name, to what is attached already, else to the
+/// interface of the default route.
+fn attach(pins: &PinDir, iq: &IqHost) -> Result<Shield> {
+    let options = LoadOptions {
+        sources: iq.sources,
+        max_deny: iq.max_deny,
+        ..LoadOptions::default()
+    };
+    let lock = pins.lock()?;
+    let there = Shield::attached(pins)?;
+    let shield = Shield::open_or_load(pins, &options, &lock)?;
+    if iq.iface.is_empty() && !there.is_empty() {
+        there.iter().for_each(say_attached);
+        return Ok(shield);
+    }
+    let mut interfaces = iq.iface.clone();
+    if interfaces.is_empty() {
+        let interface = default_interface()?;
+        log::info!(target: IQ, "protecting {interface}, the interface of the default route");
+        interfaces.push(interface);
+    }
+    for interface in &interfaces {
+        match shield.attach(pins, interface, ModeChoice::Auto, &lock) {
+            Ok(attached) => say_attached(&attached),
+            Err(error) => {
+                if Shield::attached(pins)?.is_empty() {
+                    Shield::purge(pins, &lock)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(shield)
+}
+
+fn say_attached(attached: &Attached) {
+    log::info!(target: IQ, "{}", attached_line(attached));
+}
