@@ -12,4 +12,5 @@ mod lab; // network namespaces, attacks and benign load; shared with examples/de
 mod layering; // who may use whom
 mod metrics; // the page Prometheus reads, the board and the alerts
 mod netns; // the built program, end to end
-mod packet; // frames built by hand
+mod packet;
+mod seat; // replays, pages, and the schemas of all JSON // frames built by hand

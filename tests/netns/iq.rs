@@ -23,7 +23,7 @@ pub(super) fn lab(name: &str, office_hosts: u8) -> Option<Lab> {
     )
 }
 
-fn ask(lab: &Lab, words: &str) -> Said {
+pub(super) fn ask(lab: &Lab, words: &str) -> Said {
     Kernloom::ask(lab, binary(), &words.split(' ').collect::<Vec<_>>()).unwrap()
 }
 

@@ -6,6 +6,7 @@ mod daemon;
 mod iq;
 mod lab_itself;
 mod metrics;
+mod seat;
 mod shield;
 
 /// The program as it will be installed.
