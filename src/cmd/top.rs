@@ -279,19 +279,22 @@ fn key(event: &Event) -> Option<Pressed> {
     if modifiers.contains(KeyModifiers::CONTROL) {
         return matches!(code, KeyCode::Char('c')).then_some(Pressed::Interrupt);
     }
-    Some(Pressed::Key(match code {
-        KeyCode::Char(c) => Key::Char(*c),
-        KeyCode::Up => Key::Up,
-        KeyCode::Down => Key::Down,
-        KeyCode::PageUp => Key::PageUp,
-        KeyCode::PageDown => Key::PageDown,
-        KeyCode::Home => Key::Home,
-        KeyCode::End => Key::End,
-        KeyCode::Enter => Key::Enter,
-        KeyCode::Esc => Key::Escape,
-        KeyCode::Backspace => Key::Backspace,
-        _ => return None,
-    }))
+    if let KeyCode::Char(c) = code {
+        return Some(Pressed::Key(Key::Char(*c)));
+    }
+    let named = [
+        (KeyCode::Up, Key::Up),
+        (KeyCode::Down, Key::Down),
+        (KeyCode::PageUp, Key::PageUp),
+        (KeyCode::PageDown, Key::PageDown),
+        (KeyCode::Home, Key::Home),
+        (KeyCode::End, Key::End),
+        (KeyCode::Enter, Key::Enter),
+        (KeyCode::Esc, Key::Escape),
+        (KeyCode::Backspace, Key::Backspace),
+    ];
+    let (_, key) = named.into_iter().find(|(known, _)| known == code)?;
+    Some(Pressed::Key(key))
 }
 
 /// Does what was confirmed; says what became of it.

@@ -24,7 +24,7 @@ pub fn log_decision(level: Level, target: &str, line: &str, decision: &Decision,
     let family = if source.is_ipv4() { "ipv4" } else { "ipv6" };
     let event_kind = match decision.kind {
         Kind::Escalate => "alert",
-        _ => "event",
+        Kind::Renew | Kind::Release => "event",
     };
     let mut fields: Vec<(&str, Value<'_>)> = vec![
         ("event.kind", event_kind.into()),

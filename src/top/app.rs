@@ -230,7 +230,7 @@ impl App {
     pub fn looked_at(&self) -> Option<Source> {
         match self.mode {
             Mode::Source(source) | Mode::Confirm(_, _, Some(source)) => Some(source),
-            _ => None,
+            Mode::Table | Mode::Filter | Mode::Help | Mode::Confirm(_, _, None) => None,
         }
     }
 
@@ -347,7 +347,7 @@ impl App {
                 self.mode = Mode::Table;
             }
             Key::Enter => self.mode = Mode::Table,
-            _ => {}
+            Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => {}
         }
     }
 

@@ -181,13 +181,9 @@ mod tests {
 
     fn sample(source: &str, packets: u64) -> Sample {
         Sample {
-            source: source.parse().unwrap(),
             packets,
             bytes: 60 * packets,
-            syns: 0,
-            drops: 0,
-            ports: 3,
-            stacks: 1,
+            ..Sample::silent(source.parse().unwrap())
         }
     }
 

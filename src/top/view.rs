@@ -120,7 +120,7 @@ pub fn draw(frame: &mut Frame<'_>, app: &mut App, look: Look) {
             let text = format!(" {}\n\n Do this? y / n", deed.command(source));
             popup(frame, body, " Confirm ", &text);
         }
-        _ => {}
+        Mode::Table | Mode::Filter | Mode::Source(_) => {}
     }
 }
 
@@ -151,11 +151,13 @@ fn footer(app: &App) -> String {
         Mode::Source(_) | Mode::Confirm(_, _, Some(_)) => {
             "esc back  d deny  l limit  a allow  x undo  p pause  q quit".to_owned()
         }
-        _ if !app.filter.is_empty() => {
+        Mode::Table | Mode::Help | Mode::Confirm(_, _, None) if !app.filter.is_empty() => {
             format!("/{}   esc clears it   ? keys  q quit", app.filter)
         }
-        _ => "? keys  enter page  s sort  / filter  p pause  d deny  l limit  a allow  q quit"
-            .to_owned(),
+        Mode::Table | Mode::Help | Mode::Confirm(_, _, None) => {
+            "? keys  enter page  s sort  / filter  p pause  d deny  l limit  a allow  q quit"
+                .to_owned()
+        }
     }
 }
 
@@ -164,7 +166,7 @@ const HEADINGS: [&str; 9] = [
 ];
 
 fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, look: Look) {
-    let (at, rows, scroll) = {
+    let (rows, scroll) = {
         let shown = app.shown();
         let at = app.position(&shown);
         let height = usize::from(area.height.saturating_sub(1)).max(1);
@@ -184,10 +186,9 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, look: Look) {
                 }
             })
             .collect();
-        (at, rows, scroll)
+        (rows, scroll)
     };
     app.scroll = scroll;
-    let _ = at;
     let widths = [
         Constraint::Length(20),
         Constraint::Length(6),

@@ -64,6 +64,8 @@ fn decision(kind: Kind, from: Stage, to: Stage) -> Decision {
             rate: 5012.0,
             trigger: 250.0,
             strikes: 3,
+            nat: 1,
+            proven: false,
             exempt: false,
         },
     }

@@ -138,7 +138,11 @@ fn top_shows_a_flood_live_and_its_operator_acts_on_it() {
     top.shows("/nobody   esc clears it");
     assert!(!top.screen().contains(&source));
     top.keys(&["Escape"]);
-    top.shows(&source);
+    top.shows("? keys  enter page");
+    top.keys(&["/"]);
+    top.keys(&["-l", &source]);
+    top.keys(&["Enter"]);
+    top.shows(&format!("/{source}   esc clears it"));
     top.keys(&["Enter"]);
     top.shows("esc back");
     top.shows("cause: syn");

@@ -54,17 +54,17 @@ pub(in crate::cmd) fn traffic(path: &Path, from: Wall) -> Result<Vec<Traffic>> {
     let mut judge = Judge::new(&start, &start.profile, &effective)?;
     let mut traffic = Vec::new();
     while let Some(frame) = reader.next()? {
-        let seen = match &frame {
-            Frame::Tick {
-                unix_ms,
-                length,
-                samples,
-                ..
-            } => {
-                let time = Wall::from_secs(unix_ms / 1_000);
-                Some((time, peaks(samples, *length)))
-            }
-            _ => None,
+        let seen = if let Frame::Tick {
+            unix_ms,
+            length,
+            samples,
+            ..
+        } = &frame
+        {
+            let time = Wall::from_secs(unix_ms / 1_000);
+            Some((time, peaks(samples, *length)))
+        } else {
+            None
         };
         judge.step(frame);
         if let Some((time, peaks)) = seen.filter(|(time, _)| *time >= from) {
