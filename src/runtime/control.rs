@@ -233,7 +233,9 @@ mod tests {
                             answered += 1;
                         }
                     }
-                    Wake::Shutdown | Wake::Events | Wake::Tick | Wake::Files => unreachable!(),
+                    Wake::Shutdown | Wake::Events | Wake::Tick | Wake::Files | Wake::Metrics => {
+                        unreachable!()
+                    }
                 }
             }
         }
