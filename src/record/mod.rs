@@ -278,7 +278,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.klrec");
         let mut writer = Writer::create(&path, 10_000).unwrap();
-        for secs in 0..3 {
+        for secs in 1..4 {
             writer.write(&tick(secs)).unwrap();
         }
         let bytes = std::fs::read(&path).unwrap();

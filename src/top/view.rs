@@ -171,7 +171,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, look: Look) {
         let at = app.position(&shown);
         let height = usize::from(area.height.saturating_sub(1)).max(1);
         let scroll = app.scroll.clamp((at + 1).saturating_sub(height), at);
-        let trend = usize::from(area.width).saturating_sub(72).clamp(6, 40);
+        let trend = usize::from(area.width).saturating_sub(75).clamp(1, 40);
         let rows: Vec<Line80<'_>> = shown
             .iter()
             .enumerate()
@@ -395,7 +395,7 @@ mod tests {
         );
         assert_eq!(
             lines[2].trim_end(),
-            "2001:db8:1:2::/64     5.0k   301k   5.0k  2.5k  BLOCK     deny    syn          ."
+            "2001:db8:1:2::/64     5.0k   301k   5.0k  2.5k  BLOCK     deny    syn         .@"
         );
         assert!(lines[3].starts_with("192.0.2.1               12    720    12      6 "));
         assert!(lines[3].contains(" -         pass "), "{}", lines[3]);

@@ -220,7 +220,7 @@ fn a_recording_decides_again_exactly_as_it_did_live_and_otherwise_under_other_se
     let file = lab.dir().join("run.klrec");
     let record = format!("--record={}", file.display());
     let mut iq = start(&lab, &["--dry-run=false", "--soft-ttl=3s", &record]);
-    for (kind, family) in [(Flood::Syn4, Family::V4), (Flood::Udp6, Family::V6)] {
+    for (kind, family) in [(Flood::Syn4, Family::V4), (Flood::Syn6, Family::V6)] {
         let source = lab.source("evil", family).unwrap();
         let mut attack = flood(&lab, kind, 10_000);
         iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
