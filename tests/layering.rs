@@ -57,6 +57,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "top",
         ],
     ),
+    // Tests of several modules together.
+    ("scenarios", &["engine", "model", "profile", "telemetry"]),
     ("lib", &["cmd"]),
     ("main", &[]),
 ];

@@ -85,7 +85,7 @@ impl<'a> Windows<'a> {
                 (one.source, Held { stage, signal })
             })
             .collect();
-        Ok(rows(&self.meter.samples(), length, &entries, &held, now))
+        Ok(rows(self.meter.samples(), length, &entries, &held, now))
     }
 }
 

@@ -450,13 +450,15 @@ impl Ladder {
         self.until = self.ends + tick.grace();
     }
 
-    /// Goes back to what it was before this tick's escalation, which is not to be.
-    pub(super) fn withhold(&mut self, before: &Self) {
-        let Self { strikes, last, .. } = *self;
+    /// Stays at OBSERVE after all.
+    pub(super) fn withhold(&mut self) {
         *self = Self {
-            strikes,
-            last,
-            ..*before
+            gate_since: self.gate_since,
+            last: self.last,
+            strikes: self.strikes,
+            up: self.up,
+            proven: self.proven,
+            ..Self::default()
         };
     }
 

@@ -1,4 +1,4 @@
-use super::network::{Network, Offer};
+use super::network::{Network, Offer, Offers};
 use super::profiles;
 use crate::engine::Config;
 use crate::model::{Source, Stage};
@@ -99,7 +99,7 @@ struct Attack {
     name: &'static str,
     seconds: u32,
     within: u32,
-    offers: Box<dyn Fn(&Config, u32) -> Vec<Offer>>,
+    offers: Offers,
 }
 
 fn attack(

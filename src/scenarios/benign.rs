@@ -1,4 +1,4 @@
-use super::network::{Network, Offer};
+use super::network::{Network, Offer, Offers};
 use super::profiles;
 use crate::engine::Config;
 use crate::model::{Source, Stage};
@@ -39,7 +39,7 @@ fn opening(syns: u32, port_bits: u64, of: Sample) -> Sample {
 struct Load {
     name: &'static str,
     seconds: u32,
-    offers: Box<dyn Fn(&Config, u32) -> Vec<Offer>>,
+    offers: Offers,
 }
 
 fn load(

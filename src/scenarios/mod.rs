@@ -2,6 +2,12 @@
 //!
 //! `cargo test --lib scenarios -- --nocapture` prints the tables.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of made-up traffic, far inside every range"
+)]
+
 mod attacks;
 mod benign;
 mod network;

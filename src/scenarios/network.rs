@@ -15,6 +15,9 @@ pub(super) struct Offer {
     pub(super) hostile: bool,
 }
 
+/// What is sent in the n-th second to a host of that configuration.
+pub(super) type Offers = Box<dyn Fn(&Config, u32) -> Vec<Offer>>;
+
 /// What became of packets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Fate {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::exemptions::{Exemptions, Operators};
 use super::exposed::Exposed;
 use super::gate::LogGate;
 use super::keep::{self, Keeper, Reconciled};
@@ -14,11 +15,11 @@ use super::recorder::{Recorder, Run};
 use super::run::Before;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    Action, DryRun, Entry, Event, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable,
+    DryRun, Entry, Event, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable,
 };
 use crate::engine::{Decision, Engine, EngineState, Kind};
 use crate::error::Result;
-use crate::exempt::{By, Exempt};
+use crate::exempt::By;
 use crate::model::{Moment, Source, Wall};
 use crate::report::{decision_line, log_decision, settings_yaml, whole_seconds};
 use crate::runtime::moment;
@@ -178,7 +179,7 @@ impl<'a> Iq<'a> {
 
     pub(super) fn read_lists(&mut self) -> Result<()> {
         let now = moment()?;
-        self.lists.read_whitelist(now);
+        self.lists.read_whitelist();
         let forgiven = self.lists.read_feedback(now);
         self.forgive(&forgiven, "feedback")?;
         self.sync_lists(now)
@@ -186,6 +187,7 @@ impl<'a> Iq<'a> {
 
     /// Puts the lists in force. What an operator said is on disk before anyone is told so.
     pub(super) fn sync_lists(&mut self, now: Moment) -> Result<()> {
+        self.lists.compile(now);
         if !self.settings.iq.dry_run {
             self.lists.sync(self.shield, self.pins, now)?;
         }
@@ -237,7 +239,7 @@ impl<'a> Iq<'a> {
         let samples = self.meter.samples();
         let window = Window {
             length,
-            samples: &samples,
+            samples,
             coverage: Coverage::default(),
         };
         let learner = &mut self.learner;
@@ -266,6 +268,9 @@ impl<'a> Iq<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.tick(now, &window, &decisions);
         }
+        if let Some(exposed) = &mut self.exposed {
+            exposed.measured(&self.engine, &window);
+        }
         self.carry_out(now, &decisions)?;
         self.notes.take(&self.engine, now);
         self.tune(length, now);
@@ -277,7 +282,7 @@ impl<'a> Iq<'a> {
         if let Some(exposed) = &mut self.exposed {
             let dry_run = self.settings.iq.dry_run;
             let plane = (self.shield, &self.table);
-            exposed.ticked(plane, &self.engine, &window, now, dry_run)?;
+            exposed.ticked(plane, &self.engine, now, dry_run)?;
         }
         Ok(())
     }
@@ -366,7 +371,7 @@ impl<'a> Iq<'a> {
             self.read_profile();
         }
         if whitelist {
-            self.lists.read_whitelist(now);
+            self.lists.read_whitelist();
         }
         if feedback {
             let forgiven = self.lists.read_feedback(now);
@@ -613,62 +618,5 @@ pub(super) fn alerted(event: &Event) -> Sample {
         packets: ports.into(),
         ports,
         ..Sample::silent(event.source)
-    }
-}
-
-/// Everyone that a tick must leave alone.
-struct Exemptions<'a> {
-    operators: &'a Operators,
-    lists: &'a Exempt,
-    now: Moment,
-}
-
-impl Exemptions<'_> {
-    /// Whom lists exempt now.
-    fn listed(&self) -> Vec<Source> {
-        let at = wall(self.now);
-        self.lists
-            .iter()
-            .filter(|(_, exempted)| exempted.until.is_none_or(|until| at < until))
-            .map(|(source, _)| source)
-            .collect()
-    }
-
-    /// Whom operators' entries exempt now.
-    fn by_operators(&self) -> Vec<Source> {
-        let live = |entry: &&Entry| entry.is_live(self.now.ktime);
-        let allowed = self.operators.allowed.iter().filter(live);
-        allowed.map(|entry| entry.source).collect()
-    }
-
-    fn cover(&self, source: &Source) -> bool {
-        self.lists.covering(source, wall(self.now)).is_some()
-            || self.operators.covering(source, self.now).is_some()
-    }
-}
-
-/// Sources that operators allow; read again only when policy changed.
-#[derive(Default)]
-struct Operators {
-    generation: Option<u32>,
-    allowed: Vec<Entry>,
-}
-
-impl Operators {
-    fn refresh(&mut self, shield: &Shield) -> Result<()> {
-        let generation = shield.generation();
-        if self.generation != Some(generation) {
-            let allows = |entry: &Entry| {
-                entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow
-            };
-            self.allowed = shield.entries()?.into_iter().filter(allows).collect();
-            self.generation = Some(generation);
-        }
-        Ok(())
-    }
-
-    fn covering(&self, source: &Source, now: Moment) -> Option<&Entry> {
-        let covers = |entry: &&Entry| entry.is_live(now.ktime) && entry.source.contains(source);
-        self.allowed.iter().find(covers)
     }
 }

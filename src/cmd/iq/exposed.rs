@@ -20,6 +20,9 @@ pub(super) struct Exposed {
     textfile: Option<Textfile>,
     /// Of the policy that was counted last.
     generation: Option<u32>,
+    /// Of the window that was judged last.
+    sources: [u64; Stage::ALL.len()],
+    peaks: Triggers,
 }
 
 impl Exposed {
@@ -46,6 +49,8 @@ impl Exposed {
             server,
             textfile,
             generation: None,
+            sources: [0; Stage::ALL.len()],
+            peaks: Triggers::default(),
         }))
     }
 
@@ -69,12 +74,17 @@ impl Exposed {
         }
     }
 
+    /// Takes note of a window and of who is held after it.
+    pub(super) fn measured(&mut self, engine: &Engine, window: &Window<'_>) {
+        self.sources = by_stage(engine, window.samples);
+        self.peaks = peaks(window);
+    }
+
     /// The end of the tick that began at `began`.
     pub(super) fn ticked(
         &mut self,
         (shield, table): (&Shield, &SourceTable),
         engine: &Engine,
-        window: &Window<'_>,
         began: Moment,
         dry_run: bool,
     ) -> Result<()> {
@@ -88,11 +98,11 @@ impl Exposed {
         let now = moment()?;
         let gauges = Gauges {
             dry_run,
-            sources: by_stage(engine, window.samples),
+            sources: self.sources,
             table_capacity: table.capacity() as u64,
             policy_capacity: shield.max_deny().into(),
             triggers: engine.config().triggers,
-            peaks: peaks(window),
+            peaks: self.peaks,
             time: now.unix.as_secs_f64(),
             ..Gauges::default()
         };

@@ -2,6 +2,7 @@
 
 mod answer;
 mod daemon;
+mod exemptions;
 mod exposed;
 mod gate;
 mod keep;

@@ -218,11 +218,9 @@ impl<'a> Replay<'a> {
             let meter = &mut self.meter;
             self.table.take(|slot, row| meter.row(slot, row));
         }
-        let mut samples = self.meter.samples();
-        samples.sort_by_key(|sample| sample.source);
         let window = Window {
             length: self.interval,
-            samples: &samples,
+            samples: self.meter.samples(),
             coverage: Coverage::default(),
         };
         let learner = &mut self.learner;

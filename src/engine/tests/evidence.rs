@@ -126,6 +126,35 @@ fn w19_answers_to_this_host_are_no_flood() {
 }
 
 #[test]
+fn what_a_proven_peer_sends_in_its_connections_counts_less() {
+    let upload = Sample {
+        packets: 40_000,
+        bytes: 48_000_000,
+        opens: 1,
+        ..proven(quiet(peer()))
+    };
+    let mut world = measured(web());
+    assert_eq!(world.ticks(600, &[upload]), []);
+    let refused = Sample {
+        refusals: 40_000,
+        ..upload
+    };
+    assert!(!world.tick(&[refused]).is_empty(), "unless it is refused");
+    let mut blind = measured(web());
+    blind.coverage.refusals = false;
+    assert!(
+        !blind.ticks(2, &[upload]).is_empty(),
+        "unless nobody sees refusals"
+    );
+    let smaller = Sample {
+        packets: 5_754,
+        ..upload
+    };
+    blind.engine.reset();
+    assert_eq!(blind.ticks(600, &[smaller]), []);
+}
+
+#[test]
 fn w08_slow_scans_are_seen_over_a_minute_an_hour_and_a_day() {
     for (every, signal, most) in [
         (2, Signal::PortsMinute, 60),
