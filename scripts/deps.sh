@@ -7,7 +7,8 @@
 #
 # Looks for the programs and headers themselves and does nothing when all are there. Otherwise it
 # runs apt-get once, through sudo when not root. No service is started, and nginx, which the lab
-# runs in a namespace with a configuration of its own, is not enabled at boot.
+# runs in a namespace with a configuration of its own, and prometheus, of which the lab needs
+# promtool alone, are not enabled at boot.
 set -euo pipefail
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -20,6 +21,7 @@ build_needs=(
 lab_needs=(
     ip=iproute2 ping=iputils-ping nmap=nmap nping=nmap hping3=hping3 nginx=nginx-light curl=curl
     iperf3=iperf3 tcpdump=tcpdump nft=nftables ethtool=ethtool
+    tmux=tmux promtool=prometheus chromium=chromium
 )
 static_needs=(
     "${build_needs[@]}"
@@ -80,7 +82,7 @@ install() {
 }
 
 # A policy that forbids starting services holds while packages are set up, unless the machine has
-# one already. The nginx package also enables itself at boot: undone, for an nginx that is new.
+# one already. Some packages also enable themselves at boot: undone, for those that are new.
 as_root='
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
@@ -91,9 +93,9 @@ as_root='
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -q -y --no-install-recommends "$@"
-    if [[ " $* " == *" nginx-light "* ]] && command -v systemctl >/dev/null; then
-        systemctl disable nginx.service
-    fi
+    command -v systemctl >/dev/null || exit 0
+    [[ " $* " != *" nginx-light "* ]] || systemctl disable nginx.service
+    [[ " $* " != *" prometheus "* ]] || systemctl disable prometheus.service
 '
 
 fail() {

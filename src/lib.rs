@@ -5,6 +5,7 @@
 //! other. `tests/layering.rs` holds the allowed directions.
 
 pub mod autotune;
+pub mod capture;
 pub mod cli;
 mod cmd;
 pub mod dataplane;
@@ -12,8 +13,11 @@ pub mod engine;
 pub mod error;
 pub mod exempt;
 pub mod host;
+pub mod metrics;
 pub mod model;
+pub mod page;
 pub mod profile;
+pub mod record;
 pub mod report;
 pub mod runtime;
 #[cfg(test)]
@@ -21,6 +25,7 @@ mod scenarios;
 pub mod seams;
 pub mod state;
 pub mod telemetry;
+pub mod top;
 mod trust;
 mod version;
 

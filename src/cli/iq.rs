@@ -1,8 +1,9 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::host::IqHostArgs;
+use super::host::{IqHostArgs, tick};
 use super::positive_duration;
 use crate::model::Source;
 
@@ -56,10 +57,33 @@ pub struct IqRunArgs {
     /// Start over when the state on disk cannot be read; what was learned is lost
     #[arg(long)]
     pub fresh_state: bool,
+    /// Keep what is judged and how it was decided in a new file, for 'iq simulate'
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Size at which a recording ends, as in 64MiB
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = bytes)]
+    pub record_max: u64,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum IqCommand {
+    /// Run a capture through the real program and engine: who would have been held, when and why
+    #[command(
+        after_help = "Example: sudo kernloom iq replay flood.pcap --profile web-server --to 192.0.2.10"
+    )]
+    Replay(ReplayArgs),
+    /// Judge as a dry run and keep what was judged in a file; 'kernloom iq --record' does so while enforcing
+    #[command(after_help = "Example: sudo kernloom iq record day.klrec --profile web-server")]
+    Record {
+        file: PathBuf,
+        #[command(flatten)]
+        run: Box<IqRunArgs>,
+    },
+    /// Decide a recording again, under its own or other settings, and show the difference
+    #[command(
+        after_help = "Example: kernloom iq simulate day.klrec --set signal_engine.pps_trigger=500"
+    )]
+    Simulate(SimulateArgs),
     /// List or show the built-in profiles
     #[command(
         subcommand,
@@ -92,6 +116,70 @@ pub enum IqCommand {
         #[arg(long, value_name = "TIME", value_parser = positive_duration)]
         ttl: Duration,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Capture, pcap or pcapng
+    pub file: PathBuf,
+    /// Built-in profile to judge by
+    #[arg(long, value_name = "NAME", required_unless_present = "pdp_config")]
+    pub profile: Option<String>,
+    /// Profile file to judge by; goes before --profile where both say something
+    #[arg(long, value_name = "FILE")]
+    pub pdp_config: Option<PathBuf>,
+    /// Set any key of the profile, as in signal_engine.pps_trigger=500
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Only packets to these; without it, everything in the capture counts as received
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub to: Vec<Source>,
+    /// Length of a tick
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = tick)]
+    pub interval: Duration,
+    /// Sources kept in the table, over all CPUs
+    #[arg(long, value_name = "N", default_value_t = 131_072, value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    pub sources: u32,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Recording, made by 'iq record' or 'iq --record'
+    pub file: PathBuf,
+    /// Built-in profile to judge by, instead of the recording's settings
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Profile file to judge by; goes before --profile where both say something
+    #[arg(long, value_name = "FILE")]
+    pub pdp_config: Option<PathBuf>,
+    /// Set any key of the profile, as in signal_engine.pps_trigger=500
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads a size: a number, and KiB, MiB or GiB.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let shift = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return Err(format!("'{text}' is no size; write it like 64MiB")),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|size| *size > 0)
+        .ok_or_else(|| format!("'{text}' is no size; write it like 64MiB"))
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod host;
 mod iq;
+mod report;
 mod shield;
 
 use std::time::Duration;
@@ -9,7 +10,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
-pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
+pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand, ReplayArgs, SimulateArgs};
+pub use report::ReportArgs;
 pub use shield::{
     AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, JsonArgs, LimitCommand,
     LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs, Scope,
@@ -45,6 +47,9 @@ pub enum Command {
                             sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false\n  \
                             sudo kernloom iq why 192.0.2.7")]
     Iq(Box<IqArgs>),
+    /// Write what was decided in the last hours, and why, as one HTML page
+    #[command(after_help = "Example: sudo kernloom report -o report.html --last 24h")]
+    Report(ReportArgs),
     /// Let go of what is enforced, and say what that was
     #[command(after_help = "Examples:\n  sudo kernloom reset\n  sudo kernloom reset --all")]
     Reset(ResetArgs),

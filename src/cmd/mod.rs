@@ -1,8 +1,10 @@
 //! Composition roots: each command wires the world to the pure half.
 
 mod iq;
+mod report;
 mod reset;
 mod shield;
+mod top;
 
 use crate::cli::{Cli, Command, LogFormat, Places};
 use crate::dataplane::{PinDir, Shield, quiet_libbpf};
@@ -17,6 +19,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Shield(command) => shield::run(&host, command),
         Command::Iq(args) => iq::run(&host, args),
+        Command::Report(args) => report::run(&host, args),
         Command::Reset(args) => reset::run(&host.places, args),
     }
 }

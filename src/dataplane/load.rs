@@ -67,6 +67,8 @@ pub struct LoadOptions {
     pub features: Features,
     /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
     pub test_clock: bool,
+    /// Hashes are the same in every run, which anyone could aim at: for replays only.
+    pub fixed_seed: bool,
     /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
     pub bench_sources: u32,
 }
@@ -79,6 +81,7 @@ impl Default for LoadOptions {
             v6_width: TrackWidth::default(),
             features: Features::default(),
             test_clock: false,
+            fixed_seed: false,
             bench_sources: 0,
         }
     }
@@ -335,9 +338,9 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
     let bits = options.v6_width.bits();
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(missing)?;
     rodata.kl_config = kl_config {
-        seed: random()?,
+        seed: seed(options.fixed_seed)?,
         // Odd, so that multiplication permutes; see kl_sketch_bit().
-        port_seed: random::<1>()?[0] | 1,
+        port_seed: seed::<1>(options.fixed_seed)?[0] | 1,
         set_mask: sets - 1,
         probe_set: sets * cpus,
         v6_bits: bits.into(),
@@ -407,6 +410,21 @@ pub(super) fn mask_words(bits: u8) -> [u32; 4] {
         *word = u32::from_ne_bytes(*bytes);
     }
     words
+}
+
+/// The words of splitmix64 from 0 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators", 2014), or unpredictable ones.
+fn seed<const N: usize>(fixed: bool) -> Result<[u64; N]> {
+    if !fixed {
+        return random();
+    }
+    let mut state = 0_u64;
+    Ok(std::array::from_fn(|_| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }))
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u64; N]> {

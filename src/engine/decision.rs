@@ -1,10 +1,12 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::severity::{Score, Signal};
 use crate::model::{Hold, Ktime, Source, Stage};
 
 /// Which way a decision goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// To a harsher stage.
     Escalate,
@@ -25,7 +27,7 @@ impl fmt::Display for Kind {
 }
 
 /// The numbers behind a decision.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     pub severity: f64,
     /// What decided: the signal farthest above its trigger, or the drops of a limit.
@@ -93,7 +95,7 @@ fn tidy(value: f64) -> f64 {
 }
 
 /// What is to become of one source.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     pub source: Source,
     pub from: Stage,

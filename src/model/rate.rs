@@ -138,7 +138,7 @@ impl FromStr for Rate {
 }
 
 /// What a stage asks of the data plane for one source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Hold {
     Limit { limit: RateLimit, scope: LimitScope },
     Deny,

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
+use crate::model::{Source, Stage};
 use crate::state::Record;
 
 /// One line of the control socket.
@@ -12,6 +13,7 @@ use crate::state::Record;
 pub enum Answer {
     Status(Box<Status>),
     Why(Box<Why>),
+    Held(Vec<HeldLine>),
     /// Something was done; says what.
     Done(String),
     /// The operator asked for something that cannot be.
@@ -55,6 +57,15 @@ pub struct HeldCount {
     pub rate_soft: u64,
     pub rate_hard: u64,
     pub block: u64,
+}
+
+/// One source above OBSERVE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldLine {
+    pub source: Source,
+    pub stage: Stage,
+    /// What led there.
+    pub signal: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,18 +4,8 @@ use std::io::Write;
 
 use env_logger::fmt::Formatter;
 use log::Record;
-use serde::Serialize;
-
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(rename = "@timestamp")]
-    timestamp: String,
-    #[serde(rename = "log.level")]
-    level: &'a str,
-    #[serde(rename = "log.logger")]
-    logger: &'a str,
-    message: String,
-}
+use log::kv::{self, Key, Value, VisitSource};
+use serde_json::{Map, Value as Json};
 
 /// Logs to standard error from now on.
 pub fn log_as(json: bool) {
@@ -29,13 +19,50 @@ pub fn log_as(json: bool) {
     let _ = builder.try_init();
 }
 
+/// The version of the schema whose names are used.
+const ECS: &str = "8.11.0";
+
+/// Fields of a record, as JSON.
+struct Fields(Map<String, Json>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let json = if let Some(truth) = value.to_bool() {
+            truth.into()
+        } else if let Some(count) = value.to_u64() {
+            count.into()
+        } else if let Some(number) = value.to_f64() {
+            number.into()
+        } else {
+            value.to_string().into()
+        };
+        self.0.insert(key.as_str().to_owned(), json);
+        Ok(())
+    }
+}
+
 fn json_line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
-    let line = Line {
-        timestamp: out.timestamp_millis().to_string(),
-        level: record.level().as_str(),
-        logger: record.target(),
-        message: record.args().to_string(),
-    };
+    let mut fields = Fields(Map::new());
+    record
+        .key_values()
+        .visit(&mut fields)
+        .map_err(std::io::Error::other)?;
+    let mut line = fields.0;
+    if line.contains_key("event.action") {
+        let category = ["network", "intrusion_detection"];
+        line.insert("event.category".to_owned(), category.as_slice().into());
+        line.insert("event.dataset".to_owned(), "kernloom.iq".into());
+    }
+    for (key, value) in [
+        ("@timestamp", out.timestamp_millis().to_string()),
+        ("ecs.version", ECS.to_owned()),
+        ("event.module", "kernloom".to_owned()),
+        ("log.level", record.level().as_str().to_lowercase()),
+        ("log.logger", record.target().to_owned()),
+        ("message", record.args().to_string()),
+    ] {
+        line.insert(key.to_owned(), value.into());
+    }
     let text = serde_json::to_string(&line).map_err(std::io::Error::other)?;
     writeln!(out, "{text}")
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod decision;
 mod doctor;
+mod event;
 mod json;
 mod log;
 mod policy;
@@ -13,11 +14,12 @@ mod table;
 mod verdict;
 
 pub use answers::{
-    Answer, HeldCount, Note, Policy, RevisionLine, Status as IqStatus, Threshold, Why,
+    Answer, HeldCount, HeldLine, Note, Policy, RevisionLine, Status as IqStatus, Threshold, Why,
     status_lines, why_lines,
 };
 pub use decision::{decision_line, whole_seconds};
 pub use doctor::{Finding, Level, doctor_json, doctor_text};
+pub use event::log_decision;
 pub use log::log_as;
 pub use policy::{action_text, entries_json, entry_line, entry_table, owner_text};
 pub use print::print;

@@ -233,7 +233,12 @@ mod tests {
                             answered += 1;
                         }
                     }
-                    Wake::Shutdown | Wake::Events | Wake::Tick | Wake::Files | Wake::Watchdog => {
+                    Wake::Shutdown
+                    | Wake::Events
+                    | Wake::Tick
+                    | Wake::Files
+                    | Wake::Watchdog
+                    | Wake::Metrics => {
                         unreachable!()
                     }
                 }

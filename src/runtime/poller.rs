@@ -25,19 +25,22 @@ pub enum Wake {
     Watchdog,
     /// A connection of the control socket, by its number, is ready.
     Client(u32),
+    /// A client asks for metrics.
+    Metrics,
 }
 
 /// Tokens below are the plain reasons, from here on the clients.
 const CLIENTS: u64 = 1 << 32;
 
 impl Wake {
-    const PLAIN: [Self; 6] = [
+    const PLAIN: [Self; 7] = [
         Self::Shutdown,
         Self::Events,
         Self::Tick,
         Self::Files,
         Self::Control,
         Self::Watchdog,
+        Self::Metrics,
     ];
 
     fn token(self) -> u64 {
@@ -48,6 +51,7 @@ impl Wake {
             Self::Files => 3,
             Self::Control => 4,
             Self::Watchdog => 5,
+            Self::Metrics => 6,
             Self::Client(number) => CLIENTS + u64::from(number),
         }
     }

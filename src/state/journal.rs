@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
+use crate::model::Wall;
 
 /// At this size the file becomes `FILE.1`, replacing the one before.
 const MOST_BYTES: u64 = 4 << 20;
@@ -79,30 +80,60 @@ impl Journal {
         Ok(())
     }
 
+    /// All records from `start` on, oldest first. Lines that are cut off are skipped.
+    pub fn since(path: &Path, start: Wall) -> Result<Vec<Record>> {
+        let mut found = Vec::new();
+        Self::each(
+            path,
+            |_| true,
+            |record| {
+                if record.time.parse::<Wall>().is_ok_and(|time| time >= start) {
+                    found.push(record);
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Shows the records of the lines that may matter, oldest first.
+    fn each(
+        path: &Path,
+        may_matter: impl Fn(&str) -> bool,
+        mut show: impl FnMut(Record),
+    ) -> Result<()> {
+        for path in [older(path), path.to_owned()] {
+            let doing = || format!("reading the journal {}", path.display());
+            let file = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.doing(doing)?,
+            };
+            for line in BufReader::new(file).lines() {
+                let line = line.doing(doing)?;
+                if may_matter(&line)
+                    && let Ok(record) = serde_json::from_str::<Record>(&line)
+                {
+                    show(record);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The last `most` records of a source, oldest first. Lines that are cut off are skipped.
     pub fn of_source(path: &Path, source: &str, most: usize) -> Result<Vec<Record>> {
         let mut found = std::collections::VecDeque::new();
-        for path in [older(path), path.to_owned()] {
-            let file = match File::open(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                file => file.doing(|| format!("reading the journal {}", path.display()))?,
-            };
-            for line in BufReader::new(file).lines() {
-                let line = line.doing(|| format!("reading the journal {}", path.display()))?;
-                if !line.contains(source) {
-                    continue;
-                }
-                let Ok(record) = serde_json::from_str::<Record>(&line) else {
-                    continue;
-                };
+        Self::each(
+            path,
+            |line| line.contains(source),
+            |record| {
                 if record.source == source {
                     found.push_back(record);
                     if found.len() > most {
                         found.pop_front();
                     }
                 }
-            }
-        }
+            },
+        )?;
         Ok(found.into())
     }
 }

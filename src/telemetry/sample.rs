@@ -1,11 +1,13 @@
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::Source;
 
 /// What one source, or all of a prefix, did in one window, summed over CPUs. Counts, not rates:
 /// the window's length travels beside a batch of samples. What nobody measures is 0; see
 /// [`Coverage`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     pub source: Source,
     /// Packets received, dropped ones included.
@@ -80,7 +82,7 @@ impl Sample {
 }
 
 /// What the data plane measures at all, so that "none seen" is told from "nobody looked".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Coverage {
     /// `proven` and `half_open`.
     pub proof: bool,

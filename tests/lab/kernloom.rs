@@ -133,7 +133,7 @@ impl Kernloom {
 }
 
 /// Adds the lab's directories, so that labs meet neither each other nor the host's own kernloom.
-fn private(command: &mut Command, lab: &Lab) {
+pub(crate) fn private(command: &mut Command, lab: &Lab) {
     let pair = |flag: &str, path: &Path| [PathBuf::from(flag), path.to_owned()];
     command
         .args(pair("--bpffs", lab.bpffs()))

@@ -13,7 +13,7 @@ use crate::lab::{
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn lab(name: &str, office_hosts: u8) -> Option<Lab> {
+pub(super) fn lab(name: &str, office_hosts: u8) -> Option<Lab> {
     Lab::for_test(
         name,
         &Plan {
@@ -23,7 +23,7 @@ fn lab(name: &str, office_hosts: u8) -> Option<Lab> {
     )
 }
 
-fn ask(lab: &Lab, words: &str) -> Said {
+pub(super) fn ask(lab: &Lab, words: &str) -> Said {
     Kernloom::ask(lab, binary(), &words.split(' ').collect::<Vec<_>>()).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn hasty(lab: &Lab) -> String {
     format!("--pdp-config={}", path.display())
 }
 
-fn start(lab: &Lab, more: &[&str]) -> Kernloom {
+pub(super) fn start(lab: &Lab, more: &[&str]) -> Kernloom {
     let judge = hasty(lab);
     let args: Vec<&str> = [&judge, "--hard-ttl=3s"]
         .into_iter()
@@ -47,7 +47,7 @@ fn start(lab: &Lab, more: &[&str]) -> Kernloom {
 }
 
 /// A flood of some seconds: 5 000 packets per second at most.
-fn flood(lab: &Lab, flood: Flood, packets: u32) -> Attack {
+pub(super) fn flood(lab: &Lab, flood: Flood, packets: u32) -> Attack {
     let gap = match flood {
         Flood::Syn4 | Flood::Udp4 => Duration::from_micros(200),
         Flood::Syn6 | Flood::Udp6 => Duration::from_micros(400),

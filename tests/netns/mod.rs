@@ -6,6 +6,8 @@ mod commands;
 mod daemon;
 mod iq;
 mod lab_itself;
+mod metrics;
+mod seat;
 mod shield;
 mod vanishing;
 

@@ -32,8 +32,10 @@ pub enum ShieldCommand {
     /// Show packets and bytes by reason
     #[command(after_help = "Example: sudo kernloom shield stats")]
     Stats(JsonArgs),
-    /// Show the busiest sources of one measuring window
-    #[command(after_help = "Example: sudo kernloom shield top -n 10 --by drops")]
+    /// Watch who sends and what becomes of it; deny, limit or allow from there
+    #[command(
+        after_help = "Examples:\n  sudo kernloom shield top\n  sudo kernloom shield top --once -n 10 --by drops"
+    )]
     Top(TopArgs),
     /// Drop everything from a source
     #[command(
@@ -146,7 +148,13 @@ pub struct UpgradeArgs {
 
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Sources shown
+    /// Print one measuring window and end; the default where the output is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// Print one measuring window as JSON and end
+    #[arg(long)]
+    pub json: bool,
+    /// Sources printed by --once and --json
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub count: usize,
     /// What to sort by
@@ -155,9 +163,6 @@ pub struct TopArgs {
     /// Length of the measuring window
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_duration)]
     pub interval: Duration,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -12,10 +12,13 @@ use crate::engine::Reading;
 use crate::error::{Error, Result};
 use crate::model::{Moment, Source, Stage};
 use crate::report::{
-    Answer, HeldCount, IqStatus, Note, Policy, RevisionLine, Why, action_text, owner_text,
+    Answer, HeldCount, HeldLine, IqStatus, Note, Policy, RevisionLine, Why, action_text, owner_text,
 };
 use crate::runtime::moment;
 use crate::state::Journal;
+
+/// Sources in one answer.
+const MOST_HELD: usize = 4_096;
 
 /// Transitions that `why` shows.
 const TRANSITIONS: usize = 10;
@@ -25,9 +28,18 @@ const TRANSITIONS: usize = 10;
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Ask {
     Status,
-    Why { source: Source },
-    Forgive { source: Source },
-    Exempt { source: Source, ttl_s: u64 },
+    /// The sources above OBSERVE, at most [`MOST_HELD`].
+    Held,
+    Why {
+        source: Source,
+    },
+    Forgive {
+        source: Source,
+    },
+    Exempt {
+        source: Source,
+        ttl_s: u64,
+    },
     Reset,
 }
 
@@ -46,6 +58,7 @@ impl Iq<'_> {
         let now = moment()?;
         Ok(match ask {
             Ask::Status => Answer::Status(Box::new(self.status(now))),
+            Ask::Held => Answer::Held(self.held_lines(now)),
             Ask::Why { source } => Answer::Why(Box::new(self.why(source, now)?)),
             Ask::Forgive { source } => match self.forgive(&[*source], "command")? {
                 0 => Answer::Done(format!(
@@ -67,6 +80,20 @@ impl Iq<'_> {
                 Answer::Done("the running iq starts over".to_owned())
             }
         })
+    }
+
+    fn held_lines(&self, now: Moment) -> Vec<HeldLine> {
+        let line = |(source, stage, _): (&Source, Stage, _)| HeldLine {
+            source: *source,
+            stage,
+            signal: self
+                .engine
+                .explain(source, now.ktime)
+                .cause
+                .signal
+                .to_string(),
+        };
+        self.engine.held().take(MOST_HELD).map(line).collect()
     }
 
     fn status(&self, now: Moment) -> IqStatus {

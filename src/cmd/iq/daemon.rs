@@ -1,25 +1,28 @@
 //! One running IQ: what a tick, an alert, a changed file and the end of the run do.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::exemptions::{Exemptions, Operators};
+use super::exposed::Exposed;
 use super::gate::LogGate;
 use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
 use super::links::Links;
 use super::lists::{Lists, wall};
 use super::notes::{Notes, stamp};
+use super::recorder::{Recorder, Run};
 use super::run::Before;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    Action, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable,
+    DryRun, Entry, Event, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable,
 };
 use crate::engine::{Decision, Engine, EngineState, Kind};
 use crate::error::{Error, Result};
-use crate::exempt::{By, Exempt};
+use crate::exempt::By;
 use crate::model::{Moment, Source, Wall};
-use crate::report::{decision_line, whole_seconds};
+use crate::report::{decision_line, log_decision, settings_yaml, whole_seconds};
 use crate::runtime::moment;
 use crate::seams::{Enforcer, Order, Outcome};
 use crate::state::{Journal, Record, State};
@@ -52,6 +55,8 @@ pub(super) struct Iq<'a> {
     last_tick: Moment,
     resets: u32,
     events_lost: u64,
+    exposed: Option<Exposed>,
+    recorder: Option<Recorder>,
 }
 
 /// A host that cannot tell who is real still scores everybody.
@@ -72,6 +77,7 @@ impl<'a> Iq<'a> {
         keeper: Keeper,
         lists: Lists,
         state: &State,
+        exposed: Option<Exposed>,
     ) -> Result<Self> {
         let table = shield.sources()?;
         let proofs = watch_handshakes(shield, table.capacity());
@@ -120,6 +126,8 @@ impl<'a> Iq<'a> {
             enforcer,
             keeper,
             journal,
+            exposed,
+            recorder: None,
         })
     }
 
@@ -240,6 +248,10 @@ impl<'a> Iq<'a> {
             log::info!(target: IQ, "source={source} forgiven by {by}");
         }
         sources.iter().for_each(|source| self.engine.forget(source));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.forget(&held);
+            recorder.forget(sources);
+        }
         self.keeper.note_change();
         Ok(held.len())
     }
@@ -274,6 +286,9 @@ impl<'a> Iq<'a> {
             lists: self.lists.exempt(),
             now,
         };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.exempt(exempt.listed(), exempt.by_operators());
+        }
         let decisions = self.engine.tick_learning(
             now.ktime,
             window,
@@ -288,6 +303,12 @@ impl<'a> Iq<'a> {
             self.learner
                 .learn_exempt(samples.iter().filter(listed), length);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.tick(now, &window, &decisions);
+        }
+        if let Some(exposed) = &mut self.exposed {
+            exposed.measured(&self.engine, &window);
+        }
         self.carry_out(now, &decisions)?;
         self.notes.take(&self.engine, now);
         self.tune(length, now);
@@ -295,7 +316,42 @@ impl<'a> Iq<'a> {
         if self.keeper.is_due(now.ktime) {
             self.save(now)?;
         }
-        self.watch_ring()
+        self.watch_ring()?;
+        if let Some(exposed) = &mut self.exposed {
+            let dry_run = self.settings.iq.dry_run;
+            let plane = (self.shield, &self.table);
+            exposed.ticked(plane, &self.engine, now, dry_run)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_scrape(&mut self) -> Result<()> {
+        self.exposed.as_mut().map_or(Ok(()), Exposed::serve)
+    }
+
+    pub(super) fn exposed(&self) -> Option<&Exposed> {
+        self.exposed.as_ref()
+    }
+
+    /// Keeps what is judged from here on and how, in a new file.
+    pub(super) fn record(&mut self, path: &Path, most: u64) -> Result<()> {
+        let mut recorder = Recorder::create(path, most)?;
+        let Settings {
+            name,
+            effective,
+            iq,
+            ..
+        } = &self.settings;
+        let run = Run {
+            profile: name,
+            settings: settings_yaml(name, &effective.settings()),
+            whitelist_learn: iq.whitelist_learn,
+            dry_run: iq.dry_run,
+        };
+        recorder.start(&mut self.engine, &self.learner, run, self.last_tick)?;
+        log::info!(target: IQ, "recording to {}", path.display());
+        self.recorder = Some(recorder);
+        Ok(())
     }
 
     /// Orders to maps that no program reads would be silence.
@@ -341,15 +397,14 @@ impl<'a> Iq<'a> {
         };
         let mut decisions = Vec::new();
         for event in events.drain() {
-            // The event tells of ports only; each of them took a packet.
-            let ports = linear_count(u64::MAX.checked_shr(64 - event.bits.min(64)).unwrap_or(0));
-            let sample = Sample {
-                packets: ports.into(),
-                ports,
-                ..Sample::silent(event.source)
-            };
+            let sample = alerted(&event);
             let covered = |source: &Source| exempt.cover(source);
-            decisions.extend(self.engine.alert(now.ktime, &sample, &covered));
+            let decision = self.engine.alert(now.ktime, &sample, &covered);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.exempt(exempt.listed(), exempt.by_operators());
+                recorder.alert(now, &sample, decision.as_ref());
+            }
+            decisions.extend(decision);
         }
         self.carry_out(now, &decisions)
     }
@@ -394,6 +449,9 @@ impl<'a> Iq<'a> {
         }
         self.learner = Learner::new(&effective, base, &name, self.learner.state());
         log::info!(target: IQ, "profile {name} read again");
+        if self.recorder.take().is_some() {
+            log::warn!(target: IQ, "the recording ends here: it is of one profile");
+        }
         (self.settings.name, self.settings.effective) = (name, effective);
         self.reconfigure();
     }
@@ -411,13 +469,21 @@ impl<'a> Iq<'a> {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 log::error!(target: IQ, "enforcing {} decisions: {error}; trying again", orders.len());
-                orders
-                    .iter()
-                    .for_each(|order| self.engine.forget(&order.source));
+                let sources: Vec<Source> = orders.iter().map(|order| order.source).collect();
+                sources.iter().for_each(|source| self.engine.forget(source));
+                if let Some(exposed) = &mut self.exposed {
+                    exposed.metrics.failed(orders.len() as u64);
+                }
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.forget(&sources);
+                }
                 return Ok(());
             }
         };
         for (decision, outcome) in decisions.iter().zip(outcomes) {
+            if let Some(exposed) = &mut self.exposed {
+                exposed.decided(decision, &outcome);
+            }
             let line = decision_line(decision, now.ktime, self.settings.iq.dry_run);
             match outcome {
                 Ok(Outcome::Done) => self.tell(decision, &line, now),
@@ -436,6 +502,9 @@ impl<'a> Iq<'a> {
                         log::error!(target: IQ, "{line}: {error}");
                     }
                     self.engine.forget(&decision.source);
+                    if let Some(recorder) = &mut self.recorder {
+                        recorder.forget(&[decision.source]);
+                    }
                 }
             }
         }
@@ -445,7 +514,13 @@ impl<'a> Iq<'a> {
     /// Transitions are news; renewals are not.
     fn tell(&mut self, decision: &Decision, line: &str, now: Moment) {
         if decision.kind == Kind::Renew {
-            log::debug!(target: IQ, "{line}");
+            log_decision(
+                log::Level::Debug,
+                IQ,
+                line,
+                decision,
+                self.settings.iq.dry_run,
+            );
             return;
         }
         self.keeper.note_change();
@@ -454,7 +529,13 @@ impl<'a> Iq<'a> {
             .lines
             .admits(&format!("{from} -> {to} signal={}", why.signal))
         {
-            log::info!(target: IQ, "{line}");
+            log_decision(
+                log::Level::Info,
+                IQ,
+                line,
+                decision,
+                self.settings.iq.dry_run,
+            );
         }
         if self.records.admits("transitions") {
             self.journalise(decision, now);
@@ -510,6 +591,9 @@ impl<'a> Iq<'a> {
         }
         self.resets = resets;
         self.engine.reset();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.reset();
+        }
         self.notes = Notes::default();
         self.compile_lists(now)?;
         self.keeper.note_change();
@@ -579,41 +663,12 @@ impl<'a> Iq<'a> {
     }
 }
 
-/// Everyone that a tick must leave alone.
-struct Exemptions<'a> {
-    operators: &'a Operators,
-    lists: &'a Exempt,
-    now: Moment,
-}
-
-impl Exemptions<'_> {
-    fn cover(&self, source: &Source) -> bool {
-        self.lists.covering(source, wall(self.now)).is_some()
-            || self.operators.covering(source, self.now).is_some()
-    }
-}
-
-/// Sources that operators allow; read again only when policy changed.
-#[derive(Default)]
-struct Operators {
-    generation: Option<u32>,
-    allowed: Vec<Entry>,
-}
-
-impl Operators {
-    fn refresh(&mut self, shield: &Shield) -> Result<()> {
-        let generation = shield.generation();
-        if self.generation != Some(generation) {
-            let allows =
-                |entry: &Entry| entry.rule.owner != Owner::Iq && entry.rule.action == Action::Allow;
-            self.allowed = shield.entries()?.into_iter().filter(allows).collect();
-            self.generation = Some(generation);
-        }
-        Ok(())
-    }
-
-    fn covering(&self, source: &Source, now: Moment) -> Option<&Entry> {
-        let covers = |entry: &&Entry| entry.is_live(now.ktime) && entry.source.contains(source);
-        self.allowed.iter().find(covers)
+/// What an alert tells of its source: ports only; each of them took a packet.
+pub(super) fn alerted(event: &Event) -> Sample {
+    let ports = linear_count(u64::MAX.checked_shr(64 - event.bits.min(64)).unwrap_or(0));
+    Sample {
+        packets: ports.into(),
+        ports,
+        ..Sample::silent(event.source)
     }
 }

@@ -2,23 +2,31 @@
 
 mod answer;
 mod daemon;
+mod exemptions;
+mod exposed;
 mod gate;
 mod keep;
 mod learn;
 mod links;
 mod lists;
 mod notes;
+mod recorder;
+mod replay;
 mod run;
+mod simulate;
 
-use std::path::Path;
+pub(super) use simulate::traffic;
+
+use std::path::{Path, PathBuf};
 
 use answer::Ask;
 
 use crate::cli::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 use crate::error::{Error, Result};
 use crate::host::{Host, IqHost};
+use crate::model::Source;
 use crate::profile::{Effective, Overrides, Profile, ProfileError};
-use crate::report::{Answer, Table, print, settings_yaml, status_lines, why_lines};
+use crate::report::{Answer, HeldLine, Table, print, settings_yaml, status_lines, why_lines};
 
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
@@ -45,6 +53,14 @@ pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
             }
             run::run(host, settings)
         }
+        Some(IqCommand::Record { file, run }) => {
+            let mut settings = Settings::read(host, run)?;
+            settings.iq.dry_run = true;
+            settings.record = Some((file.clone(), run.record_max));
+            run::run(host, settings)
+        }
+        Some(IqCommand::Replay(args)) => replay::run(args),
+        Some(IqCommand::Simulate(args)) => simulate::run(args),
         Some(IqCommand::Profiles(command)) => profiles(command),
         Some(IqCommand::Status { json }) => tell(host, &Ask::Status, *json),
         Some(IqCommand::Why { source, json }) => tell(host, &Ask::Why { source: *source }, *json),
@@ -70,6 +86,7 @@ fn tell(host: &Host, question: &Ask, json: bool) -> Result<()> {
         Answer::Why(why) if json => to_json(why)?,
         Answer::Status(status) => status_lines(status),
         Answer::Why(why) => why_lines(why),
+        Answer::Held(held) => to_json(held)?,
         Answer::Done(what) => format!("{what}\n"),
     };
     print(&text)
@@ -92,11 +109,29 @@ fn ask(run_dir: &Path, question: &Ask) -> Result<Option<Answer>> {
     }
 }
 
+/// Whom a running IQ holds; nobody if none runs.
+pub(super) fn held(run_dir: &Path) -> Result<Vec<HeldLine>> {
+    match ask(run_dir, &Ask::Held)? {
+        Some(Answer::Held(held)) => Ok(held),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What a running IQ says of a source, as lines; none if none runs.
+pub(super) fn why(run_dir: &Path, source: &Source) -> Result<Vec<String>> {
+    match ask(run_dir, &Ask::Why { source: *source })? {
+        Some(Answer::Why(why)) => Ok(why_lines(&why).lines().map(str::to_owned).collect()),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// Tells a running IQ that what it enforced is gone; what it said, if one runs.
 pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
     Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
         Answer::Done(what) | Answer::Refused(what) => what,
-        Answer::Status(_) | Answer::Why(_) => "the running iq was told".to_owned(),
+        Answer::Status(_) | Answer::Why(_) | Answer::Held(_) => {
+            "the running iq was told".to_owned()
+        }
     }))
 }
 
@@ -125,6 +160,8 @@ struct Settings {
     iq: IqHost,
     fresh_state: bool,
     no_guard: bool,
+    /// Where this run is recorded, and at how many bytes that ends.
+    record: Option<(PathBuf, u64)>,
 }
 
 impl Settings {
@@ -149,14 +186,19 @@ impl Settings {
             iq,
             fresh_state: args.fresh_state,
             no_guard: args.no_guard,
+            record: args.record.clone().map(|path| (path, args.record_max)),
         })
     }
 }
 
 /// The profile, the file, or the file laid over the profile.
 fn judged_by(iq: &IqHost) -> Result<(String, Profile)> {
-    match (&iq.profile, &iq.pdp_config) {
-        (Some(name), None) => Ok((name.clone(), Profile::named(name)?)),
+    judged_by_names(iq.profile.as_deref(), iq.pdp_config.as_deref())
+}
+
+fn judged_by_names(name: Option<&str>, path: Option<&Path>) -> Result<(String, Profile)> {
+    match (name, path) {
+        (Some(name), None) => Ok((name.to_owned(), Profile::named(name)?)),
         (base, Some(path)) => {
             let mut profile = Profile::read(path)?;
             if let Some(base) = base {

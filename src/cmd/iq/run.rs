@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::super::pins;
 use super::super::shield::open_way_in;
 use super::daemon::Iq;
+use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
 use super::lists::Lists;
 use super::{IQ, Settings};
@@ -32,6 +33,11 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     pins.create()?;
     let shutdown = shutdown_on_signal()?;
     let reused = pins.is_loaded()?;
+    let record = settings.record.clone();
+    let exposed = Exposed::new(
+        settings.iq.metrics_listen.as_deref(),
+        settings.iq.metrics_textfile.as_deref(),
+    )?;
     let shield = attach(&pins, &settings.iq)?;
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
@@ -41,12 +47,15 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         state.exemptions.clone(),
         state.feedback.clone(),
     );
-    let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state)?;
+    let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state, exposed)?;
     iq.begin(&state, &before)?;
+    if let Some((path, most)) = record {
+        iq.record(&path, most)?;
+    }
     attend(host, &shield, &shutdown, &mut iq)
 }
 
-/// The loop: one epoll over signals, ring buffer, ticks, files and the control socket.
+/// The loop: one epoll over signals, ring buffer, ticks, files, metrics and the control socket.
 fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) -> Result<()> {
     let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
@@ -64,6 +73,9 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     }
     poller.watch(&watch, Wake::Files)?;
     poller.watch(&socket, Wake::Control)?;
+    if let Some(server) = iq.exposed().and_then(Exposed::server) {
+        poller.watch(server, Wake::Metrics)?;
+    }
     iq.read_lists()?;
     log::info!(target: IQ, "profile {}, a tick every {}, {}", iq.profile(), format_duration(iq.interval()), iq.mode());
     keep_only(&STEADY)?;
@@ -85,6 +97,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
                     tell_alive();
                 }
                 Wake::Files => iq.on_files(&watch.changed()?)?,
+                Wake::Metrics => iq.on_scrape()?,
                 Wake::Control => socket.accept(&poller)?,
                 Wake::Client(number) => {
                     if let Some(request) = socket.serve(&poller, number)? {

@@ -6,16 +6,13 @@ mod import;
 mod policy;
 mod verdict;
 
-use std::cmp::Reverse;
-
-use super::{opened, pins};
-use crate::cli::{JsonArgs, ShieldCommand, SortBy, TopArgs};
+use super::{opened, pins, top};
+use crate::cli::{JsonArgs, ShieldCommand};
 use crate::dataplane::{Action, PinDir, Shield};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::report::{Status, print, stats_json, stats_table, top_json, top_table};
-use crate::runtime::{now, wait};
-use crate::telemetry::{Meter, Sample};
+use crate::report::{Status, print, stats_json, stats_table};
+use crate::runtime::now;
 
 pub(super) use guard::open_way_in;
 use policy::List;
@@ -29,7 +26,7 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::Upgrade(args) => attach::upgrade(&pins, args),
         ShieldCommand::Status(args) => status(&pins, args),
         ShieldCommand::Stats(args) => stats(&pins, args),
-        ShieldCommand::Top(args) => top(&pins, args),
+        ShieldCommand::Top(args) => top::run(&host.places, args),
         ShieldCommand::Deny(command) => policy::listed(&pins, command, list(Action::Deny, false)),
         ShieldCommand::Allow(command) => policy::listed(&pins, command, list(Action::Allow, false)),
         ShieldCommand::Management(command) => {
@@ -82,32 +79,5 @@ fn stats(pins: &PinDir, args: &JsonArgs) -> Result<()> {
         stats_json(&counters, shield.ports()?.as_deref())
     } else {
         stats_table(&counters)
-    })
-}
-
-fn top(pins: &PinDir, args: &TopArgs) -> Result<()> {
-    let shield = opened(pins)?;
-    let table = shield.sources()?;
-    let mut meter = Meter::new(table.capacity());
-    table.visit(|slot, row| meter.row(slot, row));
-    meter.samples();
-    let start = now()?;
-    wait(args.interval)?;
-    table.visit(|slot, row| meter.row(slot, row));
-    let window = now()?.since(start);
-    let mut samples = meter.samples().to_vec();
-    let by = |sample: &Sample| match args.by {
-        SortBy::Packets => sample.packets,
-        SortBy::Bytes => sample.bytes,
-        SortBy::Syns => sample.syns,
-        SortBy::Drops => sample.drops,
-        SortBy::Ports => sample.ports.into(),
-    };
-    samples.sort_by_key(|sample| (Reverse(by(sample)), sample.source));
-    samples.truncate(args.count);
-    print(&if args.json {
-        top_json(&samples, window)
-    } else {
-        top_table(&samples, window)
     })
 }

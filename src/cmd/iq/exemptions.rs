@@ -1,0 +1,63 @@
+//! Everyone that a tick must leave alone, whoever said so.
+
+use super::lists::wall;
+use crate::dataplane::{Action, Entry, Owner, Shield};
+use crate::error::Result;
+use crate::exempt::Exempt;
+use crate::model::{Moment, Source};
+
+/// Lists and operators' entries, at one moment.
+pub(super) struct Exemptions<'a> {
+    pub(super) operators: &'a Operators,
+    pub(super) lists: &'a Exempt,
+    pub(super) now: Moment,
+}
+
+impl Exemptions<'_> {
+    /// Whom lists exempt now.
+    pub(super) fn listed(&self) -> Vec<Source> {
+        let at = wall(self.now);
+        self.lists
+            .iter()
+            .filter(|(_, exempted)| exempted.until.is_none_or(|until| at < until))
+            .map(|(source, _)| source)
+            .collect()
+    }
+
+    /// Whom operators' entries exempt now.
+    pub(super) fn by_operators(&self) -> Vec<Source> {
+        let live = |entry: &&Entry| entry.is_live(self.now.ktime);
+        let allowed = self.operators.allowed.iter().filter(live);
+        allowed.map(|entry| entry.source).collect()
+    }
+
+    pub(super) fn cover(&self, source: &Source) -> bool {
+        self.lists.covering(source, wall(self.now)).is_some()
+            || self.operators.covering(source, self.now).is_some()
+    }
+}
+
+/// Sources that operators allow; read again only when policy changed.
+#[derive(Default)]
+pub(super) struct Operators {
+    generation: Option<u32>,
+    allowed: Vec<Entry>,
+}
+
+impl Operators {
+    pub(super) fn refresh(&mut self, shield: &Shield) -> Result<()> {
+        let generation = shield.generation();
+        if self.generation != Some(generation) {
+            let allows =
+                |entry: &Entry| entry.rule.owner != Owner::Iq && entry.rule.action == Action::Allow;
+            self.allowed = shield.entries()?.into_iter().filter(allows).collect();
+            self.generation = Some(generation);
+        }
+        Ok(())
+    }
+
+    pub(super) fn covering(&self, source: &Source, now: Moment) -> Option<&Entry> {
+        let covers = |entry: &&Entry| entry.is_live(now.ktime) && entry.source.contains(source);
+        self.allowed.iter().find(covers)
+    }
+}

@@ -1,0 +1,151 @@
+//! IQ's metrics and the two ways out for them.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::IQ;
+use crate::dataplane::{Shield, SourceTable};
+use crate::engine::{Decision, Engine, Triggers};
+use crate::error::{Error, Result};
+use crate::metrics::{Gauges, Metrics, Server, Textfile, listen_address};
+use crate::model::{Moment, Stage};
+use crate::runtime::{moment, now};
+use crate::seams::Outcome;
+use crate::telemetry::{Sample, Window};
+
+/// Metrics that somebody wants to see.
+pub(super) struct Exposed {
+    pub(super) metrics: Metrics,
+    server: Option<Server>,
+    textfile: Option<Textfile>,
+    /// Of the policy that was counted last.
+    generation: Option<u32>,
+    /// Of the window that was judged last.
+    sources: [u64; Stage::ALL.len()],
+    peaks: Triggers,
+}
+
+impl Exposed {
+    /// `None` if there is no way out for metrics.
+    pub(super) fn new(listen: Option<&str>, textfile: Option<&Path>) -> Result<Option<Self>> {
+        if listen.is_none() && textfile.is_none() {
+            return Ok(None);
+        }
+        let textfile = textfile.map(Textfile::at).transpose()?;
+        let wrong = |why| Error::operator(format!("--metrics-listen: {why}"));
+        let server = match listen {
+            Some(text) => Some(Server::listen(listen_address(text).map_err(wrong)?)?),
+            None => None,
+        };
+        if let Some(server) = &server {
+            let address = server.address()?;
+            log::info!(target: IQ, "metrics at http://{address}/metrics");
+            if !address.ip().is_loopback() {
+                log::warn!(target: IQ, "metrics are served to whoever reaches {address}, without a password");
+            }
+        }
+        Ok(Some(Self {
+            metrics: Metrics::default(),
+            server,
+            textfile,
+            generation: None,
+            sources: [0; Stage::ALL.len()],
+            peaks: Triggers::default(),
+        }))
+    }
+
+    pub(super) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
+    }
+
+    pub(super) fn serve(&mut self) -> Result<()> {
+        let metrics = &self.metrics;
+        match &mut self.server {
+            Some(server) => server.serve(now()?, &|| metrics.page()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn decided(&mut self, decision: &Decision, outcome: &Result<Outcome>) {
+        match outcome {
+            Ok(Outcome::Done) => self.metrics.decided(decision),
+            Ok(Outcome::OperatorRules) => self.metrics.overruled(),
+            Err(_) => self.metrics.failed(1),
+        }
+    }
+
+    /// Takes note of a window and of who is held after it.
+    pub(super) fn measured(&mut self, engine: &Engine, window: &Window<'_>) {
+        self.sources = by_stage(engine, window.samples);
+        self.peaks = peaks(window);
+    }
+
+    /// The end of the tick that began at `began`.
+    pub(super) fn ticked(
+        &mut self,
+        (shield, table): (&Shield, &SourceTable),
+        engine: &Engine,
+        began: Moment,
+        dry_run: bool,
+    ) -> Result<()> {
+        let generation = shield.generation();
+        if self.generation == Some(generation) {
+            self.metrics.count_ended(began.ktime);
+        } else {
+            self.generation = Some(generation);
+            self.metrics.policy(&shield.entries()?, began.ktime);
+        }
+        let now = moment()?;
+        let gauges = Gauges {
+            dry_run,
+            sources: self.sources,
+            table_capacity: table.capacity() as u64,
+            policy_capacity: shield.max_deny().into(),
+            triggers: engine.config().triggers,
+            peaks: self.peaks,
+            time: now.unix.as_secs_f64(),
+            ..Gauges::default()
+        };
+        let counters = shield.counters()?;
+        let now = now.ktime;
+        self.metrics
+            .ticked(now.since(began.ktime), counters, gauges);
+        if let Some(server) = &mut self.server {
+            server.lose_patience(now);
+        }
+        if let Some(file) = self.textfile.as_mut().filter(|file| file.is_due(now))
+            && let Err(error) = file.write(&self.metrics.page(), now)
+        {
+            log::error!(target: IQ, "{error}; trying again");
+        }
+        Ok(())
+    }
+}
+
+fn by_stage(engine: &Engine, samples: &[Sample]) -> [u64; Stage::ALL.len()] {
+    let mut counts = [0; Stage::ALL.len()];
+    let mut held = HashSet::new();
+    for (source, stage, _) in engine.held() {
+        held.insert(*source);
+        counts[stage as usize] += 1;
+    }
+    let free = samples
+        .iter()
+        .filter(|sample| !held.contains(&sample.source));
+    counts[Stage::Observe as usize] = free.count() as u64;
+    counts
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates are estimates")]
+fn peaks(window: &Window<'_>) -> Triggers {
+    let seconds = window.length.as_secs_f64().max(f64::MIN_POSITIVE);
+    let most = |count: fn(&Sample) -> u64| {
+        window.samples.iter().map(count).max().unwrap_or(0) as f64 / seconds
+    };
+    Triggers {
+        pps: most(|sample| sample.packets),
+        bps: most(|sample| sample.bytes),
+        syn: most(|sample| sample.syns),
+        ports: most(|sample| sample.ports.into()),
+    }
+}

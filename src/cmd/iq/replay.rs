@@ -1,0 +1,461 @@
+//! `iq replay`: a capture through the real program and the real engine, in the capture's own time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use super::daemon::alerted;
+use super::learn::Learner;
+use super::{judged_by_names, to_json};
+use crate::capture::{Capture, Captured};
+use crate::cli::ReplayArgs;
+use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable};
+use crate::engine::{Decision, Engine, Kind};
+use crate::error::{Doing, Error, Result};
+use crate::model::{Ktime, Moment, Source, Stage, format_duration};
+use crate::profile::Overrides;
+use crate::report::{Table, print};
+use crate::seams::{Enforcer, Order};
+use crate::telemetry::{Coverage, Meter, Window, linear_ones};
+
+/// The program's clock at the first packet: long enough after boot that nothing is at its start.
+const START: Ktime = Ktime::from_secs(1_000);
+
+/// Longer silence in a capture is taken for this long.
+const LONGEST_SILENCE: Duration = Duration::from_secs(2 * 86_400);
+
+/// Longest frame that the kernel takes for a test run: a page less head- and tailroom.
+const LONGEST_FRAME: usize = 3_400;
+
+/// Shortest frame that the kernel takes.
+const SHORTEST_FRAME: usize = 14;
+
+pub(super) fn run(args: &ReplayArgs) -> Result<()> {
+    let mut capture = Capture::open(&args.file)?;
+    let (name, profile) = judged_by_names(args.profile.as_deref(), args.pdp_config.as_deref())?;
+    let overrides = Overrides {
+        set: args.set.clone(),
+        ..Overrides::default()
+    };
+    let effective = profile.effective(&overrides)?;
+    let learner = Learner::new(&effective, effective.config()?, &name, None);
+    let place = Place::new()?;
+    let shield = Shield::load(&LoadOptions {
+        sources: args.sources,
+        test_clock: true,
+        fixed_seed: true,
+        ..LoadOptions::default()
+    })?;
+    stay_on_this_cpu()?;
+    let mut replay = Replay::new(&shield, &place.pins, learner, args)?;
+    let bar = progress(capture.size);
+    while let Some(captured) = capture.next()? {
+        replay.receive(&captured)?;
+        bar.set_position(capture.read);
+    }
+    replay.end()?;
+    bar.finish_and_clear();
+    let told = replay.told(&name, args);
+    if args.json {
+        print(&to_json(&told)?)
+    } else {
+        print(&told.text())
+    }
+}
+
+/// A bar on standard error; none where that is no terminal.
+fn progress(bytes: u64) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    let style = ProgressStyle::with_template("replaying {bar:40} {percent:>3} % {eta} left");
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("##-"));
+    }
+    bar
+}
+
+/// The table has a part per CPU: one part sees everything, as one receive queue would.
+fn stay_on_this_cpu() -> Result<()> {
+    let doing = || "staying on one CPU";
+    let mut cpus = CpuSet::new();
+    cpus.set(sched_getcpu().doing(doing)?).doing(doing)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).doing(doing)
+}
+
+/// A directory for the lock that changes of policy hold; nobody else knows of it.
+struct Place {
+    dir: PathBuf,
+    pins: PinDir,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let name = format!("kernloom-replay-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir(&dir).doing(|| format!("making {}", dir.display()))?;
+        let pins = PinDir::new(&dir);
+        Ok(Self { dir, pins })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            log::warn!("removing {}: {error}", self.dir.display());
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    packets: u64,
+    dropped: u64,
+}
+
+struct Replay<'a> {
+    shield: &'a Shield,
+    enforcer: MapEnforcer<'a>,
+    table: SourceTable,
+    events: Events,
+    meter: Meter,
+    engine: Engine,
+    learner: Learner,
+    interval: Duration,
+    /// Only packets to these are received; all, if there are none.
+    to: Vec<Source>,
+    /// The time of day at `START`.
+    first: Option<Duration>,
+    now: Ktime,
+    tick_at: Ktime,
+    /// Whether the running window has packets.
+    busy: bool,
+    all: Tally,
+    skipped: u64,
+    decisions: Vec<(Ktime, Decision)>,
+    tallies: BTreeMap<Source, Tally>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(
+        shield: &'a Shield,
+        pins: &'a PinDir,
+        learner: Learner,
+        args: &ReplayArgs,
+    ) -> Result<Self> {
+        let table = shield.sources()?;
+        let engine = Engine::new(learner.config());
+        shield.set_port_alert(linear_ones(engine.port_alert()));
+        shield.set_test_time(START);
+        Ok(Self {
+            shield,
+            enforcer: MapEnforcer { shield, pins },
+            events: shield
+                .events()?
+                .ok_or_else(|| Error::world("the loaded program has no event ring"))?,
+            meter: Meter::new(table.capacity()),
+            table,
+            engine,
+            learner,
+            interval: args.interval,
+            to: args.to.clone(),
+            first: None,
+            now: START,
+            tick_at: START + args.interval,
+            busy: false,
+            all: Tally::default(),
+            skipped: 0,
+            decisions: Vec::new(),
+            tallies: BTreeMap::new(),
+        })
+    }
+
+    fn receive(&mut self, captured: &Captured) -> Result<()> {
+        let first = *self.first.get_or_insert(captured.time);
+        // Captures are not always in order; time does not run backwards.
+        let then = (START + captured.time.saturating_sub(first)).max(self.now);
+        // After so long a silence nobody is held any more; the rest of it would change nothing.
+        let latest = then - LONGEST_SILENCE;
+        while self.tick_at <= then {
+            self.tick()?;
+            self.tick_at = self.tick_at.max(latest);
+        }
+        self.now = then;
+        let ends = ends(&captured.frame);
+        let wanted = |to: Source| self.to.is_empty() || self.to.iter().any(|one| one.contains(&to));
+        let received = ends.is_none_or(|(_, to)| wanted(to));
+        if !received || captured.frame.len() < SHORTEST_FRAME {
+            self.skipped += 1;
+            return Ok(());
+        }
+        self.shield.set_test_time(then);
+        let length = captured.frame.len().min(LONGEST_FRAME);
+        let ran = self.shield.test_run(&captured.frame[..length], 1)?;
+        self.busy = true;
+        let source = ends.map(|(from, _)| Source::tracked(from.ip(), self.shield.v6_bits()));
+        let own = source.map(|source| self.tallies.entry(source).or_default());
+        for tally in own.into_iter().chain([&mut self.all]) {
+            tally.packets += 1;
+            tally.dropped += u64::from(ran.dropped);
+        }
+        let mut decisions = Vec::new();
+        for event in self.events.drain() {
+            let sample = alerted(&event);
+            decisions.extend(self.engine.alert(then, &sample, &|_| false));
+        }
+        self.carry_out(then, decisions)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        let now = self.tick_at;
+        self.tick_at = now + self.interval;
+        self.now = now;
+        self.shield.set_test_time(now);
+        // A table that no packet touched since it was read has nothing new in it.
+        if std::mem::take(&mut self.busy) {
+            let meter = &mut self.meter;
+            self.table.take(|slot, row| meter.row(slot, row));
+        }
+        let window = Window {
+            length: self.interval,
+            samples: self.meter.samples(),
+            coverage: Coverage::default(),
+        };
+        let learner = &mut self.learner;
+        let decisions = self
+            .engine
+            .tick_learning(now, window, &|_| false, &mut |rates| learner.learn(rates));
+        self.carry_out(now, decisions)?;
+        let at = self.moment().unix_ms(now);
+        let (changed, _) = self
+            .learner
+            .tick(self.interval, &self.engine.overview(), at);
+        if changed {
+            self.engine.reconfigure(self.learner.config());
+            self.shield
+                .set_port_alert(linear_ones(self.engine.port_alert()));
+        }
+        Ok(())
+    }
+
+    /// Judges the last, unfinished window.
+    fn end(&mut self) -> Result<()> {
+        if self.busy {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            ktime: START,
+            unix: self.first.unwrap_or_default(),
+        }
+    }
+
+    fn carry_out(&mut self, now: Ktime, decisions: Vec<Decision>) -> Result<()> {
+        let order = |decision: &Decision| Order {
+            source: decision.source,
+            hold: decision.hold.zip(decision.until),
+        };
+        let orders: Vec<Order> = decisions.iter().map(order).collect();
+        for outcome in self.enforcer.enforce(&orders, now)? {
+            outcome?;
+        }
+        let news = decisions
+            .into_iter()
+            .filter(|decision| decision.kind != Kind::Renew);
+        self.decisions.extend(news.map(|decision| (now, decision)));
+        Ok(())
+    }
+
+    fn told(&self, profile: &str, args: &ReplayArgs) -> Told {
+        let mut held: BTreeMap<Source, HeldSource> = BTreeMap::new();
+        for (at, decision) in &self.decisions {
+            if decision.to == Stage::Observe {
+                continue;
+            }
+            let of = |tally: Option<&Tally>| tally.copied().unwrap_or_default();
+            let tally = of(self.tallies.get(&decision.source));
+            let one = held.entry(decision.source).or_insert_with(|| HeldSource {
+                source: decision.source.to_string(),
+                stage: decision.to,
+                first_at_seconds: at.since(START).as_secs_f64(),
+                packets: tally.packets,
+                dropped: tally.dropped,
+            });
+            one.stage = one.stage.max(decision.to);
+        }
+        let decision = |(at, decision): &(Ktime, Decision)| ToldDecision {
+            at_seconds: at.since(START).as_secs_f64(),
+            source: decision.source.to_string(),
+            from: decision.from,
+            to: decision.to,
+            signal: decision.why.signal.to_string(),
+            severity: decision.why.severity,
+            rate: decision.why.rate,
+            trigger: decision.why.trigger,
+            hold: decision.hold.map(|hold| hold.to_string()),
+        };
+        Told {
+            schema: "kernloom.replay/1",
+            capture: args.file.display().to_string(),
+            profile: profile.to_owned(),
+            seconds: self.now.since(START).as_secs_f64(),
+            packets: self.all.packets,
+            dropped: self.all.dropped,
+            skipped: self.skipped,
+            seen: self.tallies.len() as u64,
+            decisions: self.decisions.iter().map(decision).collect(),
+            sources: held.into_values().collect(),
+        }
+    }
+}
+
+/// Source and destination of an IP packet in a frame, as far as it can be told simply.
+fn ends(frame: &[u8]) -> Option<(Source, Source)> {
+    let mut at = 12;
+    // Two tags at most: more are no traffic to choose by address.
+    for _ in 0..2 {
+        if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
+            at += 4;
+        }
+    }
+    let host = |from: usize, length: usize| -> Option<Source> {
+        let octets = frame.get(from..from + length)?;
+        let ip: std::net::IpAddr = match <[u8; 4]>::try_from(octets) {
+            Ok(v4) => v4.into(),
+            Err(_) => <[u8; 16]>::try_from(octets).ok()?.into(),
+        };
+        Some(Source::host(ip))
+    };
+    match frame.get(at..at + 2)? {
+        [0x08, 0x00] => Some((host(at + 14, 4)?, host(at + 18, 4)?)),
+        [0x86, 0xdd] => Some((host(at + 10, 16)?, host(at + 26, 16)?)),
+        _ => None,
+    }
+}
+
+/// `iq replay --json`: packaging/schemas/replay.schema.json.
+#[derive(Debug, Serialize)]
+struct Told {
+    schema: &'static str,
+    capture: String,
+    profile: String,
+    /// From the first packet to the last tick.
+    seconds: f64,
+    packets: u64,
+    dropped: u64,
+    /// Packets to other hosts, and what is no frame.
+    skipped: u64,
+    /// Distinct sources.
+    seen: u64,
+    decisions: Vec<ToldDecision>,
+    /// Every source that left OBSERVE.
+    sources: Vec<HeldSource>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToldDecision {
+    /// Since the first packet.
+    at_seconds: f64,
+    source: String,
+    from: Stage,
+    to: Stage,
+    signal: String,
+    severity: f64,
+    rate: f64,
+    trigger: f64,
+    hold: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct HeldSource {
+    source: String,
+    /// The harshest.
+    stage: Stage,
+    first_at_seconds: f64,
+    packets: u64,
+    dropped: u64,
+}
+
+impl Told {
+    fn text(&self) -> String {
+        let mut table = Table::new([
+            "AT", "SOURCE", "FROM", "TO", "SIGNAL", "RATE/S", "TRIGGER", "HOLD",
+        ]);
+        for one in &self.decisions {
+            table.row([
+                format!("+{:.1}s", one.at_seconds),
+                one.source.clone(),
+                one.from.to_string(),
+                one.to.to_string(),
+                one.signal.clone(),
+                format!("{:.1}", one.rate),
+                format!("{:.1}", one.trigger),
+                one.hold.clone().unwrap_or_else(|| "none".to_owned()),
+            ]);
+        }
+        let mut text = String::new();
+        if !self.decisions.is_empty() {
+            text.push_str(&table.render());
+            let mut table = Table::new(["SOURCE", "STAGE", "FIRST", "PACKETS", "DROPPED"]);
+            for one in &self.sources {
+                table.row([
+                    one.source.clone(),
+                    one.stage.to_string(),
+                    format!("+{:.1}s", one.first_at_seconds),
+                    one.packets.to_string(),
+                    one.dropped.to_string(),
+                ]);
+            }
+            text.push('\n');
+            text.push_str(&table.render());
+            text.push('\n');
+        }
+        let whole = Duration::from_secs_f64(self.seconds.ceil());
+        text.push_str(&format!(
+            "{} of {} sources would have been held; {} of {} packets dropped in {}; {} skipped\n",
+            self.sources.len(),
+            self.seen,
+            self.dropped,
+            self.packets,
+            format_duration(whole),
+            self.skipped,
+        ));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_a_packet_are_found_behind_tags_and_nowhere_else() {
+        let mut v4 = vec![0; 12];
+        v4.extend([0x81, 0x00, 0, 5, 0x08, 0x00, 0x45]);
+        v4.extend([0; 11]);
+        v4.extend([192, 0, 2, 7, 198, 51, 100, 1]);
+        let (from, to) = ends(&v4).unwrap();
+        assert_eq!(
+            (from.to_string(), to.to_string()),
+            ("192.0.2.7".to_owned(), "198.51.100.1".to_owned())
+        );
+        let mut v6 = vec![0; 12];
+        v6.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 6, 64]);
+        v6.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+        v6.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        let (from, to) = ends(&v6).unwrap();
+        assert_eq!(
+            (from.to_string(), to.to_string()),
+            ("2001:db8::7".to_owned(), "fe80::1".to_owned())
+        );
+        assert_eq!(ends(&v6[..50]), None);
+        assert_eq!(ends(&[0; 60]), None);
+    }
+}

@@ -1,0 +1,265 @@
+//! A running IQ as its operator sees it: the live screen, events for a SIEM, a recording.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::binary;
+use super::iq::{ask, flood, lab, start};
+use crate::lab::{Family, Flood, Lab, Stage, private, wait_until};
+use crate::seat::valid;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A terminal of 80 by 24 that `shield top` runs in; ends on drop.
+struct Terminal<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl<'a> Terminal<'a> {
+    /// `None`, said aloud, where there is no tmux.
+    fn open(lab: &'a Lab, settings: &str) -> Option<Self> {
+        if Command::new("tmux").arg("-V").output().is_err() {
+            assert!(
+                std::env::var_os("KERNLOOM_REQUIRE_ROOT").is_none(),
+                "tmux is missing; scripts/deps.sh lab installs it"
+            );
+            eprintln!("SKIPPED top: no tmux");
+            return None;
+        }
+        let mut top = Command::new(binary());
+        top.args(["shield", "top"]);
+        private(&mut top, lab);
+        let words = std::iter::once(top.get_program()).chain(top.get_args());
+        let words: Vec<String> = words
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let line = format!("env {settings} {}", words.join(" "));
+        let terminal = Self {
+            lab,
+            name: format!("kernloom-{}", std::process::id()),
+        };
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            &line,
+        ]);
+        Some(terminal)
+    }
+
+    fn tmux(&self, words: &[&str]) -> String {
+        let all = [&["-L", &self.name], words].concat();
+        self.lab.server().net.run("tmux", &all).unwrap()
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until the screen shows `text`; returns the screen.
+    fn shows(&self, text: &str) -> String {
+        let mut screen = String::new();
+        let result = wait_until(SOON, &format!("'{text}' on the screen"), || {
+            screen = self.screen();
+            Ok(screen.contains(text))
+        });
+        assert!(result.is_ok(), "{result:?}\n{screen}");
+        screen
+    }
+}
+
+impl Drop for Terminal<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is no server to ask.
+        let _ended = self
+            .lab
+            .server()
+            .net
+            .run("tmux", &["-L", &self.name, "kill-server"]);
+    }
+}
+
+#[test]
+fn top_shows_a_flood_live_and_its_operator_acts_on_it() {
+    let Some(lab) = lab("top", 0) else {
+        return;
+    };
+    let mut iq = start(&lab, &["--dry-run=false", "--soft-ttl=60s"]);
+    let source = lab.source("evil", Family::V6).unwrap();
+    let mut attack = flood(&lab, Flood::Syn6, 20_000);
+    iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
+        .unwrap();
+    let Some(top) = Terminal::open(&lab, "NO_COLOR=1 LC_ALL=C.UTF-8") else {
+        return;
+    };
+    let screen = top.shows(&source);
+    assert!(
+        screen.lines().all(|line| line.chars().count() <= 80),
+        "{screen}"
+    );
+    assert!(screen.contains("SOURCE"), "{screen}");
+    let screen = top.shows("RATE_");
+    let row = screen
+        .lines()
+        .find(|line| line.starts_with(&source))
+        .unwrap();
+    assert!(row.contains("limit") && row.contains("syn"), "{screen}");
+    let colours = top.tmux(&["capture-pane", "-p", "-e"]);
+    assert!(
+        !colours.contains("\u{1b}[3") && !colours.contains("\u{1b}[9"),
+        "{colours:?}"
+    );
+    // The JSON of scripts knows the same.
+    let json = ask(&lab, "shield top --json").out;
+    let value = valid("top", &json);
+    let rows = value["sources"].as_array().unwrap();
+    let one = rows
+        .iter()
+        .find(|row| row["source"] == source.as_str())
+        .unwrap();
+    assert_eq!(
+        (&one["verdict"], &one["reason"]),
+        (&"limit".into(), &"syn".into())
+    );
+    // Filter, then one source's page with what IQ says of it.
+    top.keys(&["/"]);
+    top.keys(&["-l", "nobody"]);
+    top.keys(&["Enter"]);
+    top.shows("/nobody   esc clears it");
+    assert!(!top.screen().contains(&source));
+    top.keys(&["Escape"]);
+    top.shows("? keys  enter page");
+    top.keys(&["/"]);
+    top.keys(&["-l", &source]);
+    top.keys(&["Enter"]);
+    top.shows(&format!("/{source}   esc clears it"));
+    top.keys(&["Enter"]);
+    top.shows("esc back");
+    top.shows("cause: syn");
+    // A deed, refused and then confirmed.
+    top.keys(&["d"]);
+    top.shows(&format!("kernloom shield deny add {source} --ttl 1h"));
+    top.keys(&["n"]);
+    top.shows("nothing was changed");
+    assert!(!ask(&lab, "shield deny list").out.contains(&source));
+    top.keys(&["d"]);
+    top.shows("Do this? y / n");
+    top.keys(&["y"]);
+    top.shows("done: kernloom shield deny add");
+    let denied = ask(&lab, "shield deny list").out;
+    assert!(
+        denied.contains(&source) && denied.contains("operator"),
+        "{denied}"
+    );
+    top.shows("deny by operator");
+    top.keys(&["x"]);
+    top.shows("Do this? y / n");
+    top.keys(&["y"]);
+    top.shows("done: your entry");
+    assert!(!ask(&lab, "shield deny list").out.contains(&source));
+    top.keys(&["p"]);
+    top.shows("PAUSED");
+    top.keys(&["q"]);
+    wait_until(SOON, "top to give the terminal back", || {
+        let words = ["-L", &top.name, "has-session"];
+        Ok(lab.server().net.run("tmux", &words).is_err())
+    })
+    .unwrap();
+    attack.finish(SOON).unwrap();
+    iq.check_running().unwrap();
+}
+
+#[test]
+fn decisions_are_events_that_the_schema_allows() {
+    let Some(lab) = lab("events", 0) else {
+        return;
+    };
+    let iq = start(&lab, &["--soft-ttl=3s", "--log-format=json"]);
+    let source = lab.source("evil", Family::V4).unwrap();
+    let mut attack = flood(&lab, Flood::Syn4, 12_000);
+    wait_until(SOON, "a decision", || {
+        Ok(iq.text().contains("\"event.action\":\"escalate\""))
+    })
+    .unwrap();
+    attack.finish(SOON).unwrap();
+    let text = iq.text();
+    let events: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("event.action"))
+        .collect();
+    for event in &events {
+        let event = valid("decision-event", event);
+        assert_eq!(event["source.ip"], source.as_str());
+        assert_eq!(event["rule.name"], "syn");
+        assert_eq!(event["kernloom.dry_run"], true);
+    }
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            line["@timestamp"].is_string() && line["message"].is_string(),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_recording_decides_again_exactly_as_it_did_live_and_otherwise_under_other_settings() {
+    let Some(lab) = lab("record", 0) else {
+        return;
+    };
+    let file = lab.dir().join("run.klrec");
+    let record = format!("--record={}", file.display());
+    let mut iq = start(&lab, &["--dry-run=false", "--soft-ttl=3s", &record]);
+    for (kind, family) in [(Flood::Syn4, Family::V4), (Flood::Syn6, Family::V6)] {
+        let source = lab.source("evil", family).unwrap();
+        let mut attack = flood(&lab, kind, 10_000);
+        iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
+            .unwrap();
+        attack.finish(SOON).unwrap();
+        iq.wait_transition(SOON, &source, |step| step.to == Stage::Observe)
+            .unwrap();
+    }
+    let told = |more: &str| {
+        let words = format!("iq simulate {} --json{more}", file.display());
+        let said = ask(&lab, &words);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        valid("simulate", &said.out)
+    };
+    let same = told("");
+    assert_eq!(same["identical"], true, "{same}");
+    assert_eq!(same["differences"].as_array().unwrap().len(), 0);
+    assert!(same["live_decisions"].as_u64() >= Some(4), "{same}");
+    assert_eq!(same["live_decisions"], same["simulated_decisions"]);
+    let deaf =
+        told(" --set signal_engine.pps_trigger=1000000 --set signal_engine.syn_trigger=1000000");
+    assert_eq!(deaf["identical"], false);
+    let syn = lab.source("evil", Family::V4).unwrap();
+    let differs =
+        |row: &serde_json::Value| row["source"] == syn.as_str() && row["simulated"].is_null();
+    assert!(
+        deaf["differences"].as_array().unwrap().iter().any(differs),
+        "{deaf}"
+    );
+    // The journal and the recording make a page.
+    let page = lab.dir().join("report.html");
+    let words = format!(
+        "report -o {} --last 1h --recording {}",
+        page.display(),
+        file.display()
+    );
+    let said = ask(&lab, &words);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(&syn) && page.contains("id=\"threshold-syn\""));
+    assert!(page.contains("class=\"traffic\""));
+}

@@ -1,0 +1,248 @@
+//! Captures through the real program and engine.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::valid;
+use crate::packet::Frame;
+
+/// A capture of microseconds since its start and frames, sorted by time.
+fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 1] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for (at, frame) in packets {
+        let length = u32::try_from(frame.len()).unwrap();
+        let seconds = u32::try_from(1_700_000_000 + at / 1_000_000).unwrap();
+        let micros = u32::try_from(at % 1_000_000).unwrap();
+        for word in [seconds, micros, length, length] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(frame);
+    }
+    bytes
+}
+
+fn kernloom(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kernloom"))
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+fn replay(capture: &Path, more: &[&str]) -> serde_json::Value {
+    let mut words = vec![
+        "iq",
+        "replay",
+        capture.to_str().unwrap(),
+        "--profile",
+        "web-server",
+    ];
+    words.extend(["--json"]);
+    words.extend(more);
+    let output = kernloom(&words);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    // No bar where nobody watches.
+    assert!(!errors.contains("replaying"), "{errors}");
+    valid("replay", &String::from_utf8_lossy(&output.stdout))
+}
+
+/// `SOURCE FROM TO SIGNAL` of each decision.
+fn decisions(told: &serde_json::Value) -> Vec<String> {
+    let word = |one: &serde_json::Value, key: &str| one[key].as_str().unwrap().to_owned();
+    told["decisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            ["source", "from", "to", "signal"]
+                .map(|key| word(one, key))
+                .join(" ")
+        })
+        .collect()
+}
+
+/// Eight seconds: a SYN flood of 2 000 per second from one address of each family, beginning in
+/// the third second, and a visitor throughout.
+fn flood() -> (tempfile::TempDir, PathBuf) {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let mut packets = Vec::new();
+    for at in (0..8_000_000).step_by(200_000) {
+        packets.push((at, Frame::ack(ip("192.0.2.1"), 443).build()));
+    }
+    for at in (2_000_000..8_000_000).step_by(500) {
+        packets.push((at, Frame::syn(ip("203.0.113.9"), 443).build()));
+        packets.push((at, Frame::syn(ip("2001:db8:9::9"), 443).build()));
+    }
+    packets.sort_by_key(|(at, _)| *at);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("flood.pcap");
+    std::fs::write(&path, pcap(&packets)).unwrap();
+    (dir, path)
+}
+
+#[test]
+fn a_flood_is_limited_in_both_families_and_the_visitor_is_left_alone() {
+    let (_dir, path) = flood();
+    let told = replay(&path, &[]);
+    let sources: Vec<&str> = told["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["source"].as_str().unwrap())
+        .collect();
+    assert_eq!(sources, ["203.0.113.9", "2001:db8:9::/64"]);
+    assert_eq!(told["packets"], 24_040);
+    assert_eq!(told["seen"], 3);
+    let first: Vec<String> = decisions(&told).into_iter().take(2).collect();
+    assert_eq!(
+        first,
+        [
+            "203.0.113.9 OBSERVE RATE_SOFT syn",
+            "2001:db8:9::/64 OBSERVE RATE_SOFT syn",
+        ]
+    );
+    // Eight times the trigger is no flash: the second high tick decides.
+    assert_eq!(told["decisions"][0]["at_seconds"], 4.0);
+    assert!(told["dropped"].as_u64().unwrap() > 10_000, "{told}");
+    assert_eq!(
+        replay(&path, &[]),
+        told,
+        "the same capture, the same decisions"
+    );
+}
+
+#[test]
+fn settings_and_destinations_can_be_chosen() {
+    let (_dir, path) = flood();
+    let deaf = replay(
+        &path,
+        &[
+            "--set",
+            "signal_engine.syn_trigger=100000",
+            "--set",
+            "signal_engine.pps_trigger=100000",
+        ],
+    );
+    assert_eq!(deaf["sources"].as_array().unwrap().len(), 0, "{deaf}");
+    let elsewhere = replay(&path, &["--to", "192.0.2.200,2001:db8:ffff::1"]);
+    assert_eq!(elsewhere["skipped"], 12_040, "{elsewhere}");
+    assert_eq!(
+        decisions(&elsewhere)[0],
+        "2001:db8:9::/64 OBSERVE RATE_SOFT syn"
+    );
+}
+
+#[test]
+fn the_table_names_who_when_and_why() {
+    let (_dir, path) = flood();
+    let words = [
+        "iq",
+        "replay",
+        path.to_str().unwrap(),
+        "--profile=web-server",
+    ];
+    let output = kernloom(&words);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(
+        row[..5],
+        ["+4.0s", "203.0.113.9", "OBSERVE", "RATE_SOFT", "syn"]
+    );
+    assert!(
+        text.contains("2 of 3 sources would have been held"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_capture_or_profile_that_is_not_there_is_the_operators_mistake() {
+    for (words, why) in [
+        (
+            &["iq", "replay", "/nonexistent.pcap", "--profile=idp"][..],
+            "/nonexistent.pcap",
+        ),
+        (
+            &["iq", "replay", "/etc/hostname", "--profile=idpp"],
+            "/etc/hostname",
+        ),
+        (&["iq", "replay", "x.pcap"], "--profile"),
+        (&["iq", "simulate", "/etc/hostname"], "it is no recording"),
+        (
+            &["report", "--journal", "/nonexistent.jsonl"],
+            "/nonexistent.jsonl",
+        ),
+        (
+            &["iq", "--profile=idp", "--record-max", "1 parsec"],
+            "1 parsec",
+        ),
+    ] {
+        let output = kernloom(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {errors}");
+        assert!(errors.contains(why), "{words:?}: {errors}");
+    }
+}
+
+/// Captures that others published; `KERNLOOM_CAPTURES` says where they are.
+fn published(name: &str) -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/detect");
+    let dir = std::env::var_os("KERNLOOM_CAPTURES").map_or(beside, PathBuf::from);
+    let path = dir.join(name);
+    if path.exists() {
+        Some(path)
+    } else {
+        eprintln!("SKIPPED {name}: not there");
+        None
+    }
+}
+
+#[test]
+fn a_published_port_scan_is_limited_by_its_first_alert_and_nobody_else_is() {
+    let Some(path) = published("original/scan/nmap-sS-syn.pcap") else {
+        return;
+    };
+    let told = replay(&path, &[]);
+    assert_eq!(decisions(&told), ["192.168.1.10 OBSERVE RATE_SOFT ports"]);
+    let one = &told["decisions"][0];
+    assert_eq!(one["hold"], "limit-new:20pps/40");
+    assert!(one["at_seconds"].as_f64().unwrap() < 0.2, "{one}");
+    assert_eq!(
+        (&told["packets"], &told["seen"]),
+        (&2_020.into(), &5.into())
+    );
+}
+
+#[test]
+fn a_published_flood_behind_extension_headers_is_limited_step_by_step() {
+    let Some(path) = published("original/ddos/ipv6-exthdr-flood-denial6-6.pcap") else {
+        return;
+    };
+    let told = replay(&path, &[]);
+    assert_eq!(
+        decisions(&told),
+        [
+            "2001:db8:1::/64 OBSERVE RATE_SOFT pps",
+            "2001:db8:1::/64 RATE_SOFT RATE_HARD pps",
+        ]
+    );
+    let at = |index: usize| told["decisions"][index]["at_seconds"].as_f64();
+    assert_eq!((at(0), at(1)), (Some(5.0), Some(6.0)));
+    assert_eq!(told["decisions"][0]["hold"], "limit-all:400pps/1000");
+}
+
+#[test]
+fn a_published_day_of_browsing_holds_nobody() {
+    let Some(path) = published("original/benign/dual-stack-browsing.pcap") else {
+        return;
+    };
+    let told = replay(&path, &[]);
+    assert_eq!(decisions(&told), Vec::<String>::new());
+    assert_eq!(
+        (&told["packets"], &told["seen"]),
+        (&7_451.into(), &145.into())
+    );
+}
