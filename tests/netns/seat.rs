@@ -1,6 +1,7 @@
 //! A running IQ as its operator sees it: the live screen, events for a SIEM, a recording.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::binary;
@@ -9,6 +10,9 @@ use crate::lab::{Family, Flood, Lab, Stage, private, wait_until};
 use crate::seat::valid;
 
 const SOON: Duration = Duration::from_secs(30);
+
+/// Terminals opened by this process.
+static OPENED: AtomicU32 = AtomicU32::new(0);
 
 /// A terminal of 80 by 24 that `shield top` runs in; ends on drop.
 struct Terminal<'a> {
@@ -37,7 +41,12 @@ impl<'a> Terminal<'a> {
         let line = format!("env {settings} {}", words.join(" "));
         let terminal = Self {
             lab,
-            name: format!("kernloom-{}", std::process::id()),
+            // A server of its own each time: the last one may still be ending.
+            name: format!(
+                "kernloom-{}-{}",
+                std::process::id(),
+                OPENED.fetch_add(1, Ordering::Relaxed)
+            ),
         };
         terminal.tmux(&[
             "-f",
