@@ -64,9 +64,11 @@ impl Capture {
             return Err(cannot(&"it is compressed; unpack it with gunzip first"));
         }
         let file = File::open(path).map_err(|error| cannot(&error))?;
-        let reader = create_reader(BUFFER, BufReader::new(file)).map_err(|error| match error {
-            PcapError::Eof => cannot(&"it is empty"),
-            _ => cannot(&"it is neither pcap nor pcapng; write it with 'tcpdump -w FILE'"),
+        if size == 0 {
+            return Err(cannot(&"it is empty"));
+        }
+        let reader = create_reader(BUFFER, BufReader::new(file)).map_err(|_| {
+            cannot(&"it is neither pcap nor pcapng; write it with 'tcpdump -w FILE'")
         })?;
         Ok(Self {
             path: path.to_owned(),
@@ -81,7 +83,7 @@ impl Capture {
     ///
     /// # Errors
     /// Operator's, if the file is damaged or of a link type that cannot be received.
-    pub fn next(&mut self) -> Result<Option<Captured>> {
+    pub fn packet(&mut self) -> Result<Option<Captured>> {
         loop {
             let exhausted = self.reader.reader_exhausted();
             match self.reader.next() {

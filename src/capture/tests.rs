@@ -63,7 +63,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Captured>> {
     file.write_all(bytes).unwrap();
     let mut capture = Capture::open(file.path())?;
     let mut all = Vec::new();
-    while let Some(captured) = capture.next()? {
+    while let Some(captured) = capture.packet()? {
         all.push(captured);
     }
     assert!(capture.read <= capture.size);

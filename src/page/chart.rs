@@ -170,46 +170,8 @@ fn threshold(
          <svg id=\"threshold-{signal}\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{what} per second\">"
     );
     axis.draw(height, &mut svg);
-    let mut tick = 1.0_f64;
-    while tick.log10() <= most {
-        let y = y(tick);
-        svg.push_str(&format!(
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            WIDTH - RIGHT,
-            LEFT - 8.0,
-            y + 4.0,
-            number(tick)
-        ));
-        tick *= if most > 5.0 { 100.0 } else { 10.0 };
-    }
-    if !traffic.is_empty() {
-        let line = |value: fn(&(Wall, f64, f64)) -> f64| {
-            let point =
-                |one: &(Wall, f64, f64)| format!("{:.1},{:.1}", axis.x(one.0), y(value(one)));
-            traffic.iter().map(point).collect::<Vec<_>>().join(" ")
-        };
-        svg.push_str(&format!(
-            "<polyline class=\"traffic\" points=\"{}\"/><polyline class=\"trigger\" points=\"{}\"/>",
-            line(|one| one.1),
-            line(|one| one.2)
-        ));
-    } else if let (Some(first), Some(last)) = (records.first(), records.last()) {
-        // Only what decisions tell: the threshold each of them was held against.
-        let points: Vec<String> = records
-            .iter()
-            .filter_map(|record| {
-                let time = record.time.parse().ok()?;
-                Some(format!("{:.1},{:.1}", axis.x(time), y(record.trigger)))
-            })
-            .collect();
-        let (start, end) = (y(first.trigger), y(last.trigger));
-        svg.push_str(&format!(
-            "<polyline class=\"trigger\" points=\"{LEFT},{start:.1} {} {:.1},{end:.1}\"/>",
-            points.join(" "),
-            WIDTH - RIGHT
-        ));
-    }
+    scale(most, &y, &mut svg);
+    svg.push_str(&lines(&axis, &y, records, traffic));
     for record in records {
         let Ok(time) = record.time.parse() else {
             continue;
@@ -227,4 +189,59 @@ fn threshold(
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// A line for each power of ten, with its figure.
+fn scale(most: f64, y: &dyn Fn(f64) -> f64, svg: &mut String) {
+    let mut tick = 1.0_f64;
+    while tick.log10() <= most {
+        let y = y(tick);
+        svg.push_str(&format!(
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            WIDTH - RIGHT,
+            LEFT - 8.0,
+            y + 4.0,
+            number(tick)
+        ));
+        tick *= if most > 5.0 { 100.0 } else { 10.0 };
+    }
+}
+
+/// Traffic and thresholds, from a recording if there is one, else what decisions tell of them.
+fn lines(
+    axis: &Axis,
+    y: &dyn Fn(f64) -> f64,
+    records: &[&Record],
+    traffic: &[(Wall, f64, f64)],
+) -> String {
+    if !traffic.is_empty() {
+        let line = |value: fn(&(Wall, f64, f64)) -> f64| {
+            let point =
+                |one: &(Wall, f64, f64)| format!("{:.1},{:.1}", axis.x(one.0), y(value(one)));
+            traffic.iter().map(point).collect::<Vec<_>>().join(" ")
+        };
+        return format!(
+            "<polyline class=\"traffic\" points=\"{}\"/><polyline class=\"trigger\" points=\"{}\"/>",
+            line(|one| one.1),
+            line(|one| one.2)
+        );
+    }
+    if let (Some(first), Some(last)) = (records.first(), records.last()) {
+        // Only what decisions tell: the threshold each of them was held against.
+        let points: Vec<String> = records
+            .iter()
+            .filter_map(|record| {
+                let time = record.time.parse().ok()?;
+                Some(format!("{:.1},{:.1}", axis.x(time), y(record.trigger)))
+            })
+            .collect();
+        let (start, end) = (y(first.trigger), y(last.trigger));
+        return format!(
+            "<polyline class=\"trigger\" points=\"{LEFT},{start:.1} {} {:.1},{end:.1}\"/>",
+            points.join(" "),
+            WIDTH - RIGHT
+        );
+    }
+    String::new()
 }

@@ -189,7 +189,7 @@ impl Reader {
     ///
     /// # Errors
     /// Operator's, if the file is damaged.
-    pub fn next(&mut self) -> Result<Option<Frame>> {
+    pub fn frame(&mut self) -> Result<Option<Frame>> {
         let damaged = || {
             Error::operator(format!(
                 "{}: damaged at byte {}; what is before it can be had with 'head -c {}'",
@@ -251,7 +251,7 @@ mod tests {
     fn all(path: &Path) -> Result<Vec<Frame>> {
         let mut reader = Reader::open(path)?;
         let mut frames = Vec::new();
-        while let Some(frame) = reader.next()? {
+        while let Some(frame) = reader.frame()? {
             frames.push(frame);
         }
         Ok(frames)

@@ -1,12 +1,12 @@
 //! IQ's metrics and the two ways out for them.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use super::IQ;
 use crate::dataplane::{Shield, SourceTable};
 use crate::engine::{Decision, Engine, Triggers};
 use crate::error::{Error, Result};
+use crate::host::IqHost;
 use crate::metrics::{Gauges, Metrics, Server, Textfile, listen_address};
 use crate::model::{Moment, Stage};
 use crate::runtime::{moment, now};
@@ -27,7 +27,9 @@ pub(super) struct Exposed {
 
 impl Exposed {
     /// `None` if there is no way out for metrics.
-    pub(super) fn new(listen: Option<&str>, textfile: Option<&Path>) -> Result<Option<Self>> {
+    pub(super) fn new(settings: &IqHost) -> Result<Option<Self>> {
+        let listen = settings.metrics_listen.as_deref();
+        let textfile = settings.metrics_textfile.as_deref();
         if listen.is_none() && textfile.is_none() {
             return Ok(None);
         }

@@ -55,7 +55,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<()> {
     stay_on_this_cpu()?;
     let mut replay = Replay::new(&shield, &place.pins, learner, args)?;
     let bar = progress(capture.size);
-    while let Some(captured) = capture.next()? {
+    while let Some(captured) = capture.packet()? {
         replay.receive(&captured)?;
         bar.set_position(capture.read);
     }

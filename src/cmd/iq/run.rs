@@ -34,10 +34,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let shutdown = shutdown_on_signal()?;
     let reused = pins.is_loaded()?;
     let record = settings.record.clone();
-    let exposed = Exposed::new(
-        settings.iq.metrics_listen.as_deref(),
-        settings.iq.metrics_textfile.as_deref(),
-    )?;
+    let exposed = Exposed::new(&settings.iq)?;
     let shield = attach(&pins, &settings.iq)?;
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;

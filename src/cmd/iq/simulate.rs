@@ -21,15 +21,15 @@ use crate::telemetry::{Sample, Window};
 
 pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     let mut reader = Reader::open(&args.file)?;
-    let Some(Frame::Start(start)) = reader.next()? else {
+    let Some(Frame::Start(start)) = reader.frame()? else {
         return Err(Error::operator(format!(
             "{} ends before its first tick",
             args.file.display()
         )));
     };
     let (name, effective) = settings(args, &start)?;
-    let mut judge = Judge::new(&start, &name, &effective)?;
-    while let Some(frame) = reader.next()? {
+    let mut judge = Judge::new(&start, &name, &effective, as_recorded(args))?;
+    while let Some(frame) = reader.frame()? {
         judge.step(frame);
     }
     let told = judge.told(&start, &name);
@@ -46,14 +46,14 @@ const MOST_POINTS: usize = 800;
 /// The loudest source and the thresholds, tick by tick, from `from` on.
 pub(in crate::cmd) fn traffic(path: &Path, from: Wall) -> Result<Vec<Traffic>> {
     let mut reader = Reader::open(path)?;
-    let Some(Frame::Start(start)) = reader.next()? else {
+    let Some(Frame::Start(start)) = reader.frame()? else {
         return Ok(Vec::new());
     };
     let recorded = Profile::parse("the recording's settings", &start.settings)?;
     let effective = recorded.effective(&Overrides::default())?;
-    let mut judge = Judge::new(&start, &start.profile, &effective)?;
+    let mut judge = Judge::new(&start, &start.profile, &effective, true)?;
     let mut traffic = Vec::new();
-    while let Some(frame) = reader.next()? {
+    while let Some(frame) = reader.frame()? {
         let seen = if let Frame::Tick {
             unix_ms,
             length,
@@ -107,6 +107,11 @@ fn thinned(traffic: &[Traffic]) -> Vec<Traffic> {
     traffic.chunks(together).filter_map(loudest).collect()
 }
 
+/// Whether the command line leaves the recording's settings as they are.
+fn as_recorded(args: &SimulateArgs) -> bool {
+    args.profile.is_none() && args.pdp_config.is_none() && args.set.is_empty()
+}
+
 /// Those of the command line, else those of the recording.
 fn settings(args: &SimulateArgs, start: &Start) -> Result<(String, Effective)> {
     let overrides = Overrides {
@@ -138,8 +143,11 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(start: &Start, name: &str, effective: &Effective) -> Result<Self> {
+    /// What was learned before is taken up only if `learned`: it would stand in for thresholds
+    /// that are given.
+    fn new(start: &Start, name: &str, effective: &Effective, learned: bool) -> Result<Self> {
         let (held, autotune) = began(start)?;
+        let autotune = autotune.filter(|_| learned);
         let learner = Learner::new(effective, effective.config()?, name, autotune);
         let mut engine = Engine::new(learner.config());
         let moment = Moment {
