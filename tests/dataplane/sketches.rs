@@ -89,17 +89,23 @@ fn taking_a_reading_starts_the_sketches_anew() {
 #[test]
 fn different_stacks_behind_one_address_show() {
     for source in families() {
-        let plane = Plane::new();
-        for ttl in [60, 124, 250] {
-            plane.send(&Frame::syn(source, 443).ttl(ttl).build());
-            plane.send(&Frame::syn(source, 443).ttl(ttl).build());
-        }
-        let row = plane.row(plane.tracked(source)).unwrap();
-        assert!(
-            (2..=3).contains(&row.stacks.count_ones()),
-            "{:b}",
-            row.stacks
-        );
+        // Under one secret three stacks may share a bit; under four they hardly ever all do.
+        let seen: Vec<u32> = (0..4)
+            .map(|_| {
+                let plane = Plane::new();
+                for ttl in [60, 124, 250] {
+                    plane.send(&Frame::syn(source, 443).ttl(ttl).build());
+                    plane.send(&Frame::syn(source, 443).ttl(ttl).build());
+                }
+                plane
+                    .row(plane.tracked(source))
+                    .unwrap()
+                    .stacks
+                    .count_ones()
+            })
+            .collect();
+        assert!(seen.iter().all(|ones| (1..=3).contains(ones)), "{seen:?}");
+        assert!(seen.iter().sum::<u32>() >= 8, "{seen:?}");
     }
 }
 

@@ -34,6 +34,7 @@ fn an_interface_that_vanishes_is_missed_and_protected_when_it_returns() {
     let attach = Kernloom::run(&lab, binary(), &["shield", "attach", "v0"]).unwrap();
     assert!(attach.contains("v0: attached in driver mode"), "{attach}");
     let mut iq = Kernloom::iq(&lab, binary(), &["--profile=idp"]).unwrap();
+    wait_said(&mut iq, "a tick every");
     server.ip("link del v0").unwrap();
     wait_said(&mut iq, "v0 is gone; it is protected again when it returns");
     server.ip(make).unwrap();

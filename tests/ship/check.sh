@@ -15,8 +15,10 @@ fi
 shift
 
 static=${CARGO_TARGET_DIR:-$PWD/target}/static
-scratch=$(mktemp -d)
+# Both hide what is there from this mount namespace alone: nothing is left behind, however it ends.
+scratch=/mnt
 mount -t tmpfs kernloom "$scratch"
+mkdir -p /run/netns && mount -t tmpfs kernloom /run/netns
 passed=0 failed=0
 declare -A debian=([x86_64]=amd64 [aarch64]=arm64 [armv7]=armhf)
 declare -A machine=([x86_64]=x86-64 [aarch64]='ARM aarch64' [armv7]='ARM, EABI5')
@@ -173,7 +175,7 @@ lifecycle() {
     check "it denies" inside kernloom shield deny add 198.18.0.9
     local before
     before=$(link)
-    ip netns exec "$$" ping -q -i 0.01 -c 400 198.18.0.1 >"$scratch/ping" 2>&1 &
+    ip netns exec peer ping -q -i 0.01 -c 400 198.18.0.1 >"$scratch/ping" 2>&1 &
     local ping=$!
     check "it upgrades under traffic" inside dpkg -i /debs/kernloom_0.0.2_amd64.deb
     wait "$ping"
@@ -190,15 +192,15 @@ lifecycle() {
     check "nothing is left then" same "$(find "$scratch/upper" -path "$scratch/upper/debs" -prune -o \
         -iname '*kernloom*' ! -type c -print)" ''
     for deb in "$first" "$second"; do rm "$deb"; done
-    ip netns del "$$"
+    ip netns del peer
 }
 
 # A peer in a network namespace of its own, reached over kl0.
 traffic_up() {
-    ip netns add "$$"
-    ip link add kl0 type veth peer name kl1 netns "$$"
+    ip netns add peer
+    ip link add kl0 type veth peer name kl1 netns peer
     ip addr add 198.18.0.1/24 dev kl0 && ip link set kl0 up
-    ip -n "$$" addr add 198.18.0.2/24 dev kl1 && ip -n "$$" link set kl1 up
+    ip -n peer addr add 198.18.0.2/24 dev kl1 && ip -n peer link set kl1 up
 }
 
 link() { ip -o link show kl0 | grep -o 'prog/xdp id [0-9]*'; }
