@@ -9,6 +9,7 @@ mod cmd;
 pub mod dataplane;
 pub mod engine;
 pub mod error;
+pub mod graph;
 pub mod model;
 pub mod profile;
 pub mod report;
