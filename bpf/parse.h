@@ -54,7 +54,22 @@ struct kl_packet {
 	__u32 port;		/* destination port counted by the sketch, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
+	/* for the edge stage */
+	__u32 fragment;		/* enum kl_fragment */
+	__u32 frag_id;
 };
+
+enum kl_fragment { KL_FRAGMENT_NONE, KL_FRAGMENT_FIRST, KL_FRAGMENT_LATER };
+
+/* `word`: offset and flags in network byte order; `offset`, `more`: which bits are which. */
+static __always_inline void kl_fragment(struct kl_packet *pkt, __be16 word, __be16 offset,
+					__be16 more, __u32 id)
+{
+	pkt->fragment = word & offset ? KL_FRAGMENT_LATER :
+			word & more   ? KL_FRAGMENT_FIRST :
+					KL_FRAGMENT_NONE;
+	pkt->frag_id = id;
+}
 
 static __always_inline enum kl_ip_parse kl_parse_ether(void *data, void *end, struct kl_packet *pkt)
 {
@@ -109,6 +124,8 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	pkt->l4 = l3 + ihl;
 	pkt->proto = pkt->malformed || (ip->frag_off & bpf_htons(0x1fff)) ? KL_IPPROTO_NONE :
 									    ip->protocol;
+	if (kl_config.graph)
+		kl_fragment(pkt, ip->frag_off, bpf_htons(0x1fff), bpf_htons(0x2000), ip->id);
 	return KL_IP_OK;
 }
 
@@ -125,6 +142,7 @@ static __always_inline enum kl_ip_parse kl_parse_ip6(void *data, void *end, stru
 		pkt->key[i] = ip->saddr.in6_u.u6_addr32[i] & kl_config.v6_mask[i];
 	}
 	pkt->ttl = ip->hop_limit;
+	pkt->fragment = KL_FRAGMENT_NONE;
 	pkt->malformed = ip->version != 6 ||
 			 bpf_ntohs(ip->payload_len) + sizeof(*ip) > (__u64)(end - data) - l3;
 	pkt->l4 = l3 + sizeof(*ip);
@@ -189,6 +207,9 @@ static __always_inline void kl_walk_ext(void *data, void *end, struct kl_packet 
 		if (proto == IPPROTO_FRAGMENT) {
 			off += sizeof(*ext);
 			proto = (ext->frag_off & bpf_htons(0xfff8)) ? KL_IPPROTO_NONE : ext->next;
+			if (kl_config.graph)
+				kl_fragment(pkt, ext->frag_off, bpf_htons(0xfff8), bpf_htons(1),
+					    ext->id);
 		} else {
 			off += proto == IPPROTO_AH ? (ext->len + 2) * 4 : (ext->len + 1) * 8;
 			proto = ext->next;

@@ -15,6 +15,7 @@ pub mod profile;
 pub mod report;
 pub mod runtime;
 pub mod seams;
+pub mod store;
 pub mod telemetry;
 
 pub use cmd::run;

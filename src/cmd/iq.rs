@@ -4,10 +4,11 @@ use super::pins;
 use crate::cli::{IqArgs, Places};
 use crate::dataplane::{
     Action, Attached, DryRun, Entry, Events, LoadOptions, MapEnforcer, ModeChoice, Owner, PinDir,
-    Shield, SourceTable, default_interface, interface_index,
+    Shield, SourceTable, What, default_interface, interface_index,
 };
 use crate::engine::{Decision, Engine};
 use crate::error::{Error, Result};
+use crate::graph::{Edge, Peer};
 use crate::model::{Ktime, Source, format_duration};
 use crate::profile::{Overrides, Profile, ProfileError};
 use crate::report::{attached_line, decision_line};
@@ -17,6 +18,8 @@ use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
+/// And of everything about the graph.
+const GRAPH: &str = "graph";
 
 impl From<ProfileError> for Error {
     fn from(error: ProfileError) -> Self {
@@ -185,8 +188,20 @@ impl<'a> Iq<'a> {
         let now = now()?;
         let mut decisions = Vec::new();
         for event in events.drain() {
+            let bits = match event.what {
+                What::Ports(bits) => bits,
+                What::Violation(direction, service) => {
+                    let edge = Edge {
+                        direction,
+                        peer: Peer::Source(event.source),
+                        service,
+                    };
+                    log::warn!(target: GRAPH, "violation: {edge}");
+                    continue;
+                }
+            };
             // The event tells of ports only; each of them took a packet.
-            let ports = linear_count(u64::MAX.checked_shr(64 - event.bits.min(64)).unwrap_or(0));
+            let ports = linear_count(u64::MAX.checked_shr(64 - bits.min(64)).unwrap_or(0));
             let sample = Sample {
                 source: event.source,
                 packets: ports.into(),

@@ -3,8 +3,10 @@
 use std::fmt;
 
 pub(super) use super::skel::types::{
-    bss, kl_action, kl_config, kl_control, kl_counts, kl_event, kl_event_kind, kl_limits, kl_owner,
-    kl_policy, kl_prefix, kl_reason, kl_source, kl_source_set, kl_trie_key,
+    bss, kl_action, kl_config, kl_control, kl_counts, kl_edge, kl_edge_key, kl_edge_kind,
+    kl_edge_set, kl_edge_verdict, kl_event, kl_event_kind, kl_graph, kl_graph_mode, kl_graph_word,
+    kl_group, kl_limits, kl_owner, kl_permit, kl_policy, kl_prefix, kl_reason, kl_source,
+    kl_source_set, kl_trie_key,
 };
 
 const _: () = assert!(size_of::<kl_source>() == 64);
@@ -13,6 +15,10 @@ const _: () = assert!(size_of::<kl_policy>() == 48);
 const _: () = assert!(size_of::<kl_prefix>() == 20);
 const _: () = assert!(size_of::<kl_trie_key>() == 20);
 const _: () = assert!(size_of::<kl_event>() == 32);
+const _: () = assert!(size_of::<kl_edge>() == 64);
+const _: () = assert!(size_of::<kl_edge_set>() == 64 * kl_limits::KL_WAYS.0 as usize);
+const _: () = assert!(size_of::<kl_edge_key>() == 20);
+const _: () = assert!(size_of::<kl_permit>() == 8);
 
 /// Why a packet left the way it did. Names and numbers are public and only ever added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,10 +32,15 @@ pub enum Reason {
     WithinLimit,
     Deny,
     Limit,
+    EdgeObserved,
+    EdgeUnknown,
+    EdgeDenied,
+    EdgeFragment,
+    EdgeUnread,
 }
 
 impl Reason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Pass,
         Self::NotIp,
         Self::VlanDepth,
@@ -39,6 +50,11 @@ impl Reason {
         Self::WithinLimit,
         Self::Deny,
         Self::Limit,
+        Self::EdgeObserved,
+        Self::EdgeUnknown,
+        Self::EdgeDenied,
+        Self::EdgeFragment,
+        Self::EdgeUnread,
     ];
 
     pub(super) const fn number(self) -> u32 {
@@ -52,6 +68,11 @@ impl Reason {
             Self::WithinLimit => kl_reason::KL_REASON_WITHIN_LIMIT.0,
             Self::Deny => kl_reason::KL_REASON_DENY.0,
             Self::Limit => kl_reason::KL_REASON_LIMIT.0,
+            Self::EdgeObserved => kl_reason::KL_REASON_EDGE_OBSERVED.0,
+            Self::EdgeUnknown => kl_reason::KL_REASON_EDGE_UNKNOWN.0,
+            Self::EdgeDenied => kl_reason::KL_REASON_EDGE_DENIED.0,
+            Self::EdgeFragment => kl_reason::KL_REASON_EDGE_FRAGMENT.0,
+            Self::EdgeUnread => kl_reason::KL_REASON_EDGE_UNREAD.0,
         }
     }
 
@@ -63,7 +84,15 @@ impl Reason {
 
     /// Whether packets counted under this reason were dropped.
     pub const fn drops(self) -> bool {
-        matches!(self, Self::Deny | Self::Limit)
+        matches!(
+            self,
+            Self::Deny
+                | Self::Limit
+                | Self::EdgeUnknown
+                | Self::EdgeDenied
+                | Self::EdgeFragment
+                | Self::EdgeUnread
+        )
     }
 }
 
@@ -79,6 +108,11 @@ impl fmt::Display for Reason {
             Self::WithinLimit => "within-limit",
             Self::Deny => "deny",
             Self::Limit => "limit",
+            Self::EdgeObserved => "edge-observed",
+            Self::EdgeUnknown => "edge-unknown",
+            Self::EdgeDenied => "edge-denied",
+            Self::EdgeFragment => "edge-fragment",
+            Self::EdgeUnread => "edge-unread",
         })
     }
 }

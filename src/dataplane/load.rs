@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapHandle, PrintLevel};
@@ -40,8 +41,31 @@ pub struct LoadOptions {
     pub v6_width: TrackWidth,
     /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
     pub test_clock: bool,
+    /// The edge stage and its TC companion exist; without it they cost nothing.
+    pub graph: Option<GraphSizes>,
     /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
     pub bench_sources: u32,
+}
+
+/// Entries of the edge stage's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GraphSizes {
+    /// Edges seen, over all CPUs; rounded down to a power of two per CPU.
+    pub edges: u32,
+    /// Most edges of one frozen graph, denied ones included.
+    pub permits: u32,
+    /// Conversations remembered, each way.
+    pub flows: u32,
+}
+
+impl Default for GraphSizes {
+    fn default() -> Self {
+        Self {
+            edges: 65_536,
+            permits: 131_072,
+            flows: 32_768,
+        }
+    }
 }
 
 impl Default for LoadOptions {
@@ -51,6 +75,7 @@ impl Default for LoadOptions {
             max_deny: 131_072,
             v6_width: TrackWidth::default(),
             test_clock: false,
+            graph: None,
             bench_sources: 0,
         }
     }
@@ -59,6 +84,7 @@ impl Default for LoadOptions {
 /// Everything a loaded program is made of, without the skeleton's lifetime.
 pub(super) struct Loaded {
     pub(super) prog: std::os::fd::OwnedFd,
+    pub(super) egress: Option<std::os::fd::OwnedFd>,
     pub(super) maps: Maps,
 }
 
@@ -69,6 +95,14 @@ pub(super) struct Maps {
     pub(super) counters: MapHandle,
     pub(super) events: MapHandle,
     pub(super) bss: MapHandle,
+    pub(super) graph: Option<GraphMaps>,
+}
+
+/// Maps of the edge stage.
+pub(super) struct GraphMaps {
+    pub(super) edges: MapHandle,
+    pub(super) groups: MapHandle,
+    pub(super) graphs: MapHandle,
 }
 
 pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
@@ -96,21 +130,35 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
         counters: handle(&skel.maps.kl_counters)?,
         events: handle(&skel.maps.kl_events)?,
         bss: handle(&skel.maps.bss)?,
+        graph: match options.graph {
+            Some(_) => Some(GraphMaps {
+                edges: handle(&skel.maps.kl_edges)?,
+                groups: handle(&skel.maps.kl_groups)?,
+                graphs: handle(&skel.maps.kl_graphs)?,
+            }),
+            None => None,
+        },
     };
-    use std::os::fd::AsFd;
-    let prog = skel
-        .progs
-        .kernloom
-        .as_fd()
-        .try_clone_to_owned()
-        .doing(|| "keeping the program open")?;
-    Ok(Loaded { prog, maps })
+    let keep = |prog: BorrowedFd<'_>| {
+        prog.try_clone_to_owned()
+            .doing(|| "keeping the program open")
+    };
+    let prog = keep(skel.progs.kernloom.as_fd())?;
+    let egress = match options.graph {
+        Some(_) => Some(keep(skel.progs.kernloom_egress.as_fd())?),
+        None => None,
+    };
+    Ok(Loaded { prog, egress, maps })
 }
 
 fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()> {
     let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
     let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
     let sets = sets_per_cpu(options.sources, cpus)?;
+    let edge_sets = match &options.graph {
+        Some(sizes) => Some(sets_per_cpu(sizes.edges, cpus)?),
+        None => None,
+    };
     let missing = || Error::world("configuring the program: it has no .rodata; build it anew");
     let bits = options.v6_width.bits();
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(missing)?;
@@ -123,11 +171,15 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         v6_mask: mask_words(bits),
         test_clock: options.test_clock.into(),
         bench_sources: options.bench_sources,
+        edge_mask: edge_sets.unwrap_or(1) - 1,
+        graph: options.graph.is_some().into(),
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
     bss.kl_control.layout = kl_limits::KL_LAYOUT.0;
     bss.kl_control.v6_bits = bits.into();
+    bss.kl_graph.hz = JIFFIES_PER_SECOND;
+    size_graph(open, options, edge_sets.map(|sets| sets * cpus))?;
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
@@ -141,6 +193,43 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .kl_prefixes
         .set_max_entries(options.max_deny)
         .doing(sized)
+}
+
+/// The least that `CONFIG_HZ` can make of a second is 100; the most, which the edge stage's
+/// lifetimes are counted with, makes them longer elsewhere, never shorter.
+const JIFFIES_PER_SECOND: u32 = 1_000;
+
+/// Sizes the edge stage's maps, or leaves them and its companion out.
+fn size_graph(
+    open: &mut OpenShieldSkel<'_>,
+    options: &LoadOptions,
+    edge_sets: Option<u32>,
+) -> Result<()> {
+    let doing = || "sizing the maps of the edge stage";
+    let exists = options.graph.is_some();
+    let maps = &mut open.maps;
+    for map in [
+        &mut maps.kl_edges,
+        &mut maps.kl_groups,
+        &mut maps.kl_graphs,
+        &mut maps.kl_opened,
+        &mut maps.kl_accepted,
+        &mut maps.kl_frags,
+        &mut maps.kl_edge_scratches,
+        &mut maps.kl_leaving,
+    ] {
+        map.set_autocreate(exists).doing(doing)?;
+    }
+    open.progs.kernloom_egress.set_autoload(exists);
+    let (Some(sizes), Some(sets)) = (&options.graph, edge_sets) else {
+        return Ok(());
+    };
+    maps.kl_edges.set_max_entries(sets).doing(doing)?;
+    maps.kl_opened.set_max_entries(sizes.flows).doing(doing)?;
+    maps.kl_accepted.set_max_entries(sizes.flows).doing(doing)?;
+    maps.kl_frags
+        .set_max_entries((sizes.flows / 8).max(64))
+        .doing(doing)
 }
 
 fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::load::Maps;
+use super::load::{GraphMaps, Maps};
 use super::sys;
 use crate::error::{Doing, Error, Result};
 
@@ -22,6 +22,9 @@ const PROGRAM: &str = "program";
 const MAPS: [&str; 6] = [
     "sources", "policies", "prefixes", "counters", "events", "control",
 ];
+/// Of the edge stage, where the instance has one.
+const GRAPH_MAPS: [&str; 3] = ["edges", "groups", "graphs"];
+const EGRESS: &str = "egress";
 const LINK: &str = "link-";
 
 /// A directory in bpffs that holds one instance: its program, maps and one link per interface.
@@ -107,7 +110,12 @@ impl PinDir {
     }
 
     /// Pins everything, the program last, clearing what an interrupted attempt left.
-    pub(super) fn pin(&self, program: BorrowedFd<'_>, maps: &Maps) -> Result<()> {
+    pub(super) fn pin(
+        &self,
+        program: BorrowedFd<'_>,
+        egress: Option<BorrowedFd<'_>>,
+        maps: &Maps,
+    ) -> Result<()> {
         use std::os::fd::AsFd;
         let handles = [
             &maps.sources,
@@ -117,10 +125,17 @@ impl PinDir {
             &maps.events,
             &maps.bss,
         ];
-        for (name, handle) in MAPS.iter().zip(handles) {
+        let graph = maps
+            .graph
+            .as_ref()
+            .map(|graph| [&graph.edges, &graph.groups, &graph.graphs]);
+        let graph = GRAPH_MAPS.iter().zip(graph.into_iter().flatten());
+        let all = MAPS.iter().zip(handles).chain(graph);
+        let all = all.map(|(name, handle)| (*name, handle.as_fd()));
+        for (name, object) in all.chain(egress.map(|program| (EGRESS, program))) {
             let path = self.path.join(name);
             remove_if_there(&path)?;
-            sys::pin(handle.as_fd(), &path).doing(|| format!("pinning {}", path.display()))?;
+            sys::pin(object, &path).doing(|| format!("pinning {}", path.display()))?;
         }
         let path = self.program();
         sys::pin(program, &path).doing(|| format!("pinning {}", path.display()))
@@ -139,13 +154,38 @@ impl PinDir {
             counters: open(counters)?,
             events: open(events)?,
             bss: open(bss)?,
+            graph: self.open_graph_maps()?,
         })
+    }
+
+    fn open_graph_maps(&self) -> Result<Option<GraphMaps>> {
+        if !self
+            .egress()
+            .try_exists()
+            .doing(|| "looking for the edge stage")?
+        {
+            return Ok(None);
+        }
+        let open = |name: &str| {
+            let path = self.path.join(name);
+            MapHandle::from_pinned_path(&path).doing(|| format!("opening {}", path.display()))
+        };
+        let [edges, groups, graphs] = GRAPH_MAPS;
+        Ok(Some(GraphMaps {
+            edges: open(edges)?,
+            groups: open(groups)?,
+            graphs: open(graphs)?,
+        }))
+    }
+
+    pub(super) fn egress(&self) -> PathBuf {
+        self.path.join(EGRESS)
     }
 
     /// Removes every pin and the directory. Links must be detached before.
     pub(super) fn remove(&self) -> Result<()> {
         remove_if_there(&self.program())?;
-        for name in MAPS {
+        for name in MAPS.iter().chain(&GRAPH_MAPS).chain(&[EGRESS]) {
             remove_if_there(&self.path.join(name))?;
         }
         match fs::remove_dir(&self.path) {

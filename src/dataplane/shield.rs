@@ -1,6 +1,7 @@
 //! One instance of the data plane: loaded here, or opened from its pins.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use super::abi::{Reason, kl_limits};
 use super::attach::{self, Attached, ModeChoice};
 use super::control::Control;
 use super::counters::Counters;
+use super::egress;
 use super::events::Events;
+use super::graph::GraphPlane;
 use super::load::{self, LoadOptions, Loaded, Maps};
 use super::pin::{Lock, PinDir};
 use super::policy::{Edit, Entry, Policies};
@@ -29,8 +32,12 @@ pub struct TestRun {
     pub duration: Duration,
 }
 
+/// linux/pkt_cls.h
+const TC_ACT_SHOT: u32 = 2;
+
 pub struct Shield {
     prog: OwnedFd,
+    egress: Option<OwnedFd>,
     maps: Maps,
     control: Control,
     v6_bits: u8,
@@ -39,8 +46,8 @@ pub struct Shield {
 impl Shield {
     /// Loads a fresh instance that nothing is attached to and nobody else sees.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let Loaded { prog, maps } = load::load(options)?;
-        Self::of(prog, maps)
+        let Loaded { prog, egress, maps } = load::load(options)?;
+        Self::of(prog, egress, maps)
     }
 
     /// Opens the instance pinned in `pins`, `None` if there is none.
@@ -48,14 +55,20 @@ impl Shield {
         if !pins.is_loaded()? {
             return Ok(None);
         }
-        let path = pins.program();
-        let prog = ProgramHandle::from_pinned_path(&path)
-            .doing(|| format!("opening {}", path.display()))?;
-        let prog = prog
-            .as_fd()
-            .try_clone_to_owned()
-            .doing(|| "keeping the program open")?;
-        let shield = Self::of(prog, pins.open_maps()?)?;
+        let program = |path: PathBuf| {
+            let prog = ProgramHandle::from_pinned_path(&path)
+                .doing(|| format!("opening {}", path.display()))?;
+            prog.as_fd()
+                .try_clone_to_owned()
+                .doing(|| "keeping the program open")
+        };
+        let prog = program(pins.program())?;
+        let maps = pins.open_maps()?;
+        let egress = match maps.graph {
+            Some(_) => Some(program(pins.egress())?),
+            None => None,
+        };
+        let shield = Self::of(prog, egress, maps)?;
         let (theirs, ours) = (
             shield.control.layout().load(Ordering::Relaxed),
             kl_limits::KL_LAYOUT.0,
@@ -75,17 +88,19 @@ impl Shield {
             return Ok(shield);
         }
         let shield = Self::load(options)?;
-        pins.pin(shield.prog.as_fd(), &shield.maps)?;
+        let egress = shield.egress.as_ref().map(AsFd::as_fd);
+        pins.pin(shield.prog.as_fd(), egress, &shield.maps)?;
         Ok(shield)
     }
 
-    fn of(prog: OwnedFd, maps: Maps) -> Result<Self> {
+    fn of(prog: OwnedFd, egress: Option<OwnedFd>, maps: Maps) -> Result<Self> {
         let control = Control::map(maps.bss.as_fd())?;
         let v6_bits = control.v6_bits().load(Ordering::Relaxed);
         let v6_bits = u8::try_from(v6_bits)
             .map_err(|_| Error::world("opening the data plane: its control words make no sense"))?;
         Ok(Self {
             prog,
+            egress,
             maps,
             control,
             v6_bits,
@@ -100,7 +115,11 @@ impl Shield {
         choice: ModeChoice,
         _lock: &Lock,
     ) -> Result<Attached> {
-        attach::attach(pins, self.prog.as_fd(), interface, choice)
+        let attached = attach::attach(pins, self.prog.as_fd(), interface, choice)?;
+        if let Some(egress) = &self.egress {
+            egress::attach(pins, egress.as_fd(), attached.ifindex)?;
+        }
+        Ok(attached)
     }
 
     /// Every interface the instance in `pins` is attached to.
@@ -110,7 +129,9 @@ impl Shield {
 
     /// False if the instance was not attached there.
     pub fn detach(pins: &PinDir, ifindex: u32, _lock: &Lock) -> Result<bool> {
-        attach::detach(pins, ifindex)
+        let was = attach::detach(pins, ifindex)?;
+        egress::detach(pins, ifindex)?;
+        Ok(was)
     }
 
     /// Unpins everything: policy and counters are gone. Refused while an interface is attached.
@@ -150,6 +171,15 @@ impl Shield {
             control: &self.control,
             v6_bits: self.v6_bits,
         }
+    }
+
+    /// The edge stage, if this instance was loaded with one.
+    pub fn graph(&self) -> Option<GraphPlane<'_>> {
+        self.maps.graph.as_ref().map(|maps| GraphPlane {
+            maps,
+            control: &self.control,
+            v6_bits: self.v6_bits,
+        })
     }
 
     /// All policy entries, ended ones included, in order of source.
@@ -206,6 +236,20 @@ impl Shield {
         self.control
             .test_jiffies()
             .store(jiffies, Ordering::Relaxed);
+    }
+
+    /// Runs one frame through the outbound companion: whether it is dropped.
+    pub fn test_run_out(&self, frame: &[u8], repeat: u32) -> Result<Option<TestRun>> {
+        let Some(egress) = &self.egress else {
+            return Ok(None);
+        };
+        let ran = sys::test_run(egress.as_fd(), frame, repeat)
+            .doing(|| "test-running an outbound packet")?;
+        Ok(Some(TestRun {
+            dropped: ran.action == TC_ACT_SHOT,
+            reason: None,
+            duration: ran.duration,
+        }))
     }
 
     /// Runs one frame through the program as if received, `repeat` times on the current CPU.

@@ -13,6 +13,16 @@ pub(super) fn xdp_link_create(
     ifindex: i32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
+    link_create(prog, ifindex, libbpf_sys::BPF_XDP, flags)
+}
+
+/// Attaches a program to a hook of an interface by bpf_link.
+pub(super) fn link_create(
+    prog: BorrowedFd<'_>,
+    ifindex: i32,
+    hook: libbpf_sys::bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
     let opts = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as libbpf_sys::size_t,
         flags,
@@ -20,14 +30,8 @@ pub(super) fn xdp_link_create(
         ..unsafe { std::mem::zeroed() }
     };
     // SAFETY: the descriptor is borrowed for the call; opts outlives it and carries its size.
-    let fd = unsafe {
-        libbpf_sys::bpf_link_create(
-            prog.as_raw_fd(),
-            ifindex,
-            libbpf_sys::BPF_XDP,
-            &raw const opts,
-        )
-    };
+    let fd =
+        unsafe { libbpf_sys::bpf_link_create(prog.as_raw_fd(), ifindex, hook, &raw const opts) };
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }

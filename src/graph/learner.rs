@@ -111,16 +111,28 @@ impl Learner {
     /// Takes in what a tick of `length`, ending at `now`, saw. Tells what ran far above its rate.
     pub fn tick(&mut self, now: Wall, length: Duration, seen: &[Observation]) -> Vec<Surge> {
         self.note_attempts(now, seen);
-        let mut surges = Vec::new();
-        for observation in seen {
-            if self.scanners.contains_key(&observation.source)
-                && !self.is_accepted(&observation.edge)
-            {
+        let mut edges: BTreeMap<&Edge, (Evidence, Option<Source>)> = BTreeMap::new();
+        for Observation {
+            edge,
+            source,
+            evidence,
+        } in seen
+        {
+            if self.scanners.contains_key(source) && !self.is_accepted(edge) {
                 continue;
             }
-            surges.extend(self.observe(now, length, observation));
+            let (sum, only) = edges
+                .entry(edge)
+                .or_insert((Evidence::default(), Some(*source)));
+            sum.add(evidence);
+            *only = only.filter(|only| only == source);
         }
-        surges
+        edges
+            .into_iter()
+            .filter_map(|(edge, (evidence, source))| {
+                self.observe(now, length, edge, source, &evidence)
+            })
+            .collect()
     }
 
     fn is_accepted(&self, edge: &Edge) -> bool {
@@ -128,28 +140,35 @@ impl Learner {
         record.is_some_and(|record| record.state.is_accepted())
     }
 
-    fn observe(&mut self, now: Wall, length: Duration, seen: &Observation) -> Option<Surge> {
-        if !self.records.contains_key(&seen.edge) && !self.make_room() {
+    fn observe(
+        &mut self,
+        now: Wall,
+        length: Duration,
+        edge: &Edge,
+        source: Option<Source>,
+        evidence: &Evidence,
+    ) -> Option<Surge> {
+        if !self.records.contains_key(edge) && !self.make_room() {
             self.turned_away += 1;
             return None;
         }
-        let fresh = || Record::new(State::Candidate, now, Some(seen.source));
-        let record = self.records.entry(seen.edge.clone()).or_insert_with(fresh);
+        let fresh = || Record::new(State::Candidate, now, source);
+        let record = self.records.entry(edge.clone()).or_insert_with(fresh);
         if record.state == State::Expired {
             *record = fresh();
         }
         #[expect(clippy::cast_precision_loss, reason = "packets of one tick")]
-        let pps = seen.evidence.packets as f64 / length.as_secs_f64().max(0.001);
+        let pps = evidence.packets as f64 / length.as_secs_f64().max(0.001);
         let surge = record.rate.surge(pps).map(|_| Surge {
-            edge: seen.edge.clone(),
+            edge: edge.clone(),
             pps,
             usual_pps: record.rate.mean_pps,
         });
-        record.add(now, length, seen.source, &seen.evidence);
-        if record.state == State::Candidate && is_earned(&self.promotion, &seen.edge, record, now) {
+        record.add(now, length, source, evidence);
+        if record.state == State::Candidate && is_earned(&self.promotion, edge, record, now) {
             record.state = State::Learned;
         }
-        self.dirty.insert(seen.edge.clone());
+        self.dirty.insert(edge.clone());
         surge
     }
 

@@ -6,6 +6,7 @@ mod edge;
 mod frozen;
 mod group;
 mod learner;
+mod meter;
 mod readiness;
 mod record;
 
@@ -18,6 +19,7 @@ pub use edge::{Direction, Edge, ParseEdgeError, Peer, Service};
 pub use frozen::{FreezeFrom, Frozen, FrozenError};
 pub use group::{GroupError, Groups, INTERNET, MOST_GROUPS};
 pub use learner::{Learner, Observation, Promotion, Surge};
+pub use meter::{EdgeMeter, EdgeRow, Reading};
 pub use readiness::{Coverage, HOURS_OF_WEEK, MOST_RISK, Readiness, risk};
 pub use record::{Evidence, Record, State, WINDOW_SECS};
 

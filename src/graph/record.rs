@@ -76,6 +76,15 @@ pub struct Evidence {
     pub handshakes: u64,
 }
 
+impl Evidence {
+    pub const fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.handshakes += other.handshakes;
+    }
+}
+
 /// All that is known of one edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
@@ -109,22 +118,25 @@ impl Record {
         }
     }
 
-    /// Adds what one tick of `length` saw at `now`.
-    pub fn add(&mut self, now: Wall, length: Duration, source: Source, evidence: &Evidence) {
+    /// Adds what one tick of `length`, at `now`, saw of all sources; `source` if it was only one.
+    pub fn add(
+        &mut self,
+        now: Wall,
+        length: Duration,
+        source: Option<Source>,
+        evidence: &Evidence,
+    ) {
         let first = self.ticks == 0;
         // Time may have been set back; a window or day is then counted at most once more.
         self.windows += u64::from(first || window(now) != window(self.last_seen));
         self.days += u64::from(first || now.day() != self.last_seen.day());
         self.ticks += 1;
         self.last_seen = self.last_seen.max(now);
-        self.seen.connections += evidence.connections;
-        self.seen.packets += evidence.packets;
-        self.seen.bytes += evidence.bytes;
-        self.seen.handshakes += evidence.handshakes;
+        self.seen.add(evidence);
         #[expect(clippy::cast_precision_loss, reason = "packets of one tick")]
         self.rate
             .update(evidence.packets as f64 / length.as_secs_f64().max(0.001));
-        if self.teacher != Some(source) {
+        if self.teacher != source {
             self.teacher = None;
         }
     }

@@ -1,5 +1,6 @@
 //! The XDP program under BPF_PROG_TEST_RUN, both families, on a clock the test sets.
 
+mod graph;
 mod limiter;
 mod policy;
 mod sketches;

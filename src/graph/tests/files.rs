@@ -10,7 +10,7 @@ fn records() -> BTreeMap<super::Edge, Record> {
     let record = |state| {
         let mut record = Record::new(state, START, None);
         let tick = Duration::from_secs(1);
-        record.add(START, tick, source("10.0.0.5"), &Evidence::default());
+        record.add(START, tick, Some(source("10.0.0.5")), &Evidence::default());
         record
     };
     [
