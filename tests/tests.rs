@@ -1,12 +1,14 @@
-//! The one integration test binary. Everything here needs root: it loads BPF programs and makes
-//! network namespaces.
+//! The one integration test binary. Most of it needs root: it loads BPF programs and makes network
+//! namespaces.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,
     reason = "one test crate: pub marks what a sibling module uses; a failed unwrap fails its test"
 )]
 
+mod cli; // what a person at the terminal sees
 mod dataplane; // the XDP program, packet by packet
 mod lab; // network namespaces, attacks and benign load; shared with examples/demo
-mod netns; // the lab itself, end to end
+mod layering; // who may use whom
+mod netns; // the built program, end to end
 mod packet; // frames built by hand

@@ -50,7 +50,11 @@ impl ProfileError {
     /// Whether the operator can mend it by writing something else.
     pub fn is_operator_mistake(&self) -> bool {
         match self {
-            Self::Read { .. } => false,
+            // A path that names no file is a slip of the pen; a disk that fails is not.
+            Self::Read { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+            ),
             Self::UnknownName { .. }
             | Self::NotAProfile { .. }
             | Self::Syntax { .. }

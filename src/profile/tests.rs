@@ -615,9 +615,9 @@ fn a_burst_that_is_left_out_is_two_seconds_worth() {
 }
 
 #[test]
-fn only_a_file_that_cannot_be_read_is_no_mistake_in_it() {
+fn a_path_to_nothing_is_the_operators_mistake() {
     let error = Profile::read(Path::new("/nonexistent/p.yaml")).unwrap_err();
-    assert!(!error.is_operator_mistake());
+    assert!(error.is_operator_mistake());
     assert_eq!(
         error.to_string(),
         "cannot read profile /nonexistent/p.yaml: No such file or directory (os error 2)"

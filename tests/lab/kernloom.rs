@@ -12,6 +12,14 @@ use super::{Lab, LabError, Result, namespace};
 /// How long it gets to load, verify and attach.
 const ATTACH: Duration = Duration::from_secs(20);
 
+/// What a command answered. `code` is `None` after a signal.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
 /// A running `kernloom iq`; ends on drop.
 pub(crate) struct Kernloom {
     process: Process,
@@ -42,6 +50,21 @@ impl Kernloom {
         command.args(args);
         private(&mut command, lab);
         namespace::run(&mut command)
+    }
+
+    /// The same, whatever its exit code.
+    pub(crate) fn ask(lab: &Lab, binary: &Path, args: &[&str]) -> Result<Said> {
+        let mut command = lab.server().net.command(&binary.to_string_lossy());
+        command.args(args);
+        private(&mut command, lab);
+        let output = command
+            .output()
+            .map_err(|e| LabError::new(format!("running kernloom {}", args.join(" ")), e))?;
+        Ok(Said {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 
     /// The line that said so; it names the mode, `driver` or `generic`.

@@ -61,7 +61,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(crate) use attack::{Assault, Attack, Flood};
-pub(crate) use kernloom::Kernloom;
+pub(crate) use kernloom::{Kernloom, Said};
 pub(crate) use load::{Load, LoadPlan, Tally};
 pub(crate) use namespace::{DeviceCounters, Namespace};
 pub(crate) use nginx::WebServer;

@@ -1,0 +1,138 @@
+//! What a person at the terminal sees: help, versions, and errors with their exit codes. Nothing
+//! here touches the kernel.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+fn kernloom(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kernloom"))
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Every command there is, found by walking the help, so that a new one cannot be forgotten.
+fn commands() -> Vec<Vec<String>> {
+    let mut found = vec![Vec::new()];
+    let mut next = 0;
+    while next < found.len() {
+        let words: Vec<String> = found[next].clone();
+        let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+        args.push("--help");
+        let help = stdout(&kernloom(&args));
+        let listed = help
+            .lines()
+            .skip_while(|line| *line != "Commands:")
+            .skip(1)
+            .take_while(|line| !line.is_empty());
+        for line in listed {
+            // Continuation lines of a wrapped description are indented further.
+            if let Some(name) = line
+                .strip_prefix("  ")
+                .filter(|rest| !rest.starts_with(' '))
+            {
+                let name = name.split(' ').next().unwrap();
+                if name != "help" {
+                    let mut deeper = words.clone();
+                    deeper.push(name.to_owned());
+                    found.push(deeper);
+                }
+            }
+        }
+        next += 1;
+    }
+    found
+}
+
+#[test]
+fn every_command_has_help_and_every_top_level_one_an_example() {
+    let all = commands();
+    assert!(all.len() > 12, "{all:?}");
+    for words in all {
+        let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+        args.push("--help");
+        let output = kernloom(&args);
+        let help = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(help.contains("Usage: kernloom"), "{words:?}: {help}");
+        if words.len() <= 2 {
+            assert!(help.contains("Example"), "{words:?}: {help}");
+        }
+    }
+}
+
+#[test]
+fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["iq"], "--profile"),
+        (&["iq", "--profile=web-sever"], "web-server"),
+        (
+            &["iq", "--profile=idp", "--iface", "nosuch0"],
+            "no interface 'nosuch0'; this host has: lo",
+        ),
+        (
+            &["iq", "--profile=idp", "--interval", "3 parsecs"],
+            "3 parsecs",
+        ),
+        (&["iq", "--profile=idp", "--dry-run=flase"], "flase"),
+        (
+            &["iq", "--pdp-config", "/nonexistent.yaml"],
+            "/nonexistent.yaml",
+        ),
+        (&["shield", "deny", "add", "10.0.0.300"], "10.0.0.300"),
+        (&["reset", "--everything"], "--everything"),
+    ];
+    for (words, mend) in cases {
+        let output = kernloom(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert!(
+            stderr(&output).contains(mend),
+            "{words:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{words:?}");
+    }
+}
+
+#[test]
+fn without_rights_it_says_which_and_how_to_get_them() {
+    if !nix::unistd::geteuid().is_root() {
+        return; // the test becomes nobody, which only root can
+    }
+    // The binary may stand where nobody cannot look; a copy stands where everyone can.
+    let dir = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir_in("/tmp")
+        .unwrap();
+    let copy = dir.path().join("kernloom");
+    std::fs::copy(env!("CARGO_BIN_EXE_kernloom"), &copy).unwrap();
+    let cases: [&[&str]; 5] = [
+        &["shield", "attach", "lo"],
+        &["shield", "status"],
+        &["iq", "--profile=idp", "--iface", "lo"],
+        &["reset"],
+        &["shield", "deny", "add", "192.0.2.1"],
+    ];
+    for words in cases {
+        let output = Command::new(&copy)
+            .args(words)
+            .uid(65_534)
+            .gid(65_534)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert!(
+            stderr(&output).contains("run it with sudo"),
+            "{words:?}: {}",
+            stderr(&output)
+        );
+    }
+}
