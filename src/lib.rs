@@ -1,20 +1,24 @@
 //! Kernloom: protects a Linux host at the XDP hook.
 //!
-//! The pure half (`model`, `telemetry`, `engine`) has no clock, file or map in it; the world
+//! The pure half (`model`, `telemetry`, `engine`, `autotune`) has no clock, file or map in it; the world
 //! (`dataplane`, `profile`, `runtime`, `report`) sits around it; `cmd` introduces them to each
 //! other. `tests/layering.rs` holds the allowed directions.
 
+pub mod autotune;
 pub mod cli;
 mod cmd;
 pub mod dataplane;
 pub mod engine;
 pub mod error;
+pub mod exempt;
 pub mod graph;
+pub mod host;
 pub mod model;
 pub mod profile;
 pub mod report;
 pub mod runtime;
 pub mod seams;
+pub mod state;
 pub mod store;
 pub mod telemetry;
 

@@ -7,7 +7,7 @@ use crate::model::{Hold, Ktime, Source};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// An operator's entry for the same source stands; IQ leaves it alone.
+    /// An operator's entry or an exemption of the same source stands; IQ leaves it alone.
     OperatorRules,
 }
 

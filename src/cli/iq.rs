@@ -1,40 +1,25 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Subcommand};
 
+use super::graph::GraphModeArg;
+use super::host::IqHostArgs;
 use super::positive_duration;
+use crate::model::Source;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct IqArgs {
-    /// Built-in profile to judge by
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "pdp_config",
-        conflicts_with = "pdp_config"
-    )]
-    pub profile: Option<String>,
-    /// Profile file to judge by (YAML, kind PDPConfig)
-    #[arg(long, value_name = "FILE")]
-    pub pdp_config: Option<PathBuf>,
-    /// Interface to protect; without it, those already attached, else that of the default route
-    #[arg(long, value_name = "IFACE")]
-    pub iface: Option<String>,
-    /// Print every decision and write nothing to the enforcement maps
-    #[arg(
-        long,
-        value_name = "BOOL",
-        action = ArgAction::Set,
-        default_value_t = true,
-        default_missing_value = "true",
-        num_args = 0..=1,
-        require_equals = true
-    )]
-    pub dry_run: bool,
-    /// Length of a tick
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = tick)]
-    pub interval: Duration,
+    #[command(subcommand)]
+    pub command: Option<IqCommand>,
+    #[command(flatten)]
+    pub run: IqRunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct IqRunArgs {
+    #[command(flatten)]
+    pub host: IqHostArgs,
     /// How long a soft limit lasts at least, instead of the profile's
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub soft_ttl: Option<Duration>,
@@ -50,13 +35,80 @@ pub struct IqArgs {
     /// How long it must keep that severity, instead of the profile's
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub block_min_dur: Option<Duration>,
+    /// Whether sources may be blocked while thresholds are first learned, instead of the profile's
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub bootstrap_allow_block: Option<bool>,
+    /// Learn who talks to this host, and judge by it [default: the profile's]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub graph: Option<bool>,
+    /// What the graph does to packets at the start, unless a command put something in force [default: the profile's]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub graph_mode: Option<GraphModeArg>,
+    /// Let the graph's clock run so many times as fast: for rehearsals
+    #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
+    pub graph_clock: u32,
+    /// Set any key of the profile, as in signal_engine.pps_trigger=500
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print what would be gone by and who set it, and end
+    #[arg(long)]
+    pub print_config: bool,
+    /// Start over when the state on disk cannot be read; what was learned is lost
+    #[arg(long)]
+    pub fresh_state: bool,
 }
 
-fn tick(text: &str) -> Result<Duration, String> {
-    let span = positive_duration(text)?;
-    if (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&span) {
-        Ok(span)
-    } else {
-        Err(format!("'{text}' is no useful tick; give 100ms to 60s"))
-    }
+#[derive(Debug, Subcommand)]
+pub enum IqCommand {
+    /// List or show the built-in profiles
+    #[command(subcommand)]
+    Profiles(ProfilesCommand),
+    /// Show what the running IQ does: phase, thresholds, who is held
+    #[command(after_help = "Example: sudo kernloom iq status --json")]
+    Status {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why a source is treated as it is, until when, and how to exempt it
+    #[command(after_help = "Example: sudo kernloom iq why 192.0.2.7")]
+    Why {
+        source: Source,
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let go of a source now; it may be judged anew
+    #[command(after_help = "Example: sudo kernloom iq forgive 192.0.2.7")]
+    Forgive { source: Source },
+    /// Never limit or block a source for a time
+    #[command(after_help = "Example: sudo kernloom iq exempt 192.0.2.0/24 --ttl 24h")]
+    Exempt {
+        source: Source,
+        /// How long
+        #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+        ttl: Duration,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProfilesCommand {
+    /// Names, one per line, with what they are for
+    List,
+    /// The file as it was written
+    Show { name: String },
 }

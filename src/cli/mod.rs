@@ -1,22 +1,23 @@
 //! The command line: clap structs only. Doc comments are the help.
 
+mod graph;
+mod host;
 mod iq;
 mod shield;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use iq::IqArgs;
+pub use graph::{EdgeArgs, ExportFormat, GraphArgs, GraphCommand, GraphModeArg};
+pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
+pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 pub use shield::{
     AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand,
     SortBy, TopArgs,
 };
 
-use crate::dataplane::DEFAULT_PIN_DIR;
 use crate::model::parse_duration;
-use crate::runtime::DEFAULT_RUN_DIR;
 
 /// Protects this host at the XDP hook: counts every source, scores it each second, limits and blocks abusers
 #[derive(Debug, Parser)]
@@ -29,20 +30,9 @@ use crate::runtime::DEFAULT_RUN_DIR;
 )]
 pub struct Cli {
     #[command(flatten)]
-    pub places: Places,
+    pub host: HostArgs,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Where an instance keeps what it shares.
-#[derive(Debug, Clone, Args)]
-pub struct Places {
-    /// Directory in the BPF file system that holds program, maps and links
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_PIN_DIR)]
-    pub bpffs: PathBuf,
-    /// Directory for lock files
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
-    pub run_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,8 +42,15 @@ pub enum Command {
     Shield(ShieldCommand),
     /// Score every source each second; limit and block abusers, dry run first
     #[command(after_help = "Examples:\n  sudo kernloom iq --profile=idp\n  \
-                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false")]
-    Iq(IqArgs),
+                            sudo kernloom iq --profile=web-server --iface eth0 --dry-run=false\n  \
+                            sudo kernloom iq why 192.0.2.7")]
+    Iq(Box<IqArgs>),
+    /// Learn who talks to this host, freeze that, and enforce it
+    #[command(
+        after_help = "Examples:\n  sudo kernloom graph readiness\n  sudo kernloom graph freeze\n  \
+                            sudo kernloom graph enforce --lease 5m && sudo kernloom graph confirm"
+    )]
+    Graph(GraphArgs),
     /// Let go of what is enforced, and say what that was
     #[command(after_help = "Examples:\n  sudo kernloom reset\n  sudo kernloom reset --all")]
     Reset(ResetArgs),

@@ -1,18 +1,24 @@
 //! Composition roots: each command wires the world to the pure half.
 
+mod graph;
 mod iq;
 mod reset;
 mod shield;
 
-use crate::cli::{Cli, Command, Places};
+use crate::cli::{Cli, Command, LogFormat, Places};
 use crate::dataplane::{PinDir, Shield};
 use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::report::log_as;
 
 pub fn run(cli: &Cli) -> Result<()> {
+    let host = Host::resolve(&cli.host)?;
+    log_as(host.log_format == LogFormat::Json);
     match &cli.command {
-        Command::Shield(command) => shield::run(&cli.places, command),
-        Command::Iq(args) => iq::run(&cli.places, args),
-        Command::Reset(args) => reset::run(&cli.places, args),
+        Command::Shield(command) => shield::run(&host.places, command),
+        Command::Iq(args) => iq::run(&host, args),
+        Command::Graph(args) => graph::run(&host, args),
+        Command::Reset(args) => reset::run(&host.places, args),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{opened, pins};
+use super::{iq, opened, pins};
 use crate::cli::{Places, ResetArgs};
 use crate::dataplane::{Entry, Owner};
 use crate::error::Result;
@@ -14,8 +14,11 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     };
     let lock = pins.lock()?;
     let removed = shield.edit(&lock).remove_all(chosen)?;
+    let mut told = None;
     if !args.operator {
         shield.announce_reset();
+        drop(lock);
+        told = iq::tell_of_reset(&places.run_dir)?;
     }
     let kept = shield.entries()?.len();
     let at = now()?;
@@ -28,5 +31,8 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
         text.push_str("; 'kernloom reset --all' removes these too");
     }
     text.push('\n');
+    if let Some(told) = told {
+        text.push_str(&format!("{told}\n"));
+    }
     print(&text)
 }

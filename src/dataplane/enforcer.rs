@@ -1,12 +1,12 @@
 //! IQ's hand on the policy table.
 
 use super::pin::PinDir;
-use super::policy::{Edit, Owner, Rule};
+use super::policy::{Action, Edit, Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
 use crate::seams::{Enforcer, Order, Outcome};
 
-/// Writes to the instance's policy. Operators' entries are never changed.
+/// Writes to the instance's policy. Operators' entries and exemptions are never changed.
 pub struct MapEnforcer<'a> {
     pub shield: &'a Shield,
     pub pins: &'a PinDir,
@@ -24,9 +24,11 @@ impl Enforcer for MapEnforcer<'_> {
 }
 
 fn apply(edit: &mut Edit<'_>, order: &Order) -> Result<Outcome> {
+    let stands =
+        |rule: &Rule| rule.owner == Owner::Operator || matches!(rule.action, Action::Allow);
     if edit
         .get(&order.source)?
-        .is_some_and(|entry| entry.rule.owner == Owner::Operator)
+        .is_some_and(|entry| stands(&entry.rule))
     {
         return Ok(Outcome::OperatorRules);
     }

@@ -1,10 +1,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{RateLimit, Stage};
 
 /// What counts as "at the threshold" for one source, per second; 0 disables a signal.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Triggers {
     pub pps: f64,
     /// Frame bytes per second.
@@ -58,6 +61,89 @@ pub struct StageLimit {
     pub factor: Option<f64>,
 }
 
+/// What is gone by beyond a profile's four rates. 0 disables a signal.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence {
+    /// Trigger of half-open connections per second, as a share of the SYN trigger.
+    pub half_open: f64,
+    /// Trigger of refused packets per second, as a multiple of the port trigger.
+    pub refusals: f64,
+    /// Distinct ports that make a scan when spread over a minute, an hour, a day.
+    pub slow_ports: SlowPorts,
+    /// Share of the SYN trigger that is too much when kept up for an hour.
+    pub sustained: f64,
+    /// How many packets that this host asked for count as one; 1 counts all alike.
+    pub consent: f64,
+    /// Most that triggers and limits are multiplied by for hosts that share an address.
+    pub nat: u32,
+}
+
+/// Distinct ports within a time, for scans too slow for a single window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlowPorts {
+    pub minute: u32,
+    pub hour: u32,
+    pub day: u32,
+}
+
+impl Default for Evidence {
+    /// A scanner at a public host shows 20 ports a day far more often than 10 in any second.
+    fn default() -> Self {
+        Self {
+            half_open: 0.5,
+            refusals: 1.0,
+            slow_ports: SlowPorts {
+                minute: 20,
+                hour: 20,
+                day: 20,
+            },
+            sustained: 0.5,
+            consent: 32.0,
+            nat: 8,
+        }
+    }
+}
+
+/// Thresholds of many unproven sources together, as multiples of those of one; 0 disables.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Aggregates {
+    /// Of an IPv4 /24 or an IPv6 /48.
+    pub prefix: f64,
+    /// Of everyone.
+    pub overall: f64,
+    /// Most that the triggers of one unproven source are divided by while all of them together
+    /// exceed theirs.
+    pub pressure: f64,
+}
+
+impl Default for Aggregates {
+    fn default() -> Self {
+        Self {
+            prefix: 4.0,
+            overall: 20.0,
+            pressure: 8.0,
+        }
+    }
+}
+
+/// How much of proven sources' traffic decisions may touch before they step back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Collateral {
+    /// Share of the packets from proven sources, each counted up to its packet trigger.
+    pub share: f64,
+    /// Proven sources that may be held whatever their share.
+    pub sources: usize,
+}
+
+impl Default for Collateral {
+    fn default() -> Self {
+        Self {
+            share: 0.10,
+            sources: 3,
+        }
+    }
+}
+
 /// Everything the engine goes by, in domain values. `profile` resolves and checks it:
 /// `1 <= soft_at < hard_at < block_at`, figures finite and not negative, stays above zero.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +173,9 @@ pub struct Config {
     pub noncompliance: Option<NonCompliance>,
     pub soft: StageLimit,
     pub hard: StageLimit,
+    pub evidence: Evidence,
+    pub aggregates: Aggregates,
+    pub collateral: Collateral,
 }
 
 /// Strikes a source can gather beyond the harshest threshold.
@@ -130,6 +219,36 @@ impl Config {
             Stage::RateSoft => self.ttl.soft.max(self.hold.soft),
             Stage::RateHard => self.ttl.hard.max(self.hold.hard),
             Stage::Block => self.ttl.block.max(self.hold.block),
+        }
+    }
+
+    /// What `factor` sources together are held to: limited, never blocked, because someone else
+    /// may be among them.
+    pub(super) fn of_many(&self, factor: f64) -> Self {
+        let Triggers {
+            pps,
+            bps,
+            syn,
+            ports,
+        } = self.triggers;
+        let limit = StageLimit {
+            floor: self.soft.over(self.triggers.pps).times(whole(factor)),
+            factor: None,
+        };
+        Self {
+            triggers: Triggers {
+                pps: pps * factor,
+                bps: bps * factor,
+                syn: syn * factor,
+                ports: ports * factor,
+            },
+            hard_at: None,
+            block_at: None,
+            gate: None,
+            noncompliance: None,
+            soft: limit,
+            hard: limit,
+            ..self.clone()
         }
     }
 
@@ -177,6 +296,6 @@ impl StageLimit {
     clippy::cast_sign_loss,
     reason = "a float-to-integer cast saturates, which is what is wanted here"
 )]
-fn whole(value: f64) -> u32 {
+pub(super) fn whole(value: f64) -> u32 {
     value.round() as u32
 }

@@ -35,6 +35,10 @@ pub struct Why {
     pub trigger: f64,
     /// Strikes after the decision.
     pub strikes: u32,
+    /// Hosts behind the address: triggers and limits are multiplied by it.
+    pub nat: u32,
+    /// This host completed a handshake with it.
+    pub proven: bool,
     /// The source is exempt; its traffic did not matter.
     pub exempt: bool,
 }
@@ -47,23 +51,31 @@ impl Why {
             rate: score.rate,
             trigger: score.trigger,
             strikes,
+            nat: score.hosts,
+            proven: score.proven,
             exempt: false,
         }
     }
 }
 
 impl fmt::Display for Why {
-    /// `severity=3.00 signal=syn rate=5012/s trigger=250/s strikes=6`, and ` exempt` if it is.
+    /// `severity=3.00 signal=syn rate=5012/s trigger=250/s strikes=6 nat=1`, then ` proven` and
+    /// ` exempt` if it is. Signals over a longer time carry it instead of `/s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = self.signal.per();
         write!(
             f,
-            "severity={:.2} signal={} rate={}/s trigger={}/s strikes={}",
+            "severity={:.2} signal={} rate={}{per} trigger={}{per} strikes={} nat={}",
             self.severity,
             self.signal,
             tidy(self.rate),
             tidy(self.trigger),
-            self.strikes
+            self.strikes,
+            self.nat
         )?;
+        if self.proven {
+            f.write_str(" proven")?;
+        }
         if self.exempt {
             f.write_str(" exempt")?;
         }

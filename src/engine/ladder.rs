@@ -2,7 +2,10 @@
 //!
 //! Up: one stage per tick, to at most the stage its strikes justify, after `up_need` high ticks;
 //! or from RATE_HARD to BLOCK when it does not yield to the limit. BLOCK also needs its gate.
-//! OBSERVE to RATE_SOFT needs a single tick if one signal flashes.
+//! OBSERVE to RATE_SOFT needs a single tick if one signal flashes, or if what decides took long
+//! to gather. Evidence that somebody else could have sent in the source's name does not block,
+//! unless its volume is itself the harm; many hosts behind one address are not held to a packet
+//! limit for the connections of a few.
 //!
 //! Down: one stage at a time, after the stage has lasted its stay (TTL and minimum hold, counted
 //! from entry or last renewal) and `down_need` low ticks came last. Strikes never release.
@@ -10,15 +13,17 @@
 //! What is imposed on the kernel outlives the stay by the time those low ticks can take, so the
 //! ladder's own release always comes first while the daemon lives.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::config::Config;
+use super::config::{Config, whole};
 use super::decision::{Kind, Why};
+use super::explain::Reading;
 use super::severity::{Score, Signal};
-use crate::model::{Hold, Ktime, LimitScope, Stage};
+use crate::model::{Hold, Ktime, LimitScope, RateLimit, Stage};
 
 /// A tick is high from this severity on.
-const HIGH: f64 = 1.0;
+pub(super) const HIGH: f64 = 1.0;
 
 /// A tick is low below this severity, if no limit dropped anything.
 pub(super) const LOW: f64 = 0.25;
@@ -32,6 +37,14 @@ pub(super) struct Tick<'a> {
     pub(super) now: Ktime,
     /// Expected time to the next tick.
     pub(super) length: Duration,
+}
+
+impl Tick<'_> {
+    /// How long the kernel's entry outlives the stay.
+    pub(super) fn grace(&self) -> Duration {
+        let spare = self.config.down_need.saturating_add(SPARE_TICKS);
+        self.length.saturating_mul(spare)
+    }
 }
 
 /// A decision before its source is named.
@@ -50,35 +63,107 @@ enum Mood {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Ladder {
-    /// When the stage was entered or last renewed.
-    since: Ktime,
-    until: Ktime,
+    pub(super) entered: Ktime,
+    /// Before this the stage is not left; moved on by renewal.
+    pub(super) ends: Ktime,
+    pub(super) until: Ktime,
     /// First of the ticks in a row that reach the block gate's severity.
-    gate_since: Option<Ktime>,
-    strikes: u32,
+    pub(super) gate_since: Option<Ktime>,
+    /// What led to the stage.
+    pub(super) cause: Brief,
+    /// The last window.
+    pub(super) last: Brief,
+    pub(super) strikes: u32,
     /// High ticks in a row.
-    up: u32,
+    pub(super) up: u32,
     /// Low ticks in a row.
-    down: u32,
+    pub(super) down: u32,
     /// Ticks of not yielding to a limit.
-    unyielding: u32,
-    stage: Stage,
+    pub(super) unyielding: u32,
+    pub(super) stage: Stage,
     /// What RATE_SOFT limits, by the signal that led there.
-    scope: LimitScope,
+    pub(super) scope: LimitScope,
+    /// Hosts behind the address when the limit was set.
+    pub(super) hosts: u8,
+    /// Of the last window in which it sent.
+    pub(super) proven: bool,
+}
+
+/// A [`Reading`] in half the room: there is one pair for each source of an attack.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Brief {
+    severity: f32,
+    rate: f32,
+    trigger: f32,
+    pub(super) signal: Signal,
+}
+
+impl Brief {
+    const NONE: Self = Self {
+        severity: 0.0,
+        rate: 0.0,
+        trigger: 0.0,
+        signal: Signal::Silence,
+    };
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "seven digits are for a reader"
+    )]
+    fn of(severity: f64, signal: Signal, rate: f64, trigger: f64) -> Self {
+        Self {
+            severity: severity as f32,
+            rate: rate as f32,
+            trigger: trigger as f32,
+            signal,
+        }
+    }
+
+    fn of_score(score: &Score) -> Self {
+        Self::of(score.severity, score.signal, score.rate, score.trigger)
+    }
+}
+
+impl From<Brief> for Reading {
+    fn from(brief: Brief) -> Self {
+        Self {
+            severity: brief.severity.into(),
+            signal: brief.signal,
+            rate: brief.rate.into(),
+            trigger: brief.trigger.into(),
+        }
+    }
+}
+
+impl From<Reading> for Brief {
+    fn from(reading: Reading) -> Self {
+        let Reading {
+            severity,
+            signal,
+            rate,
+            trigger,
+        } = reading;
+        Self::of(severity, signal, rate, trigger)
+    }
 }
 
 impl Default for Ladder {
     fn default() -> Self {
         Self {
-            since: Ktime::default(),
+            entered: Ktime::default(),
+            ends: Ktime::default(),
             until: Ktime::default(),
             gate_since: None,
+            cause: Brief::NONE,
+            last: Brief::NONE,
             strikes: 0,
             up: 0,
             down: 0,
             unyielding: 0,
             stage: Stage::Observe,
             scope: LimitScope::New,
+            hosts: 1,
+            proven: false,
         }
     }
 }
@@ -90,11 +175,6 @@ impl Ladder {
 
     pub(super) fn until(&self) -> Ktime {
         self.until
-    }
-
-    #[cfg(test)]
-    pub(super) fn strikes(&self) -> u32 {
-        self.strikes
     }
 
     /// Whether nothing would be lost by starting anew.
@@ -110,14 +190,39 @@ impl Ladder {
         match self.stage {
             Stage::Observe => None,
             Stage::RateSoft => Some(Hold::Limit {
-                limit: config.soft_limit(),
+                limit: self.soft_limit(config),
                 scope: self.scope,
             }),
             Stage::RateHard => Some(Hold::Limit {
-                limit: config.hard_limit(),
+                limit: config.hard_limit().times(self.hosts.into()),
                 scope: LimitScope::All,
             }),
             Stage::Block => Some(Hold::Deny),
+        }
+    }
+
+    /// A single proven host that opens too much over a long time is held to what would not have
+    /// been too much; an address that could be somebody else's, or that many share, is not.
+    fn soft_limit(&self, config: &Config) -> RateLimit {
+        let usual = config.soft_limit().times(self.hosts.into());
+        let allowed = match self.cause.signal {
+            Signal::PortsMinute | Signal::PortsHour | Signal::PortsDay => 1.0,
+            Signal::Sustained => f64::from(self.cause.trigger),
+            Signal::Packets
+            | Signal::Bytes
+            | Signal::Syns
+            | Signal::Ports
+            | Signal::HalfOpen
+            | Signal::Refusals
+            | Signal::Drops
+            | Signal::Silence => return usual,
+        };
+        match NonZeroU32::new(whole(allowed.ceil())) {
+            Some(pps) if self.proven && self.hosts == 1 && pps < usual.pps => RateLimit {
+                pps,
+                burst: pps.saturating_mul(NonZeroU32::MIN.saturating_add(1)),
+            },
+            Some(_) | None => usual,
         }
     }
 
@@ -132,17 +237,16 @@ impl Ladder {
         if self.stage == Stage::Observe {
             return None;
         }
-        let stayed = tick.now.since(self.since);
         let stay = tick.config.stay(self.stage);
         if mood == Mood::Low {
-            let done = stayed >= stay && self.down >= tick.config.down_need;
+            let done = tick.now >= self.ends && self.down >= tick.config.down_need;
             return done.then(|| self.step_down(tick, score));
         }
         let widens = mood == Mood::High
             && self.stage == Stage::RateSoft
             && self.scope == LimitScope::New
             && scope_for(score.signal) == LimitScope::All;
-        (stayed >= stay / 2 || widens).then(|| self.enter(tick, self.stage, score))
+        (tick.now + stay / 2 >= self.ends || widens).then(|| self.enter(tick, self.stage, score))
     }
 
     /// Limits at once a source that flashes, between ticks. Streaks and strikes are left to the
@@ -150,6 +254,18 @@ impl Ladder {
     pub(super) fn alert(&mut self, tick: &Tick<'_>, score: &Score) -> Option<Step> {
         (self.stage == Stage::Observe && score.flashes(tick.config))
             .then(|| self.enter(tick, Stage::RateSoft, score))
+    }
+
+    /// Enters RATE_SOFT, or renews it in time, for a reason that is not the prefix's own.
+    pub(super) fn shelter(&mut self, tick: &Tick<'_>, overall: &Score) -> Option<Step> {
+        let stay = tick.config.stay(Stage::RateSoft);
+        match self.stage {
+            Stage::Observe => Some(self.enter(tick, Stage::RateSoft, overall)),
+            Stage::RateSoft if tick.now + stay / 2 >= self.ends => {
+                Some(self.enter(tick, Stage::RateSoft, overall))
+            }
+            Stage::RateSoft | Stage::RateHard | Stage::Block => None,
+        }
     }
 
     /// Drops per second that say something: at BLOCK every packet is one.
@@ -199,6 +315,10 @@ impl Ladder {
             .filter(|gate| score.severity >= gate.severity)
             .map(|_| self.gate_since.unwrap_or(tick.now));
         self.count_unyielding(tick.config, score);
+        self.last = Brief::of_score(score);
+        if score.signal != Signal::Silence {
+            self.proven = score.proven;
+        }
     }
 
     fn count_unyielding(&mut self, config: &Config, score: &Score) {
@@ -220,16 +340,20 @@ impl Ladder {
             self.strikes = self.strikes.max(config.soft_at);
             return Stage::RateSoft;
         }
-        if mood != Mood::High || self.up < config.up_need {
+        let enough = if score.slow { 1 } else { config.up_need };
+        if mood != Mood::High || self.up < enough {
             return self.stage;
         }
         let justified = config.justified(self.strikes);
+        let most = harshest(score);
         match self.stage {
             Stage::Observe if justified > Stage::Observe => Stage::RateSoft,
-            Stage::RateSoft if justified > Stage::RateSoft => Stage::RateHard,
+            Stage::RateSoft if justified.min(most) > Stage::RateSoft => Stage::RateHard,
             Stage::RateHard
                 if (justified > Stage::RateHard || self.is_unyielding(config))
-                    && self.gate_is_open(tick) =>
+                    && most == Stage::Block
+                    && self.gate_is_open(tick)
+                    && may_block(config, score) =>
             {
                 Stage::Block
             }
@@ -266,6 +390,8 @@ impl Ladder {
         } else {
             scope_for(score.signal)
         };
+        self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
+        self.cause = Brief::of_score(&score);
         self.settle(tick, to);
         let why = Why::of(&score, self.strikes);
         Step { from, kind, why }
@@ -285,14 +411,22 @@ impl Ladder {
     }
 
     fn settle(&mut self, tick: &Tick<'_>, stage: Stage) {
+        if stage != self.stage {
+            self.entered = tick.now;
+        }
         self.stage = stage;
-        self.since = tick.now;
-        let spare = tick.config.down_need.saturating_add(SPARE_TICKS);
-        self.until = tick.now
-            + tick
-                .config
-                .stay(stage)
-                .saturating_add(tick.length.saturating_mul(spare));
+        self.ends = tick.now + tick.config.stay(stage);
+        self.until = self.ends + tick.grace();
+    }
+
+    /// Goes back to what it was before this tick's escalation, which is not to be.
+    pub(super) fn withhold(&mut self, before: &Self) {
+        let Self { strikes, last, .. } = *self;
+        *self = Self {
+            strikes,
+            last,
+            ..*before
+        };
     }
 
     /// The score, with drops as its signal where they are what made the tick high.
@@ -311,6 +445,22 @@ impl Ladder {
     }
 }
 
+/// The harshest stage that what was measured can lead to.
+fn harshest(score: &Score) -> Stage {
+    let shared = score.hosts > 1 && !score.signal.is_volume();
+    if shared || score.signal == Signal::Sustained {
+        Stage::RateSoft
+    } else {
+        Stage::Block
+    }
+}
+
+/// Whether a block would hit who did it, or is worth it even so.
+fn may_block(config: &Config, score: &Score) -> bool {
+    let enough = config.gate.map_or(HIGH, |gate| gate.severity);
+    !score.spoofable || score.volume >= enough
+}
+
 /// Whether `value` reaches a bound that is not switched off with 0.
 fn reaches(value: f64, bound: f64) -> bool {
     bound > 0.0 && value >= bound
@@ -319,7 +469,15 @@ fn reaches(value: f64, bound: f64) -> bool {
 /// What RATE_SOFT must limit against `signal`: new connections, or packets where volume harms.
 fn scope_for(signal: Signal) -> LimitScope {
     match signal {
-        Signal::Syns | Signal::Ports | Signal::Silence => LimitScope::New,
+        Signal::Syns
+        | Signal::Ports
+        | Signal::HalfOpen
+        | Signal::Refusals
+        | Signal::PortsMinute
+        | Signal::PortsHour
+        | Signal::PortsDay
+        | Signal::Sustained
+        | Signal::Silence => LimitScope::New,
         Signal::Packets | Signal::Bytes | Signal::Drops => LimitScope::All,
     }
 }

@@ -1,31 +1,46 @@
 //! Progressive enforcement: windows of counts in, decisions out. Pure: `now` is an argument.
 //!
-//! `severity` says how bad a window was, `ladder` what follows from it for one source, and
-//! [`Engine`] keeps one ladder per source that has anything to remember.
-//!
-//! Ladders are kept sorted by source and a tick merges them with the sorted window. That is
-//! linear in memory order, so a window of the data plane's whole table costs milliseconds, and
-//! unlike a hash table it gives senders, who choose their addresses, nothing to collide in.
+//! `severity` says how bad a window was, `track` what a source did over longer than that,
+//! `ladder` what follows for one source, `aggregate` what many do together, and [`Engine`] keeps
+//! what has to be remembered of each.
 
+mod aggregate;
+mod collateral;
 mod config;
 mod decision;
+mod explain;
 mod ladder;
+mod roster;
 mod severity;
+mod sorted;
+mod state;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-pub use config::{BlockGate, Config, NonCompliance, PerStage, StageLimit, Triggers, Weights};
+use aggregate::{Aggregate, everyone, sheltered};
+pub use config::{
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, SlowPorts,
+    StageLimit, Triggers, Weights,
+};
 pub use decision::{Decision, Kind, Why};
-use ladder::{LOW, Ladder, Step, Tick};
-use severity::Score;
+pub use explain::{Explanation, Overview, Reading};
+use ladder::{HIGH, LOW, Ladder, Tick};
+use roster::{Exempt, Roster, Round, Seen, decision};
 pub use severity::Signal;
+use severity::{Score, Standing};
+use sorted::fit;
+pub use state::{EngineState, Held};
+#[cfg(test)]
+pub(crate) use tests::web;
+use track::Tracks;
 
 use crate::model::{Ktime, Source, Stage};
-use crate::telemetry::{Sample, Window};
+use crate::telemetry::{Coverage, Sample, Window};
 
 /// Shortest time that an alert's counts are spread over.
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,97 +48,212 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Longest time that the next tick is assumed to be away; a window that was longer was late.
 const LONGEST_TICK: Duration = Duration::from_secs(60);
 
-/// Ladders that room is kept for, however quiet it gets.
-const LEAST_ROOM: usize = 1024;
+/// From this severity on an unproven source teaches nothing.
+const LOUD: f64 = 0.5;
 
 /// Progressive enforcement of all sources. Equal calls give equal decisions, in the same order.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
-    /// Sources with something to remember, sorted.
-    ladders: Vec<(Source, Ladder)>,
-    /// What `ladders` was before the last tick; only its memory is of use.
-    spare: Vec<(Source, Ladder)>,
-    /// The last window's samples that could matter, by source.
-    samples: Vec<Sample>,
-    order: Vec<(u128, u8, usize)>,
-    /// Sources that an alert brought up since the last tick; none of them is in `ladders`.
+    /// What a prefix, and everyone together, is judged by.
+    prefix_config: Config,
+    overall_config: Config,
+    sources: Roster,
+    prefixes: Roster,
+    overall: Roster,
+    tracks: Tracks,
+    /// The last window in order, if it did not come so.
+    sorted: Vec<Sample>,
+    /// Sources that an alert brought up since the last tick; none of them is in `sources`.
     alerted: BTreeMap<Source, Ladder>,
     /// When the running window began.
     window_start: Option<Ktime>,
     window_length: Duration,
+    overview: Overview,
 }
 
 impl Engine {
     pub fn new(config: Config) -> Self {
+        let (prefix_config, overall_config) = many(&config);
         Self {
             config,
-            ladders: Vec::new(),
-            spare: Vec::new(),
-            samples: Vec::new(),
-            order: Vec::new(),
+            prefix_config,
+            overall_config,
+            sources: Roster::default(),
+            prefixes: Roster::default(),
+            overall: Roster::default(),
+            tracks: Tracks::default(),
+            sorted: Vec::new(),
             alerted: BTreeMap::new(),
             window_start: None,
             window_length: SECOND,
+            overview: Overview::default(),
         }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Goes by `config` from now on. Who is held stays held for as long as was decided; strikes
+    /// beyond the new ceiling are forgiven.
+    pub fn reconfigure(&mut self, config: Config) {
+        (self.prefix_config, self.overall_config) = many(&config);
+        self.config = config;
+    }
+
+    /// As [`Engine::tick_learning`], with nobody to learn.
+    pub fn tick(&mut self, now: Ktime, window: Window<'_>, exempt: Exempt<'_>) -> Vec<Decision> {
+        self.tick_learning(now, window, exempt, &mut |_| {})
     }
 
     /// Scores one window that ended `now`; of several samples of one source the first counts.
     /// Sources absent from the window were silent and are judged too. Exempt sources never leave
-    /// OBSERVE. At most one decision per source, sorted by source.
-    pub fn tick(
+    /// OBSERVE. At most one decision per source or prefix: sources sorted, then prefixes sorted,
+    /// then everyone.
+    ///
+    /// `learn` is given the rates of each source that is fit to learn thresholds from: not held,
+    /// not exempt, not loud without proof.
+    pub fn tick_learning(
         &mut self,
         now: Ktime,
         window: Window<'_>,
-        exempt: &dyn Fn(&Source) -> bool,
+        exempt: Exempt<'_>,
+        learn: &mut dyn FnMut(&Triggers),
     ) -> Vec<Decision> {
         self.window_start = Some(now);
         self.window_length = window.length.clamp(SECOND, LONGEST_TICK);
-        self.admit_alerted();
-        self.sort_window(&window);
+        self.sources.ladders.extend(mem::take(&mut self.alerted));
+        let mut sorted = mem::take(&mut self.sorted);
+        let samples = in_order(window.samples, &mut sorted);
+        let window = Window { samples, ..window };
+        let mut aggregate = Aggregate::new(&self.config, window.length.as_secs_f64());
+        let mut decisions = self.judge_sources(now, &window, exempt, learn, &mut aggregate);
+        decisions.extend(self.judge_many(now, &window, exempt, &mut aggregate));
+        self.tracks.end_pass(now);
+        sorted.clear();
+        fit(&mut sorted);
+        self.sorted = sorted;
+        decisions
+    }
+
+    fn judge_sources(
+        &mut self,
+        now: Ktime,
+        window: &Window<'_>,
+        exempt: Exempt<'_>,
+        learn: &mut dyn FnMut(&Triggers),
+        aggregate: &mut Aggregate,
+    ) -> Vec<Decision> {
+        let (coverage, pressure) = (window.coverage, self.overview.pressure.max(1.0));
+        let mut overview = Overview::default();
+        let mut allowance = collateral::Allowance::new(&self.config);
         let tick = Tick {
             config: &self.config,
             now,
             length: self.window_length,
         };
-        let mut round = Round {
-            tick,
-            exempt,
-            decisions: Vec::new(),
-            kept: mem::take(&mut self.spare),
-        };
-        let mut known = self.ladders.iter().copied().peekable();
-        for sample in &self.samples {
-            let score = Score::of(&self.config, sample, window.length);
-            while let Some((source, ladder)) = known.next_if(|known| known.0 < sample.source) {
-                round.judge(source, ladder, &Score::SILENT);
+        let mut round = Round::new(tick, exempt);
+        for sample in window.samples {
+            let mut standing =
+                self.tracks
+                    .follow(now, sample, window.length, &self.config, coverage);
+            if coverage.proof && !sample.proven {
+                standing.pressure = pressure;
             }
-            let ladder = known
-                .next_if(|known| known.0 == sample.source)
-                .map_or_else(Ladder::default, |known| known.1);
-            round.judge(sample.source, ladder, &score);
+            let (score, rates) =
+                Score::of(&self.config, sample, window.length, coverage, &standing);
+            let seen = self.sources.judge(&mut round, sample.source, &score);
+            overview.sources += 1;
+            overview.fresh += u64::from(sample.fresh);
+            allowance.see(sample, seen.stage);
+            if is_fit_to_learn(&score, &seen, coverage, exempt, &sample.source) {
+                overview.learned += 1;
+                learn(&rates);
+            }
+            if coverage.proof && !sample.proven && seen.stage == Stage::Observe && !seen.exempt {
+                aggregate.add(sample);
+            }
         }
-        for (source, ladder) in known {
-            round.judge(source, ladder, &Score::SILENT);
-        }
+        self.sources.finish(&mut round);
         let Round {
-            decisions, kept, ..
+            mut decisions,
+            proven,
+            ..
         } = round;
-        self.spare = mem::replace(&mut self.ladders, kept);
-        self.spare.clear();
-        self.give_back_room();
+        overview.withheld = allowance.withhold(&mut self.sources, &mut decisions, &proven);
+        self.overview = overview;
+        decisions
+    }
+
+    fn judge_many(
+        &mut self,
+        now: Ktime,
+        window: &Window<'_>,
+        exempt: Exempt<'_>,
+        aggregate: &mut Aggregate,
+    ) -> Vec<Decision> {
+        aggregate.close();
+        let standing = Standing::default();
+        let score = |config: &Config, sum: &Sample| {
+            Score::of(config, sum, window.length, window.coverage, &standing).0
+        };
+        let aggregates = self.config.aggregates;
+        let mut round = Round::new(
+            Tick {
+                config: &self.overall_config,
+                now,
+                length: self.window_length,
+            },
+            exempt,
+        );
+        let everything = score(&self.overall_config, &aggregate.overall);
+        let mut limited = false;
+        if aggregates.overall > 0.0 {
+            let seen = self.overall.judge(&mut round, everyone(), &everything);
+            limited = seen.stage > Stage::Observe;
+            self.overview.pressure = everything.ratio.clamp(1.0, aggregates.pressure.max(1.0));
+            self.overview.severity = everything.severity;
+        }
+        self.overall.finish(&mut round);
+        let of_everyone = round.decisions;
+
+        let mut round = Round::new(
+            Tick {
+                config: &self.prefix_config,
+                now,
+                length: self.window_length,
+            },
+            exempt,
+        );
+        let mut shelter = Vec::new();
+        if limited {
+            shelter = sheltered(window.samples);
+        }
+        let mut shelter = shelter.into_iter().peekable();
+        if aggregates.prefix > 0.0 {
+            for sum in &aggregate.prefixes {
+                while let Some(prefix) = shelter.next_if(|prefix| *prefix < sum.source) {
+                    self.prefixes.shelter(&mut round, prefix, &everything);
+                }
+                shelter.next_if(|prefix| *prefix == sum.source);
+                let score = score(&self.prefix_config, sum);
+                self.prefixes.judge(&mut round, sum.source, &score);
+            }
+        }
+        for prefix in shelter {
+            self.prefixes.shelter(&mut round, prefix, &everything);
+        }
+        self.prefixes.finish(&mut round);
+        let mut decisions = round.decisions;
+        decisions.extend(of_everyone);
         decisions
     }
 
     /// Scores one source between ticks, on an alert of the data plane. `sample` holds what the
     /// running window has counted so far, which is not extrapolated. Only a flash leads to a
     /// decision, and the tick that follows scores the whole window as if there had been no alert.
-    pub fn alert(
-        &mut self,
-        now: Ktime,
-        sample: &Sample,
-        exempt: &dyn Fn(&Source) -> bool,
-    ) -> Option<Decision> {
+    pub fn alert(&mut self, now: Ktime, sample: &Sample, exempt: Exempt<'_>) -> Option<Decision> {
         let elapsed = self.window_start.map_or(SECOND, |start| now.since(start));
         let tick = Tick {
             config: &self.config,
@@ -131,13 +261,14 @@ impl Engine {
             length: self.window_length,
         };
         let source = sample.source;
-        let score = Score::of(tick.config, sample, elapsed.max(SECOND));
+        let (length, coverage) = (elapsed.max(SECOND), Coverage::default());
+        let (score, _) = Score::of(tick.config, sample, length, coverage, &Standing::default());
         if !score.flashes(tick.config) || exempt(&source) {
             return None;
         }
-        let ladder = match find(&self.ladders, &source) {
-            Ok(index) => &mut self.ladders[index].1,
-            Err(_) => self.alerted.entry(source).or_default(),
+        let ladder = match self.sources.ladders.get_mut(&source) {
+            Some(ladder) => ladder,
+            None => self.alerted.entry(source).or_default(),
         };
         let step = ladder.alert(&tick, &score)?;
         Some(decision(ladder, tick.config, step, source))
@@ -145,33 +276,41 @@ impl Engine {
 
     /// Forgets every source.
     pub fn reset(&mut self) {
-        self.ladders = Vec::new();
-        self.spare = Vec::new();
-        self.samples = Vec::new();
-        self.order = Vec::new();
+        self.sources = Roster::default();
+        self.prefixes = Roster::default();
+        self.overall = Roster::default();
+        self.tracks = Tracks::default();
+        self.sorted = Vec::new();
         self.alerted.clear();
     }
 
-    /// Forgets one source.
+    /// Forgets one source or prefix.
     pub fn forget(&mut self, source: &Source) {
         self.alerted.remove(source);
-        if let Ok(index) = find(&self.ladders, source) {
-            self.ladders.remove(index);
+        self.tracks.forget(source);
+        for roster in [&mut self.sources, &mut self.prefixes, &mut self.overall] {
+            roster.ladders.remove(source);
         }
     }
 
-    /// Sources above OBSERVE, in no order, and when the kernel's entry ends by itself.
+    /// Sources and prefixes above OBSERVE, in no order, and when the kernel's entry ends by
+    /// itself.
     pub fn held(&self) -> impl Iterator<Item = (&Source, Stage, Ktime)> {
-        let ladders = self.ladders.iter().map(|(source, ladder)| (source, ladder));
-        ladders
-            .chain(&self.alerted)
+        self.ladders()
             .map(|(source, ladder)| (source, ladder.stage(), ladder.until()))
             .filter(|(_, stage, _)| *stage > Stage::Observe)
     }
 
-    /// Sources with something to remember.
+    fn ladders(&self) -> impl Iterator<Item = (&Source, &Ladder)> {
+        [&self.sources, &self.prefixes, &self.overall]
+            .into_iter()
+            .flat_map(|roster| roster.ladders.iter())
+            .chain(&self.alerted)
+    }
+
+    /// Sources and prefixes with something to remember.
     pub fn len(&self) -> usize {
-        self.ladders.len() + self.alerted.len()
+        self.ladders().count()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -183,105 +322,45 @@ impl Engine {
         self.config.port_alert()
     }
 
-    fn admit_alerted(&mut self) {
-        if !self.alerted.is_empty() {
-            self.ladders.extend(mem::take(&mut self.alerted));
-            self.ladders.sort_by_key(|(source, _)| *source);
-        }
-    }
-
-    /// Sorts out the samples that can matter. A low one matters only to a ladder, so there are
-    /// none of them while there are no ladders.
-    fn sort_window(&mut self, window: &Window<'_>) {
-        let matters = |sample: &Sample| {
-            !self.ladders.is_empty() || {
-                let score = Score::of(&self.config, sample, window.length);
-                score.severity >= LOW || score.drops > 0.0
-            }
-        };
-        let order = &mut self.order;
-        order.clear();
-        for (index, sample) in window.samples.iter().enumerate() {
-            if matters(sample) {
-                let source = sample.source;
-                order.push((u128::from_be_bytes(source.octets()), source.bits(), index));
-            }
-        }
-        // Few share an address and differ in length, and comparing one number needs no branch.
-        order.sort_unstable_by_key(|(address, ..)| *address);
-        for same in order.chunk_by_mut(|a, b| a.0 == b.0) {
-            same.sort_unstable();
-        }
-        order.dedup_by_key(|(address, bits, _)| (*address, *bits));
-        // A loop of nothing but these copies lets their cache misses overlap.
-        self.samples.clear();
-        self.samples
-            .extend(order.iter().map(|(_, _, index)| window.samples[*index]));
-    }
-
-    /// Lets go of the memory that a past attack took.
-    fn give_back_room(&mut self) {
-        fit(&mut self.spare, self.ladders.len());
-        fit(&mut self.ladders, 0);
-        fit(&mut self.samples, 0);
-        fit(&mut self.order, 0);
+    /// What the last tick saw of everyone.
+    pub fn overview(&self) -> Overview {
+        self.overview
     }
 }
 
-/// Shrinks a buffer of which less than an eighth was used.
-fn fit<T>(buffer: &mut Vec<T>, used: usize) {
-    let room = buffer.len().max(used).saturating_mul(2).max(LEAST_ROOM);
-    if buffer.capacity() / 4 > room {
-        buffer.shrink_to(room);
+/// What prefixes and everyone together are judged by.
+fn many(config: &Config) -> (Config, Config) {
+    let Aggregates {
+        prefix, overall, ..
+    } = config.aggregates;
+    (config.of_many(prefix), config.of_many(overall))
+}
+
+/// The samples sorted by source, the first of each; a copy in `buffer` unless they came so.
+fn in_order<'a>(samples: &'a [Sample], buffer: &'a mut Vec<Sample>) -> &'a [Sample] {
+    if samples.is_sorted_by(|a, b| a.source < b.source) {
+        return samples;
     }
+    buffer.clear();
+    buffer.extend_from_slice(samples);
+    buffer.sort_by_key(|sample| sample.source);
+    buffer.dedup_by_key(|sample| sample.source);
+    buffer
 }
 
-fn find(ladders: &[(Source, Ladder)], source: &Source) -> Result<usize, usize> {
-    ladders.binary_search_by(|(known, _)| known.cmp(source))
-}
-
-/// One tick under way.
-struct Round<'a> {
-    tick: Tick<'a>,
-    exempt: &'a dyn Fn(&Source) -> bool,
-    decisions: Vec<Decision>,
-    kept: Vec<(Source, Ladder)>,
-}
-
-impl Round<'_> {
-    /// Advances one ladder and keeps it if it has anything to remember. Whether a source is exempt
-    /// is asked only where it makes a difference: asking can be the most costly part of a tick.
-    fn judge(&mut self, source: Source, mut ladder: Ladder, score: &Score) {
-        let from = ladder.stage();
-        let mut step = ladder.advance(&self.tick, score);
-        if (from > Stage::Observe || step.is_some()) && (self.exempt)(&source) {
-            ladder = Ladder::default();
-            let why = Why {
-                exempt: true,
-                ..Why::of(score, 0)
-            };
-            let kind = Kind::Release;
-            step = (from > Stage::Observe).then_some(Step { from, kind, why });
-        }
-        if let Some(step) = step {
-            let config = self.tick.config;
-            self.decisions.push(decision(&ladder, config, step, source));
-        }
-        if !ladder.is_blank() {
-            self.kept.push((source, ladder));
-        }
-    }
-}
-
-fn decision(ladder: &Ladder, config: &Config, step: Step, source: Source) -> Decision {
-    let hold = ladder.hold(config);
-    Decision {
-        source,
-        from: step.from,
-        to: ladder.stage(),
-        kind: step.kind,
-        until: hold.map(|_| ladder.until()),
-        hold,
-        why: step.why,
-    }
+/// Whether thresholds may be learned from what was scored.
+fn is_fit_to_learn(
+    score: &Score,
+    seen: &Seen,
+    coverage: Coverage,
+    exempt: Exempt<'_>,
+    source: &Source,
+) -> bool {
+    let most = match (coverage.proof, score.proven) {
+        (true, true) => f64::INFINITY,
+        (true, false) => LOUD,
+        (false, _) => HIGH,
+    };
+    let exempt = || seen.exempt || (score.severity >= LOW && exempt(source));
+    seen.stage == Stage::Observe && score.drops <= 0.0 && score.severity < most && !exempt()
 }

@@ -2,25 +2,51 @@
 //!
 //! `weighted = sum(w_i * min(rate_i / trigger_i, cap))` sees a source that is somewhat loud in
 //! every respect. It cannot see one that is very loud in a single respect, because a weight below
-//! 1 bounds that term; `dominant = max(rate_i / (dominance * trigger_i))`, capped, does. Severity
-//! is the larger of the two.
+//! 1 bounds that term; `dominant = max(rate_i / (dominance * trigger_i))`, capped, does. What took
+//! long to gather (`slow`) counts by its own trigger. Severity is the largest of the three.
+//!
+//! Triggers are multiplied by the hosts behind an address, and divided by the pressure that
+//! everybody together puts on this host. Packets that this host asked for count less.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::config::Config;
-use crate::telemetry::Sample;
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Triggers};
+use crate::telemetry::{Coverage, Sample};
 
 /// What was measured of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Signal {
+    #[serde(rename = "pps")]
     Packets,
+    #[serde(rename = "bps")]
     Bytes,
+    #[serde(rename = "syn")]
     Syns,
+    #[serde(rename = "ports")]
     Ports,
+    /// Connections begun and not completed.
+    #[serde(rename = "half-open")]
+    HalfOpen,
+    /// Packets that this host answered with a refusal.
+    #[serde(rename = "refusals")]
+    Refusals,
+    #[serde(rename = "ports-1m")]
+    PortsMinute,
+    #[serde(rename = "ports-1h")]
+    PortsHour,
+    #[serde(rename = "ports-24h")]
+    PortsDay,
+    /// SYNs per second, kept up for an hour.
+    #[serde(rename = "syn-1h")]
+    Sustained,
     /// Packets beyond a limit that is already in place.
+    #[serde(rename = "drops")]
     Drops,
     /// Nothing was received.
+    #[serde(rename = "silence")]
     Silence,
 }
 
@@ -31,9 +57,40 @@ impl fmt::Display for Signal {
             Self::Bytes => "bps",
             Self::Syns => "syn",
             Self::Ports => "ports",
+            Self::HalfOpen => "half-open",
+            Self::Refusals => "refusals",
+            Self::PortsMinute => "ports-1m",
+            Self::PortsHour => "ports-1h",
+            Self::PortsDay => "ports-24h",
+            Self::Sustained => "syn-1h",
             Self::Drops => "drops",
             Self::Silence => "silence",
         })
+    }
+}
+
+impl Signal {
+    /// The time that rate and trigger of this signal are counted over.
+    pub const fn per(self) -> &'static str {
+        match self {
+            Self::PortsMinute => "/m",
+            Self::PortsHour => "/h",
+            Self::PortsDay => "/d",
+            Self::Packets
+            | Self::Bytes
+            | Self::Syns
+            | Self::Ports
+            | Self::HalfOpen
+            | Self::Refusals
+            | Self::Sustained
+            | Self::Drops
+            | Self::Silence => "/s",
+        }
+    }
+
+    /// Whether the number of packets is itself the harm.
+    pub(super) const fn is_volume(self) -> bool {
+        matches!(self, Self::Packets | Self::Bytes | Self::Drops)
     }
 }
 
@@ -43,85 +100,212 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 /// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
 const ROUNDING: f64 = 1.0 + 1e-9;
 
+/// Share of a proven source's packets that may fail before it is no longer taken at its word.
+const FAILURES: f64 = 0.05;
+
+/// What is known of a source beyond its window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Standing {
+    /// Hosts behind the address, 1 to `Evidence::nat`.
+    pub(super) hosts: u32,
+    /// What its triggers are divided by, 1 or more.
+    pub(super) pressure: f64,
+    /// The worst of what took longer than a window: signal, rate or count, and trigger.
+    pub(super) slow: Option<(Signal, f64, f64)>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self {
+            hosts: 1,
+            pressure: 1.0,
+            slow: None,
+        }
+    }
+}
+
 /// One window of one source, scored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Score {
     pub(super) severity: f64,
+    /// Severity by packets and bytes alone.
+    pub(super) volume: f64,
+    pub(super) packets: f64,
     /// Dropped packets per second.
     pub(super) drops: f64,
-    /// The signal farthest above its trigger, its rate and its trigger, both per second.
+    /// The signal farthest above its trigger, its rate and its trigger, both per second, or over
+    /// the time that the signal names.
     pub(super) signal: Signal,
     pub(super) rate: f64,
     pub(super) trigger: f64,
-    /// `rate / trigger`, not capped.
+    /// `rate / trigger` of the window's worst signal, not capped.
     pub(super) ratio: f64,
+    /// Severity comes from what took longer than a window.
+    pub(super) slow: bool,
+    pub(super) hosts: u32,
+    pub(super) proven: bool,
+    /// Somebody else could have sent all of it in this source's name.
+    pub(super) spoofable: bool,
 }
 
 impl Score {
     pub(super) const SILENT: Self = Self {
         severity: 0.0,
+        volume: 0.0,
+        packets: 0.0,
         drops: 0.0,
         signal: Signal::Silence,
         rate: 0.0,
         trigger: 0.0,
         ratio: 0.0,
+        slow: false,
+        hosts: 1,
+        proven: false,
+        spoofable: false,
     };
 
-    /// The score of `sample`, counted in a window of `length`.
-    pub(super) fn of(config: &Config, sample: &Sample, length: Duration) -> Self {
+    /// The score of `sample`, counted in a window of `length`, and the rates that it was scored
+    /// by, as seen by one host: what a trigger learns from.
+    pub(super) fn of(
+        config: &Config,
+        sample: &Sample,
+        length: Duration,
+        coverage: Coverage,
+        standing: &Standing,
+    ) -> (Self, Triggers) {
         let per_second = 1.0 / length.max(SHORTEST_WINDOW).as_secs_f64();
-        let (triggers, weights) = (&config.triggers, &config.weights);
+        let (triggers, weights, evidence) = (&config.triggers, &config.weights, &config.evidence);
+        let hosts = f64::from(standing.hosts);
+        let unasked = unasked_share(sample, coverage, evidence.consent);
+        let many = hosts / standing.pressure;
+        let rates = Triggers {
+            pps: sample.packets as f64 * unasked * per_second,
+            bps: sample.bytes as f64 * unasked * per_second,
+            syn: sample.syns as f64 * per_second,
+            ports: f64::from(scanned_ports(sample, coverage)) * per_second,
+        };
+        let half_open = f64::from(sample.half_open) * per_second;
+        let refusals = f64::from(sample.refusals) * per_second;
+        let port_weight = if weights.ports > 0.0 { many } else { 0.0 };
         let terms = [
-            (Signal::Syns, sample.syns as f64, triggers.syn, weights.syn),
+            (Signal::Syns, rates.syn, triggers.syn * many, weights.syn),
             (
                 Signal::Ports,
-                f64::from(sample.ports),
-                triggers.ports,
+                rates.ports,
+                triggers.ports / standing.pressure,
                 weights.ports,
             ),
             (
-                Signal::Packets,
-                sample.packets as f64,
-                triggers.pps,
-                weights.pps,
+                Signal::HalfOpen,
+                half_open,
+                evidence.half_open * triggers.syn * many,
+                0.0,
             ),
             (
-                Signal::Bytes,
-                sample.bytes as f64,
-                triggers.bps,
-                weights.bps,
+                Signal::Refusals,
+                refusals,
+                evidence.refusals * triggers.ports * port_weight,
+                0.0,
             ),
+            (Signal::Packets, rates.pps, triggers.pps * many, weights.pps),
+            (Signal::Bytes, rates.bps, triggers.bps * many, weights.bps),
         ];
         let mut score = Self {
+            packets: sample.packets as f64 * per_second,
             drops: sample.drops as f64 * per_second,
+            hosts: standing.hosts,
+            proven: sample.proven,
+            spoofable: is_spoofable(sample, coverage),
             ..Self::SILENT
         };
+        score.weigh(config, &terms);
+        if let Some((signal, count, trigger)) = standing.slow
+            && count / trigger >= score.severity
+        {
+            score.slow = true;
+            score.severity = (count / trigger).min(config.cap);
+            (score.signal, score.rate, score.trigger) = (signal, count, trigger);
+        }
+        let alone = Triggers {
+            pps: rates.pps / hosts,
+            bps: rates.bps / hosts,
+            syn: rates.syn / hosts,
+            ports: rates.ports,
+        };
+        (score, alone)
+    }
+
+    /// Takes in signal, rate, trigger and weight of each term. A weight of 0 leaves the four
+    /// signals of a profile out; the others have none.
+    fn weigh(&mut self, config: &Config, terms: &[(Signal, f64, f64, f64)]) {
         let mut weighted = 0.0;
-        for (signal, count, trigger, weight) in terms {
-            if trigger <= 0.0 || weight <= 0.0 {
+        let dominant = |ratio: f64| {
+            if config.dominance > 0.0 {
+                (ratio / config.dominance).min(config.cap)
+            } else {
+                0.0
+            }
+        };
+        for (signal, rate, trigger, weight) in terms.iter().copied() {
+            let has_weight = !matches!(signal, Signal::HalfOpen | Signal::Refusals);
+            if trigger <= 0.0 || (has_weight && weight <= 0.0) {
                 continue;
             }
-            let rate = count * per_second;
             let ratio = rate / trigger;
             weighted += weight * ratio.min(config.cap);
-            if ratio > score.ratio {
-                score.signal = signal;
-                score.rate = rate;
-                score.trigger = trigger;
-                score.ratio = ratio;
+            if signal.is_volume() {
+                self.volume = self.volume.max(dominant(ratio));
+            }
+            if ratio > self.ratio {
+                (self.signal, self.rate, self.trigger) = (signal, rate, trigger);
+                self.ratio = ratio;
             }
         }
-        let dominant = if config.dominance > 0.0 {
-            (score.ratio / config.dominance).min(config.cap)
-        } else {
-            0.0
-        };
-        score.severity = dominant.max(weighted * ROUNDING);
-        score
+        self.severity = dominant(self.ratio).max(weighted * ROUNDING);
     }
 
     /// Whether one signal alone is loud enough to act on at once.
     pub(super) fn flashes(&self, config: &Config) -> bool {
         config.flash > 0.0 && self.ratio >= config.flash
     }
+}
+
+fn failures(sample: &Sample) -> u32 {
+    sample.half_open.saturating_add(sample.refusals)
+}
+
+/// How much a packet counts on average, up to 1: answers to this host, and the connections of a
+/// proven peer that does not also fail all the time, count as one in `consent`.
+fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
+    if !coverage.consent || consent <= 1.0 || sample.packets == 0 {
+        return 1.0;
+    }
+    let packets = sample.packets as f64;
+    let established = coverage.proof
+        && coverage.refusals
+        && sample.proven
+        && f64::from(failures(sample)) <= FAILURES * packets;
+    let asked = if established {
+        packets - f64::from(sample.opens)
+    } else {
+        f64::from(sample.answers)
+    };
+    let asked = asked.clamp(0.0, packets);
+    (packets - asked + asked / consent) / packets
+}
+
+/// Ports opened, but of a proven peer only as many as openings failed: a client of many services
+/// is no scanner.
+fn scanned_ports(sample: &Sample, coverage: Coverage) -> u32 {
+    if coverage.proof && coverage.refusals && sample.proven {
+        sample.ports.min(failures(sample))
+    } else {
+        sample.ports
+    }
+}
+
+/// Without a completed handshake anybody could have sent it, and so could SYNs that are never
+/// followed up, even if the address is also that of a peer.
+fn is_spoofable(sample: &Sample, coverage: Coverage) -> bool {
+    coverage.proof && (!sample.proven || u64::from(sample.half_open) * 2 > sample.syns)
 }

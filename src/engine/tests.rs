@@ -7,6 +7,14 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::model::RateLimit;
+use crate::telemetry::Coverage;
+
+/// A data plane that measures everything.
+const ALL: Coverage = Coverage {
+    proof: true,
+    refusals: true,
+    consent: true,
+};
 
 pub(super) fn source(text: &str) -> Source {
     text.parse().unwrap()
@@ -25,7 +33,7 @@ fn limit(pps: u32, burst: u32) -> StageLimit {
 }
 
 /// A public web server's figures.
-fn web() -> Config {
+pub(crate) fn web() -> Config {
     let secs = Duration::from_secs;
     Config {
         triggers: Triggers {
@@ -70,18 +78,16 @@ fn web() -> Config {
         }),
         soft: limit(400, 800),
         hard: limit(100, 200),
+        evidence: Evidence::default(),
+        aggregates: Aggregates::default(),
+        collateral: Collateral::default(),
     }
 }
 
 fn quiet(of: Source) -> Sample {
     Sample {
-        source: of,
-        packets: 0,
-        bytes: 0,
-        syns: 0,
-        drops: 0,
-        ports: 0,
         stacks: 1,
+        ..Sample::silent(of)
     }
 }
 
@@ -119,6 +125,7 @@ fn port_scan(of: Source, ports: u32) -> Sample {
 struct World {
     engine: Engine,
     secs: u64,
+    coverage: Coverage,
     exempt: Vec<Source>,
     log: Vec<(u64, Decision)>,
 }
@@ -128,6 +135,7 @@ impl World {
         Self {
             engine: Engine::new(config),
             secs: 1000,
+            coverage: Coverage::default(),
             exempt: Vec::new(),
             log: Vec::new(),
         }
@@ -138,6 +146,7 @@ impl World {
         let window = Window {
             length: SECOND,
             samples,
+            coverage: self.coverage,
         };
         let exempt = &self.exempt;
         let decisions = self
@@ -173,7 +182,14 @@ impl World {
     }
 
     fn strikes(&self, of: Source) -> u32 {
-        let ladders = &self.engine.ladders;
-        find(ladders, &of).map_or(0, |index| ladders[index].1.strikes())
+        let ladders = &self.engine.sources.ladders;
+        ladders.get(&of).map_or(0, |ladder| ladder.strikes)
     }
+}
+
+/// The severity of a second in which nobody watches for more than the four rates.
+fn severity(config: &Config, sample: &Sample) -> f64 {
+    let standing = Standing::default();
+    let (score, _) = Score::of(config, sample, SECOND, Coverage::default(), &standing);
+    score.severity
 }

@@ -58,6 +58,11 @@ impl Groups {
         }
     }
 
+    /// The same host's, with no group named.
+    pub fn without_names(&self) -> Self {
+        Self::new(self.local.clone())
+    }
+
     /// Adds a prefix to a group, making the group if it is new.
     pub fn add(&mut self, name: &str, prefix: Source) -> Result<(), GroupError> {
         if !is_name(name) {

@@ -1,6 +1,7 @@
 //! Nouns every other module speaks in. Pure: no input, no output, no clock.
 
 mod duration;
+mod nearest;
 mod rate;
 mod source;
 mod stage;
@@ -8,8 +9,9 @@ mod time;
 mod wall;
 
 pub use duration::{ParseDurationError, format_duration, parse_duration};
+pub use nearest::nearest;
 pub use rate::{Hold, LimitScope, RateLimit};
 pub use source::{ParseSourceError, Source};
 pub use stage::Stage;
-pub use time::Ktime;
+pub use time::{Ktime, Moment};
 pub use wall::Wall;

@@ -1,8 +1,11 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
+use serde::{Deserialize, Serialize};
+
 /// Which packets of a source a limit applies to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LimitScope {
     /// Packets that open something: TCP SYN, and every UDP and ICMP packet.
     New,
@@ -24,6 +27,17 @@ impl fmt::Display for LimitScope {
 pub struct RateLimit {
     pub pps: NonZeroU32,
     pub burst: NonZeroU32,
+}
+
+impl RateLimit {
+    /// Rate and burst for `factor` senders; 0 counts as one.
+    pub fn times(self, factor: u32) -> Self {
+        let by = NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN);
+        Self {
+            pps: self.pps.saturating_mul(by),
+            burst: self.burst.saturating_mul(by),
+        }
+    }
 }
 
 impl fmt::Display for RateLimit {

@@ -2,11 +2,15 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A remote address or prefix that sends.
 ///
 /// IPv4 is carried as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2), so both families are one type, one
 /// table key and one code path: `bits` counts from the left of the 128, and an IPv4 /24 has 120.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Serialised as it is displayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Source {
     addr: [u8; 16],
     bits: u8,
@@ -69,6 +73,20 @@ impl Source {
     pub fn contains(&self, other: &Self) -> bool {
         self.bits <= other.bits
             && u128::from_be_bytes(other.addr) & mask(self.bits) == u128::from_be_bytes(self.addr)
+    }
+}
+
+impl TryFrom<String> for Source {
+    type Error = ParseSourceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        source.to_string()
     }
 }
 
@@ -164,6 +182,9 @@ mod tests {
         ] {
             let source: Source = text.parse().unwrap();
             assert_eq!(source.to_string(), text);
+            let json = serde_json::to_string(&source).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Source>(&json).unwrap(), source);
         }
     }
 

@@ -3,29 +3,50 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::error::{ProfileError, nearest};
-use super::schema::{API_VERSION, Document, KIND};
+use super::error::ProfileError;
+use super::layer::Layer;
+use super::schema::{API_VERSION, Document, KIND, Metadata};
+use crate::model::nearest;
+
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../profiles/", $name, ".yaml")))),*]
+    };
+}
 
 /// Profiles that are part of the binary, by name.
-const EMBEDDED: [(&str, &str); 4] = [
-    ("idp", include_str!("../../profiles/idp.yaml")),
-    ("web-server", include_str!("../../profiles/web-server.yaml")),
-    (
-        "ziti-controller",
-        include_str!("../../profiles/ziti-controller.yaml"),
-    ),
-    (
-        "ziti-router",
-        include_str!("../../profiles/ziti-router.yaml"),
-    ),
+const EMBEDDED: [(&str, &str); 20] = embedded![
+    "api-server",
+    "api-server-bootstrap",
+    "database",
+    "database-bootstrap",
+    "idp",
+    "idp-bootstrap",
+    "internal-app",
+    "internal-app-bootstrap",
+    "nas",
+    "nas-bootstrap",
+    "reverse-proxy",
+    "reverse-proxy-bootstrap",
+    "ssh-bastion",
+    "ssh-bastion-bootstrap",
+    "web-server",
+    "web-server-bootstrap",
+    "ziti-controller",
+    "ziti-controller-bootstrap",
+    "ziti-router",
+    "ziti-router-bootstrap",
 ];
 
-/// A profile that was read and has the right shape; its values are checked by `resolve`.
+/// Profiles and files that were read and have the right shape, laid over each other; their values
+/// are checked by `resolve`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
-    /// Where it was read, for errors: a path, or `profile NAME`.
+    /// Where the topmost was read, for errors: a path, or `profile NAME`.
     pub(super) origin: String,
-    pub(super) document: Document,
+    pub(super) metadata: Metadata,
+    /// Mildest first, the defaults not among them.
+    pub(super) layers: Vec<Layer>,
 }
 
 impl Profile {
@@ -54,6 +75,13 @@ impl Profile {
         }
     }
 
+    /// The text of a profile that is part of the binary, as it was written.
+    pub fn text(name: &str) -> Result<&'static str, ProfileError> {
+        Self::named(name)?;
+        let own = EMBEDDED.iter().find(|(own, _)| *own == name);
+        Ok(own.map(|(_, text)| *text).unwrap_or_default())
+    }
+
     /// A profile in a file.
     ///
     /// # Errors
@@ -75,21 +103,44 @@ impl Profile {
     /// What is wrong in the text, and where.
     pub fn parse(origin: &str, text: &str) -> Result<Self, ProfileError> {
         check_header(origin, text)?;
-        let document = serde_yaml::from_str(text).map_err(|e| explain(origin, &e))?;
+        let refuse = |error: serde_yaml::Error| explain(origin, &error);
+        let strict: Document = serde_yaml::from_str(text).map_err(refuse)?;
+        let tree = serde_yaml::from_str(text).map_err(refuse)?;
+        let mut layers = match strict.metadata.extends.as_str() {
+            "" => Vec::new(),
+            base => {
+                Self::named(base)
+                    .map_err(|error| ProfileError::Invalid {
+                        origin: origin.to_owned(),
+                        key: "metadata.extends".to_owned(),
+                        problem: error.to_string(),
+                    })?
+                    .layers
+            }
+        };
+        layers.push(Layer::of_document(origin, &tree));
         Ok(Self {
             origin: origin.to_owned(),
-            document,
+            metadata: strict.metadata,
+            layers,
         })
+    }
+
+    /// This file laid over a profile: what it leaves out is the profile's.
+    #[must_use]
+    pub fn over(mut self, profile: Self) -> Self {
+        self.layers.splice(0..0, profile.layers);
+        self
     }
 
     /// What the file calls itself.
     pub fn name(&self) -> &str {
-        &self.document.metadata.name
+        &self.metadata.name
     }
 
-    /// The file as written.
-    pub fn document(&self) -> &Document {
-        &self.document
+    /// What it says it is for.
+    pub fn description(&self) -> &str {
+        &self.metadata.description
     }
 }
 

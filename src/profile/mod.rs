@@ -1,9 +1,12 @@
 //! Profiles: what an operator writes about a host, read strictly and turned into domain values.
 //!
-//! `load` reads YAML into `schema`, which mirrors the file; `resolve` checks it and lays the
-//! command line over it. Nothing past this module sees a word of the file again.
+//! `load` reads YAML as strictly as `schema`, which mirrors the file, asks; `layer` lays command
+//! line, file, profile and defaults over each other; `resolve` checks the result. Nothing past this
+//! module sees a word of the file again.
 
 mod error;
+mod graph;
+mod layer;
 mod load;
 mod resolve;
 mod scalar;
@@ -12,6 +15,8 @@ pub mod schema;
 mod tests;
 
 pub use error::ProfileError;
+pub use graph::GraphPlan;
+pub use layer::Setting;
 pub use load::Profile;
-pub use resolve::Overrides;
+pub use resolve::{Effective, Overrides};
 pub use scalar::{Amount, Cidr, Span};

@@ -4,47 +4,146 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::error::ProfileError;
+use super::layer::{Layer, Setting, Stack, set_on_command_line};
 use super::load::Profile;
-use super::scalar::{Amount, Span};
-use super::schema;
-use crate::engine::{BlockGate, Config, NonCompliance, PerStage, StageLimit, Triggers, Weights};
-use crate::model::RateLimit;
-
-const DEFAULT_CAP: f64 = 3.0;
-const DEFAULT_DOMINANCE: f64 = 2.0;
-const DEFAULT_FLASH: f64 = 10.0;
-
-/// Never zero: a stage that ends as it begins would be no protection.
-const DEFAULT_TTL: PerStage<Duration> = PerStage {
-    soft: Duration::from_secs(60),
-    hard: Duration::from_secs(10 * 60),
-    block: Duration::from_secs(30 * 60),
+use super::scalar::Amount;
+use super::schema::{self, Spec};
+use crate::engine::{
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, StageLimit,
+    Triggers, Weights,
 };
-
-/// Rate and burst where a profile has no limits.
-const DEFAULT_SOFT: (u32, u32) = (20, 40);
-const DEFAULT_HARD: (u32, u32) = (5, 10);
+use crate::model::{RateLimit, format_duration};
 
 /// From this many strikes or ticks on, a profile means "never".
 const NEVER: u32 = 999;
 
-/// What the command line sets; it goes before the profile.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// What the command line sets; it goes before file and profile.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Overrides {
     pub soft_ttl: Option<Duration>,
     pub hard_ttl: Option<Duration>,
     pub block_ttl: Option<Duration>,
     pub block_min_sev: Option<f64>,
     pub block_min_dur: Option<Duration>,
+    pub bootstrap_allow_block: Option<bool>,
+    /// `KEY=VALUE`, later ones first.
+    pub set: Vec<String>,
+}
+
+impl Overrides {
+    /// One layer per flag, `--set` below the flags that name what they set.
+    fn layers(&self) -> Result<Vec<Layer>, ProfileError> {
+        let mut layers = Vec::new();
+        for text in &self.set {
+            layers.push(set_on_command_line(text)?);
+        }
+        let mut add = |flag: &str, key: &str, value: serde_yaml::Value| {
+            layers.push(Layer::single(
+                format!("command line (--{flag})"),
+                key,
+                value,
+            ));
+        };
+        let spans = [
+            ("soft-ttl", "soft_ttl", self.soft_ttl),
+            ("hard-ttl", "hard_ttl", self.hard_ttl),
+            ("block-ttl", "block_ttl", self.block_ttl),
+            ("block-min-dur", "block_min_dur", self.block_min_dur),
+        ];
+        for (flag, key, span) in spans {
+            if let Some(span) = span {
+                let key = format!("progressive_enforcement.{key}");
+                add(flag, &key, format_duration(span).into());
+            }
+        }
+        if let Some(severity) = self.block_min_sev {
+            if !severity.is_finite() || severity < 0.0 {
+                return Err(ProfileError::Invalid {
+                    origin: "command line".to_owned(),
+                    key: "--block-min-sev".to_owned(),
+                    problem: format!("{severity} is not a severity; use 0 or more"),
+                });
+            }
+            let key = "progressive_enforcement.block_min_sev";
+            add("block-min-sev", key, severity.into());
+        }
+        if let Some(allow) = self.bootstrap_allow_block {
+            let key = "autotune.bootstrap.allow_block";
+            add("bootstrap-allow-block", key, allow.into());
+        }
+        Ok(layers)
+    }
+}
+
+/// Everything a profile says once the command line, the profiles below it and the defaults had
+/// their say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    origin: String,
+    spec: Spec,
+    stack: Stack,
 }
 
 impl Profile {
-    /// The engine's configuration: command line before profile before default.
+    /// Lays command line over file over profile over defaults.
     ///
     /// # Errors
-    /// `Invalid`, with the key and what is wrong with its value.
+    /// `Invalid` if a key that has no default is missing, or a flag makes no sense.
+    pub fn effective(&self, overrides: &Overrides) -> Result<Effective, ProfileError> {
+        let defaults = Layer::defaults();
+        let flags = overrides.layers()?;
+        let stack = Stack::of([&defaults].into_iter().chain(&self.layers).chain(&flags));
+        let invalid = |key: String, problem: String| ProfileError::Invalid {
+            origin: self.origin.clone(),
+            key,
+            problem,
+        };
+        if let Some(key) = stack.missing() {
+            let problem = "missing, and it has no default; set it, or give a profile to start from";
+            return Err(invalid(format!("spec.{key}"), problem.to_owned()));
+        }
+        let spec = stack
+            .spec()
+            .map_err(|error| invalid("spec".to_owned(), error.to_string()))?;
+        let origin = self.origin.clone();
+        Ok(Effective {
+            origin,
+            spec,
+            stack,
+        })
+    }
+
+    /// The engine's configuration: command line before file before profile before default.
+    ///
+    /// # Errors
+    /// `Invalid`, with the key, who set it and what is wrong with its value.
     pub fn resolve(&self, overrides: &Overrides) -> Result<Config, ProfileError> {
-        let spec = &self.document.spec;
+        self.effective(overrides)?.config()
+    }
+}
+
+impl Effective {
+    /// The keys in the file's own words.
+    pub const fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Every key that has a value, sorted, with who set it.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.stack.settings()
+    }
+
+    /// Who set `key`, a path below `spec`: `profile idp`, a file, `command line (--FLAG)`, `default`.
+    pub fn origin(&self, key: &str) -> &str {
+        self.stack.origin(key).unwrap_or("default")
+    }
+
+    /// What the engine goes by.
+    ///
+    /// # Errors
+    /// `Invalid`, with the key, who set it and what is wrong with its value.
+    pub fn config(&self) -> Result<Config, ProfileError> {
+        let spec = &self.spec;
         let signals = &spec.signal_engine;
         let weights = Weights {
             pps: signals.weights.pps.get(),
@@ -58,37 +157,36 @@ impl Profile {
         let config = Config {
             triggers: self.triggers(&weights)?,
             weights,
-            cap: signals
-                .weights
-                .cap
-                .map(Amount::get)
-                .filter(|cap| *cap > 0.0)
-                .unwrap_or(DEFAULT_CAP),
-            dominance: signals.dominance.map_or(DEFAULT_DOMINANCE, Amount::get),
-            flash: signals.flash.map_or(DEFAULT_FLASH, Amount::get),
+            cap: signals.weights.cap.get(),
+            dominance: signals.dominance.get(),
+            flash: signals.flash.get(),
             soft_at: steps.soft_at,
             hard_at,
             block_at,
             up_need: steps.up_need,
             down_need: steps.down_need,
-            ttl: self.ttl(overrides)?,
+            ttl: self.ttl()?,
             hold: PerStage {
                 soft: steps.min_hold_soft.get(),
                 hard: steps.min_hold_hard.get(),
                 block: steps.min_hold_hard.get(),
             },
-            gate: self.gate(overrides)?,
+            gate: self.gate()?,
             noncompliance: noncompliance(&spec.non_compliance),
             soft,
             hard,
+            evidence: Evidence::default(),
+            aggregates: Aggregates::default(),
+            collateral: Collateral::default(),
         };
         self.check_reach(&config)?;
         Ok(config)
     }
 
     fn invalid(&self, key: &str, problem: impl Into<String>) -> ProfileError {
+        let origin = self.stack.origin(key).filter(|origin| *origin != "default");
         ProfileError::Invalid {
-            origin: self.origin.clone(),
+            origin: origin.unwrap_or(&self.origin).to_owned(),
             key: format!("spec.{key}"),
             problem: problem.into(),
         }
@@ -97,8 +195,8 @@ impl Profile {
     /// A `pps_trigger` of 0 leaves every trigger of 0 to learned state, and without that to its
     /// floor. With any other `pps_trigger`, 0 switches the signal off.
     fn triggers(&self, weights: &Weights) -> Result<Triggers, ProfileError> {
-        let signals = &self.document.spec.signal_engine;
-        let floors = &self.document.spec.autotune.floors;
+        let signals = &self.spec.signal_engine;
+        let floors = &self.spec.autotune.floors;
         let deferred = signals.pps_trigger.get() <= 0.0;
         let pick = |written: Amount, floor: Amount| {
             if deferred && written.get() <= 0.0 {
@@ -140,7 +238,7 @@ impl Profile {
 
     /// `hard_at` and `block_at`, checked against `soft_at` and each other.
     fn strikes(&self) -> Result<(Option<u32>, Option<u32>), ProfileError> {
-        let steps = &self.document.spec.progressive_enforcement;
+        let steps = &self.spec.progressive_enforcement;
         let key = |name| format!("progressive_enforcement.{name}");
         if steps.soft_at == 0 {
             return Err(self.invalid(&key("soft_at"), "0 would limit everyone; use 1 or more"));
@@ -168,70 +266,48 @@ impl Profile {
         Ok((hard, block))
     }
 
-    fn ttl(&self, overrides: &Overrides) -> Result<PerStage<Duration>, ProfileError> {
-        let steps = &self.document.spec.progressive_enforcement;
-        let pick = |name: &str, flag: Option<Duration>, written: Option<Span>, default| {
-            let ttl = flag.or(written.map(Span::get)).unwrap_or(default);
-            if !ttl.is_zero() {
-                return Ok(ttl);
+    fn ttl(&self) -> Result<PerStage<Duration>, ProfileError> {
+        let steps = &self.spec.progressive_enforcement;
+        for (name, ttl) in [
+            ("soft_ttl", steps.soft_ttl),
+            ("hard_ttl", steps.hard_ttl),
+            ("block_ttl", steps.block_ttl),
+        ] {
+            if ttl.get().is_zero() {
+                let key = format!("progressive_enforcement.{name}");
+                return Err(self.invalid(&key, "0 would end the stage as it begins"));
             }
-            let problem = "0 would end the stage as it begins";
-            Err(match flag {
-                Some(_) => on_command_line(name, problem),
-                None => self.invalid(&format!("progressive_enforcement.{name}"), problem),
-            })
-        };
+        }
         Ok(PerStage {
-            soft: pick(
-                "soft_ttl",
-                overrides.soft_ttl,
-                steps.soft_ttl,
-                DEFAULT_TTL.soft,
-            )?,
-            hard: pick(
-                "hard_ttl",
-                overrides.hard_ttl,
-                steps.hard_ttl,
-                DEFAULT_TTL.hard,
-            )?,
-            block: pick(
-                "block_ttl",
-                overrides.block_ttl,
-                steps.block_ttl,
-                DEFAULT_TTL.block,
-            )?,
+            soft: steps.soft_ttl.get(),
+            hard: steps.hard_ttl.get(),
+            block: steps.block_ttl.get(),
         })
     }
 
-    fn gate(&self, overrides: &Overrides) -> Result<Option<BlockGate>, ProfileError> {
-        let steps = &self.document.spec.progressive_enforcement;
-        let severity = overrides.block_min_sev.unwrap_or(steps.block_min_sev.get());
-        if !severity.is_finite() || severity < 0.0 {
-            let problem = format!("{severity} is not a severity; use 0 or more");
-            return Err(on_command_line("block_min_sev", problem));
-        }
-        if severity > 0.0 {
-            let lasting = overrides.block_min_dur.unwrap_or(steps.block_min_dur.get());
-            return Ok(Some(BlockGate { severity, lasting }));
-        }
-        if overrides.block_min_dur.is_some() {
+    fn gate(&self) -> Result<Option<BlockGate>, ProfileError> {
+        let steps = &self.spec.progressive_enforcement;
+        let (severity, lasting) = (steps.block_min_sev.get(), steps.block_min_dur.get());
+        let key = "progressive_enforcement.block_min_dur";
+        let asked = self.origin(key).starts_with("command line");
+        if severity <= 0.0 && asked {
             let problem = "without a severity to last there is no gate; set --block-min-sev too";
-            return Err(on_command_line("block_min_dur", problem));
+            return Err(self.invalid(key, problem));
         }
-        Ok(None)
+        Ok((severity > 0.0).then_some(BlockGate { severity, lasting }))
     }
 
     fn limits(&self) -> Result<(StageLimit, StageLimit), ProfileError> {
-        let shield = &self.document.spec.adapters.shield_pep;
-        let soft = rate_limit(shield.soft_rate_pps, shield.soft_burst, DEFAULT_SOFT);
-        let hard = rate_limit(shield.hard_rate_pps, shield.hard_burst, DEFAULT_HARD);
+        let shield = &self.spec.adapters.shield_pep;
+        let soft = rate_limit(shield.soft_rate_pps, shield.soft_burst);
+        let hard = rate_limit(shield.hard_rate_pps, shield.hard_burst);
         if hard.pps > soft.pps {
             let problem = format!("{} is above soft_rate_pps ({})", hard.pps, soft.pps);
             return Err(self.invalid("adapters.shield_pep.hard_rate_pps", problem));
         }
-        let limit = |floor, factor: Option<Amount>| StageLimit {
+        let limit = |floor, factor: Amount| StageLimit {
             floor,
-            factor: factor.map(Amount::get).filter(|factor| *factor > 0.0),
+            factor: Some(factor.get()).filter(|factor| *factor > 0.0),
         };
         Ok((
             limit(soft, shield.soft_rate_factor),
@@ -263,15 +339,6 @@ impl Profile {
     }
 }
 
-/// An error in the flag that sets `key`.
-fn on_command_line(key: &str, problem: impl Into<String>) -> ProfileError {
-    ProfileError::Invalid {
-        origin: "command line".to_owned(),
-        key: format!("--{}", key.replace('_', "-")),
-        problem: problem.into(),
-    }
-}
-
 fn noncompliance(written: &schema::NonCompliance) -> Option<NonCompliance> {
     (1..NEVER).contains(&written.at).then(|| NonCompliance {
         at: written.at,
@@ -281,14 +348,12 @@ fn noncompliance(written: &schema::NonCompliance) -> Option<NonCompliance> {
     })
 }
 
-/// A limit from a profile's figures, of which 0 stands for the default; a burst that is left out
-/// is two seconds' worth.
-fn rate_limit(pps: u32, burst: u32, default: (u32, u32)) -> RateLimit {
-    let (pps, burst) = match (pps, burst) {
-        (0, 0) => default,
-        (0, burst) => (default.0, burst),
-        (pps, 0) => (pps, pps.saturating_mul(2)),
-        given => given,
+/// A limit from a profile's figures; a burst of 0 is two seconds' worth.
+fn rate_limit(pps: u32, burst: u32) -> RateLimit {
+    let burst = if burst == 0 {
+        pps.saturating_mul(2)
+    } else {
+        burst
     };
     RateLimit {
         pps: NonZeroU32::new(pps).unwrap_or(NonZeroU32::MIN),

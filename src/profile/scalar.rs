@@ -78,17 +78,22 @@ impl<T: Text> Visitor<'_> for TextVisitor<T> {
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
         T::read(text).map_err(E::custom)
     }
+
+    /// A plain `0` is a number by the time layers are merged.
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        self.visit_str(&number.to_string())
+    }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor(PhantomData))
+        deserializer.deserialize_any(TextVisitor(PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Cidr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor(PhantomData))
+        deserializer.deserialize_any(TextVisitor(PhantomData))
     }
 }
 
@@ -99,6 +104,16 @@ impl Visitor<'_> for AmountVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a number")
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "2^53 is beyond any rate")]
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Amount, E> {
+        self.visit_f64(number as f64)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "2^53 is beyond any rate")]
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Amount, E> {
+        self.visit_f64(number as f64)
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<Amount, E> {

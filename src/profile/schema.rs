@@ -1,7 +1,8 @@
 //! The file as it is written: `kind: PDPConfig`, `apiVersion: kernloom.io/v1alpha1`.
 //!
-//! Names are those of the file. A key that is not listed here is an error. A section or key with a
-//! default may be left out. Rates are per second and source.
+//! Names are those of the file. A key that is not listed here is an error. What a file leaves out
+//! comes from the profile it extends or from `defaults.yaml`; see `layer`. Rates are per second and
+//! source.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -25,87 +26,71 @@ pub struct Document {
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub struct Metadata {
     pub name: String,
+    /// A built-in profile that gives what this file leaves out.
+    #[serde(default)]
+    pub extends: String,
     #[serde(default)]
     pub description: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping")]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Spec {
     pub signal_engine: SignalEngine,
     pub progressive_enforcement: ProgressiveEnforcement,
-    #[serde(default)]
     pub non_compliance: NonCompliance,
-    #[serde(default)]
     pub graph: Graph,
-    #[serde(default)]
     pub baseline: Baseline,
-    /// Absent: thresholds stay as written.
-    #[serde(default)]
     pub autotune: Autotune,
-    #[serde(default)]
     pub adapters: Adapters,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping")]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct SignalEngine {
     /// 0: this and every other trigger of 0 comes from learned state, or from its floor.
     pub pps_trigger: Amount,
-    #[serde(default)]
     pub syn_trigger: Amount,
     /// Distinct destination ports.
-    #[serde(default)]
     pub scan_trigger: Amount,
-    #[serde(default)]
     pub bps_trigger: Amount,
     pub weights: Weights,
     /// Multiple of its trigger at which one signal alone has severity 1; 0 is off.
-    pub dominance: Option<Amount>,
+    pub dominance: Amount,
     /// Multiple of its trigger at which one signal alone leads to RATE_SOFT at once; 0 is off.
-    pub flash: Option<Amount>,
+    pub flash: Amount,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping")]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Weights {
-    #[serde(default)]
     pub pps: Amount,
-    #[serde(default)]
     pub syn: Amount,
-    #[serde(default)]
     pub scan: Amount,
-    #[serde(default)]
     pub bps: Amount,
     /// Most that the ratio of one signal to its trigger can count.
-    pub cap: Option<Amount>,
+    pub cap: Amount,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping")]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct ProgressiveEnforcement {
     /// Strikes; 999 and more is never, for `hard_at` and `block_at`.
     pub soft_at: u32,
     pub hard_at: u32,
     pub block_at: u32,
     /// High ticks before a step up.
-    #[serde(default)]
     pub up_need: u32,
     /// Low ticks before a step down.
-    #[serde(default)]
     pub down_need: u32,
     /// 0: BLOCK has no gate.
-    #[serde(default)]
     pub block_min_sev: Amount,
-    #[serde(default)]
     pub block_min_dur: Span,
-    #[serde(default)]
     pub min_hold_soft: Span,
-    #[serde(default)]
     pub min_hold_hard: Span,
-    pub soft_ttl: Option<Span>,
-    pub hard_ttl: Option<Span>,
-    pub block_ttl: Option<Span>,
+    pub soft_ttl: Span,
+    pub hard_ttl: Span,
+    pub block_ttl: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -194,13 +179,14 @@ pub struct Baseline {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Autotune {
+    /// Off: thresholds stay as written.
     pub enabled: bool,
-    pub min_samples: Option<u32>,
+    pub min_samples: u32,
     pub floors: Floors,
     pub bootstrap: Bootstrap,
 }
 
-/// Least that a learned trigger can be; 0 or absent is none.
+/// Least that a learned trigger can be.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Floors {
@@ -213,11 +199,14 @@ pub struct Floors {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Bootstrap {
-    pub window: Option<Span>,
-    pub k_start: Option<Amount>,
-    pub k_final: Option<Amount>,
-    pub phase1_end: Option<Span>,
-    pub phase2_end: Option<Span>,
+    pub enabled: bool,
+    /// Whether a source may be blocked while the window lasts.
+    pub allow_block: bool,
+    pub window: Span,
+    pub k_start: Amount,
+    pub k_final: Amount,
+    pub phase1_end: Span,
+    pub phase2_end: Span,
     pub phase1: Phase,
     pub phase2: Phase,
     pub phase3: Phase,
@@ -227,11 +216,11 @@ pub struct Bootstrap {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Phase {
-    pub interval: Option<Span>,
+    pub interval: Span,
     /// Largest change in one step, as a share of the old value.
-    pub max_up: Option<Amount>,
-    pub max_down: Option<Amount>,
-    pub alpha: Option<Amount>,
+    pub max_up: Amount,
+    pub max_down: Amount,
+    pub alpha: Amount,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -242,7 +231,7 @@ pub struct Adapters {
     pub netfilter: IgnoredAny,
 }
 
-/// Packet limits; 0 or absent is the default.
+/// Packet limits.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct ShieldPep {
@@ -251,8 +240,8 @@ pub struct ShieldPep {
     pub hard_rate_pps: u32,
     pub hard_burst: u32,
     /// The limit is this multiple of the packet trigger if that is more than the rate.
-    pub soft_rate_factor: Option<Amount>,
-    pub hard_rate_factor: Option<Amount>,
+    pub soft_rate_factor: Amount,
+    pub hard_rate_factor: Amount,
     /// Accepted because existing files carry it; stages hold for their TTL instead.
     pub cooldown: Span,
 }

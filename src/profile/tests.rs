@@ -2,7 +2,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{BlockGate, Config, NonCompliance, PerStage, Triggers, Weights};
+use crate::engine::{BlockGate, Config, NonCompliance, PerStage, Triggers};
 
 const SECS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -135,67 +135,46 @@ fn stages(soft: u64, hard: u64, block: u64) -> PerStage<Duration> {
 
 struct Shipped {
     name: &'static str,
-    triggers: (f64, f64, f64),
-    weights: (f64, f64, f64),
-    steps: (u32, u32, u32),
-    down_need: u32,
+    triggers: [f64; 4],
+    weights: [f64; 4],
+    steps: [u32; 3],
+    needs: [u32; 2],
     gate: Option<BlockGate>,
     ttl: PerStage<Duration>,
-    hold: PerStage<Duration>,
-    noncompliance: (u32, f64, f64),
-    limits: (&'static str, &'static str),
+    hold: [u64; 2],
+    noncompliance: Option<(u32, f64, f64, f64)>,
+    limits: [&'static str; 2],
+    floors: [f64; 4],
 }
 
-fn shipped() -> [Shipped; 4] {
-    [
-        Shipped {
-            name: "idp",
-            triggers: (350.0, 180.0, 10.0),
-            weights: (0.30, 0.55, 0.15),
-            steps: (1, 3, 8),
-            down_need: 8,
-            gate: gate(2.5, 30),
-            ttl: stages(120, 900, 1800),
-            hold: stages(30, 60, 60),
-            noncompliance: (10, 1.0, 1.8),
-            limits: ("80pps/200", "15pps/30"),
-        },
-        Shipped {
-            name: "web-server",
-            triggers: (1200.0, 250.0, 20.0),
-            weights: (0.55, 0.30, 0.15),
-            steps: (2, 5, 12),
-            down_need: 8,
-            gate: gate(2.8, 30),
-            ttl: stages(60, 600, 600),
-            hold: stages(20, 45, 45),
-            noncompliance: (15, 10.0, 2.0),
-            limits: ("400pps/1000", "100pps/200"),
-        },
-        Shipped {
-            name: "ziti-controller",
-            triggers: (80.0, 20.0, 5.0),
-            weights: (0.35, 0.40, 0.25),
-            steps: (1, 3, 9),
-            down_need: 6,
-            gate: gate(2.0, 15),
-            ttl: stages(60, 600, 1800),
-            hold: stages(15, 30, 30),
-            noncompliance: (8, 1.0, 1.5),
-            limits: ("20pps/40", "5pps/10"),
-        },
-        Shipped {
-            name: "ziti-router",
-            triggers: (8000.0, 200.0, 30.0),
-            weights: (0.60, 0.25, 0.15),
-            steps: (2, 5, 12),
-            down_need: 8,
-            gate: gate(3.0, 60),
-            ttl: stages(30, 120, 600),
-            hold: stages(20, 45, 45),
-            noncompliance: (20, 20.0, 2.5),
-            limits: ("3000pps/6000", "800pps/1600"),
-        },
+/// Names, triggers, weights, strikes, ticks up and down, gate, TTLs, holds, non-compliance, limits
+/// and floors as documented. Order of signals: packets, SYN, ports, bytes.
+#[rustfmt::skip]
+fn shipped() -> Vec<Shipped> {
+    let one = |name, triggers, weights, steps, needs, gate, ttl, hold, noncompliance, limits, floors| Shipped {
+        name, triggers, weights, steps, needs, gate, ttl, hold, noncompliance, limits, floors,
+    };
+    vec![
+        one("api-server", [2500., 500., 30., 0.], [0.55, 0.30, 0.15, 0.], [2, 4, 10], [2, 8], gate(2.8, 25), stages(60, 600, 900), [20, 45], Some((12, 15., 2.0, 0.3)), ["800pps/1600", "200pps/400"], [500., 100., 20., 0.]),
+        one("api-server-bootstrap", [10_000., 2000., 200., 0.], [0.55, 0.30, 0.15, 0.], [3, 7, 999], [2, 8], None, stages(60, 600, 900), [20, 45], None, ["3000pps/6000", "800pps/1600"], [1000., 200., 30., 0.]),
+        one("database", [300., 50., 8., 0.], [0.25, 0.25, 0.50, 0.], [2, 4, 10], [2, 8], gate(2.5, 20), stages(120, 900, 1800), [30, 180], Some((8, 1., 1.5, 0.3)), ["100pps/200", "20pps/40"], [50., 20., 5., 0.]),
+        one("database-bootstrap", [2000., 300., 50., 0.], [0.25, 0.25, 0.50, 0.], [3, 7, 999], [2, 8], None, stages(120, 900, 1800), [30, 180], None, ["500pps/1000", "150pps/300"], [100., 40., 10., 0.]),
+        one("idp", [350., 180., 10., 0.], [0.30, 0.55, 0.15, 0.], [1, 3, 8], [2, 8], gate(2.5, 30), stages(120, 900, 1800), [30, 60], Some((10, 1., 1.8, 0.3)), ["80pps/200", "15pps/30"], [100., 50., 8., 0.]),
+        one("idp-bootstrap", [2000., 1000., 80., 0.], [0.30, 0.55, 0.15, 0.], [2, 5, 999], [2, 8], None, stages(120, 900, 1800), [30, 60], None, ["300pps/750", "80pps/160"], [200., 100., 15., 0.]),
+        one("internal-app", [800., 150., 8., 0.], [0.25, 0.20, 0.55, 0.], [3, 6, 999], [2, 10], None, stages(180, 900, 600), [45, 120], None, ["500pps/1000", "100pps/200"], [200., 50., 5., 0.]),
+        one("internal-app-bootstrap", [3200., 600., 32., 0.], [0.25, 0.20, 0.55, 0.], [4, 8, 999], [2, 10], None, stages(180, 900, 600), [45, 120], None, ["2000pps/4000", "400pps/800"], [200., 50., 5., 0.]),
+        one("nas", [1500., 30., 8., 80e6], [0.25, 0.30, 0.25, 0.20], [2, 5, 14], [2, 8], gate(2.5, 30), stages(120, 900, 86_400), [60, 300], Some((10, 2., 1.8, 0.3)), ["600pps/1500", "150pps/300"], [200., 30., 8., 10e6]),
+        one("nas-bootstrap", [4000., 100., 30., 200e6], [0.25, 0.30, 0.25, 0.20], [3, 7, 999], [3, 10], None, stages(180, 1200, 86_400), [120, 600], None, ["1500pps/3750", "500pps/1000"], [500., 50., 15., 5e6]),
+        one("reverse-proxy", [3000., 600., 25., 0.], [0.50, 0.35, 0.15, 0.], [2, 6, 12], [2, 8], gate(2.8, 30), stages(60, 600, 600), [30, 180], Some((12, 5., 2.0, 0.2)), ["1000pps/2000", "250pps/500"], [800., 150., 15., 0.]),
+        one("reverse-proxy-bootstrap", [15_000., 3000., 200., 0.], [0.50, 0.35, 0.15, 0.], [3, 7, 999], [2, 8], None, stages(60, 600, 600), [30, 180], None, ["4000pps/8000", "1000pps/2000"], [1500., 300., 20., 0.]),
+        one("ssh-bastion", [60., 25., 5., 0.], [0.30, 0.55, 0.15, 0.], [1, 2, 6], [2, 10], gate(2.0, 30), stages(300, 1800, 3600), [60, 300], Some((6, 0.5, 1.5, 0.3)), ["20pps/40", "5pps/10"], [60., 25., 5., 0.]),
+        one("ssh-bastion-bootstrap", [240., 100., 20., 0.], [0.30, 0.55, 0.15, 0.], [2, 5, 999], [2, 10], None, stages(300, 1800, 3600), [60, 300], None, ["80pps/160", "20pps/40"], [60., 25., 5., 0.]),
+        one("web-server", [1200., 250., 20., 0.], [0.55, 0.30, 0.15, 0.], [2, 5, 12], [2, 8], gate(2.8, 30), stages(60, 600, 600), [20, 45], Some((15, 10., 2.0, 0.3)), ["400pps/1000", "100pps/200"], [300., 60., 10., 0.]),
+        one("web-server-bootstrap", [8000., 2000., 200., 0.], [0.55, 0.30, 0.15, 0.], [3, 7, 999], [2, 8], None, stages(60, 600, 600), [20, 45], None, ["2000pps/5000", "500pps/1000"], [600., 120., 15., 0.]),
+        one("ziti-controller", [80., 20., 5., 0.], [0.35, 0.40, 0.25, 0.], [1, 3, 9], [2, 6], gate(2.0, 15), stages(60, 600, 1800), [15, 30], Some((8, 1., 1.5, 0.3)), ["20pps/40", "5pps/10"], [80., 20., 5., 0.]),
+        one("ziti-controller-bootstrap", [400., 120., 30., 0.], [0.35, 0.45, 0.20, 0.], [2, 6, 999], [3, 8], None, stages(90, 600, 1800), [30, 60], Some((12, 2., 1.5, 0.3)), ["80pps/160", "30pps/60"], [100., 30., 10., 0.]),
+        one("ziti-router", [8000., 200., 30., 0.], [0.60, 0.25, 0.15, 0.], [2, 5, 12], [2, 8], gate(3.0, 60), stages(30, 120, 600), [20, 45], Some((20, 20., 2.5, 0.3)), ["3000pps/6000", "800pps/1600"], [2000., 100., 20., 0.]),
+        one("ziti-router-bootstrap", [25_000., 600., 120., 0.], [0.60, 0.25, 0.15, 0.], [3, 8, 999], [3, 10], None, stages(45, 180, 600), [30, 60], Some((40, 50., 2.5, 0.3)), ["10000pps/20000", "3000pps/6000"], [5000., 200., 40., 0.]),
     ]
 }
 
@@ -205,49 +184,49 @@ fn every_shipped_profile_resolves_to_its_documented_values() {
     for one in shipped() {
         let profile = Profile::named(one.name).unwrap();
         assert_eq!(profile.name(), one.name);
-        assert!(!profile.document().metadata.description.is_empty());
-        let config = profile.resolve(&Overrides::default()).unwrap();
-        let expected = Config {
-            triggers: Triggers {
-                pps: one.triggers.0,
-                bps: 0.0,
-                syn: one.triggers.1,
-                ports: one.triggers.2,
-            },
-            weights: Weights {
-                pps: one.weights.0,
-                bps: 0.0,
-                syn: one.weights.1,
-                ports: one.weights.2,
-            },
-            cap: 3.0,
-            dominance: 2.0,
-            flash: 10.0,
-            soft_at: one.steps.0,
-            hard_at: Some(one.steps.1),
-            block_at: Some(one.steps.2),
-            up_need: 2,
-            down_need: one.down_need,
-            ttl: one.ttl,
-            hold: one.hold,
-            gate: one.gate,
-            noncompliance: Some(NonCompliance {
-                at: one.noncompliance.0,
-                drops: one.noncompliance.1,
-                severity: one.noncompliance.2,
-                reset: 0.3,
-            }),
-            soft: config.soft,
-            hard: config.hard,
-        };
-        assert_eq!(config, expected, "{}", one.name);
-        let limits = (
-            config.soft_limit().to_string(),
-            config.hard_limit().to_string(),
-        );
+        assert!(!profile.description().is_empty());
+        let effective = profile.effective(&Overrides::default()).unwrap();
+        let config = effective.config().unwrap();
+        let (triggers, weights) = (config.triggers, config.weights);
+        let signals = [triggers.pps, triggers.syn, triggers.ports, triggers.bps];
+        assert_eq!(signals, one.triggers, "{}", one.name);
+        let shares = [weights.pps, weights.syn, weights.ports, weights.bps];
+        assert_eq!(shares, one.weights, "{}", one.name);
         assert_eq!(
-            (limits.0.as_str(), limits.1.as_str()),
-            one.limits,
+            (config.cap, config.dominance, config.flash),
+            (3.0, 2.0, 10.0)
+        );
+        let at = |steps: Option<u32>| steps.unwrap_or(999);
+        let steps = [config.soft_at, at(config.hard_at), at(config.block_at)];
+        assert_eq!(steps, one.steps, "{}", one.name);
+        assert_eq!(
+            [config.up_need, config.down_need],
+            one.needs,
+            "{}",
+            one.name
+        );
+        assert_eq!(config.gate, one.gate, "{}", one.name);
+        assert_eq!(config.ttl, one.ttl, "{}", one.name);
+        let [soft, hard] = one.hold;
+        assert_eq!(config.hold, stages(soft, hard, hard), "{}", one.name);
+        let noncompliance = one
+            .noncompliance
+            .map(|(at, drops, severity, reset)| NonCompliance {
+                at,
+                drops,
+                severity,
+                reset,
+            });
+        assert_eq!(config.noncompliance, noncompliance, "{}", one.name);
+        let limits = [config.soft_limit(), config.hard_limit()].map(|limit| limit.to_string());
+        assert_eq!(limits, one.limits, "{}", one.name);
+        let floors = &effective.spec().autotune.floors;
+        let floors = [floors.pps, floors.syn, floors.scan, floors.bps].map(Amount::get);
+        assert_eq!(floors, one.floors, "{}", one.name);
+        let allow_block = effective.spec().autotune.bootstrap.allow_block;
+        assert_eq!(
+            allow_block,
+            !one.name.ends_with("-bootstrap"),
             "{}",
             one.name
         );
@@ -255,24 +234,12 @@ fn every_shipped_profile_resolves_to_its_documented_values() {
 }
 
 #[test]
-fn every_shipped_profile_has_floors_to_start_from() {
-    let floors = |name| {
-        Profile::named(name)
-            .unwrap()
-            .document()
-            .spec
-            .autotune
-            .floors
-            .clone()
-    };
-    let figures = |name| {
-        let floors = floors(name);
-        (floors.pps.get(), floors.syn.get(), floors.scan.get())
-    };
-    assert_eq!(figures("idp"), (100.0, 50.0, 8.0));
-    assert_eq!(figures("web-server"), (300.0, 60.0, 10.0));
-    assert_eq!(figures("ziti-controller"), (80.0, 20.0, 5.0));
-    assert_eq!(figures("ziti-router"), (2000.0, 100.0, 20.0));
+fn w23_no_floor_raises_a_shipped_trigger() {
+    for one in shipped() {
+        for (floor, trigger) in one.floors.iter().zip(one.triggers) {
+            assert!(*floor <= trigger, "{}: {floor} above {trigger}", one.name);
+        }
+    }
 }
 
 #[test]
@@ -287,8 +254,7 @@ fn every_shipped_profile_says_whom_it_is_for() {
             Profile::names().any(|own| own == name),
             "{name} is not embedded"
         );
-        let read = Profile::read(&path).unwrap();
-        assert_eq!(read.document(), Profile::named(name).unwrap().document());
+        assert_eq!(Profile::text(name).unwrap(), text);
     }
 }
 
@@ -316,7 +282,8 @@ fn every_documented_key_is_read() {
     assert_eq!(config.hold, stages(20, 60, 60));
     assert_eq!(config.soft_limit().to_string(), "250pps/625");
     assert_eq!(config.hard_limit().to_string(), "50pps/100");
-    let spec = &profile.document().spec;
+    let effective = profile.effective(&Overrides::default()).unwrap();
+    let spec = effective.spec();
     assert_eq!(spec.graph.mode, schema::GraphMode::FrozenEnforce);
     assert_eq!(
         spec.graph.freeze.max_action,
@@ -328,7 +295,7 @@ fn every_documented_key_is_read() {
     );
     assert_eq!(spec.baseline.min_age_time_based.to_string(), "7d");
     assert_eq!(
-        spec.autotune.bootstrap.phase2.interval.unwrap().get(),
+        spec.autotune.bootstrap.phase2.interval.get(),
         SECS(6 * 3600)
     );
 }
@@ -344,7 +311,6 @@ fn what_is_left_out_has_safe_defaults() {
     assert_eq!((config.gate, config.noncompliance), (None, None));
     assert_eq!(config.soft_limit().to_string(), "20pps/40");
     assert_eq!(config.hard_limit().to_string(), "5pps/10");
-    assert!(!parse(LEAST).document().spec.autotune.enabled);
 }
 
 #[test]
@@ -377,17 +343,18 @@ fn a_flag_that_makes_no_sense_is_named() {
         refuse(
             Overrides {
                 hard_ttl: zero,
-                ..none
+                ..none.clone()
             },
             LEAST
         ),
-        "command line: --hard-ttl: 0 would end the stage as it begins"
+        "command line (--hard-ttl): spec.progressive_enforcement.hard_ttl: 0 would end the stage \
+         as it begins"
     );
     assert_eq!(
         refuse(
             Overrides {
                 block_min_sev: Some(f64::NAN),
-                ..none
+                ..none.clone()
             },
             LEAST
         ),
@@ -397,26 +364,26 @@ fn a_flag_that_makes_no_sense_is_named() {
         refuse(
             Overrides {
                 block_min_dur: Some(SECS(5)),
-                ..none
+                ..none.clone()
             },
             LEAST
         ),
-        "command line: --block-min-dur: without a severity to last there is no gate; \
-         set --block-min-sev too"
+        "command line (--block-min-dur): spec.progressive_enforcement.block_min_dur: without a \
+         severity to last there is no gate; set --block-min-sev too"
     );
 }
 
 #[test]
 fn an_unknown_name_is_answered_with_the_nearest() {
     let error = |name| Profile::named(name).unwrap_err().to_string();
+    let all = Profile::names().collect::<Vec<_>>().join(", ");
     assert_eq!(
         error("web-sever"),
-        "no profile is named 'web-sever'; did you mean 'web-server'? \
-         there are idp, web-server, ziti-controller, ziti-router"
+        format!("no profile is named 'web-sever'; did you mean 'web-server'? there are {all}")
     );
     assert_eq!(
-        error("nas"),
-        "no profile is named 'nas'; there are idp, web-server, ziti-controller, ziti-router"
+        error("mail"),
+        format!("no profile is named 'mail'; there are {all}")
     );
 }
 
@@ -429,7 +396,7 @@ fn an_unknown_key_is_shown_where_it_stands_with_the_nearest() {
     );
     assert_eq!(
         error(&least("name: least", "nothing: least")),
-        "test.yaml:4:3: unknown key 'nothing' in metadata; there are name, description"
+        "test.yaml:4:3: unknown key 'nothing' in metadata; there are name, extends, description"
     );
     assert_eq!(
         error(&format!("{LEAST}extra: 1\n")),
@@ -500,7 +467,8 @@ fn a_key_that_is_missing_or_given_twice_is_named() {
         (
             "    pps_trigger: 100\n",
             "",
-            ":7:5: spec.signal_engine: missing key 'pps_trigger'",
+            ": spec.signal_engine.pps_trigger: missing, and it has no default; set it, or give a \
+             profile to start from",
         ),
         (
             "    pps_trigger: 100\n",
@@ -563,19 +531,170 @@ fn strikes_must_rise() {
 }
 
 #[test]
-fn a_trigger_left_to_learned_state_needs_a_floor_without_it() {
-    let deferred = least("pps_trigger: 100", "pps_trigger: 0");
-    assert_eq!(
-        error(&deferred),
-        "test.yaml: spec.signal_engine.pps_trigger: 0 leaves it to learned state, and there is \
-         none; set it, or set autotune.floors.pps to start from"
-    );
+fn w12_a_trigger_left_to_learned_state_starts_from_its_floor() {
+    let deferred = least("pps_trigger: 100", "pps_trigger: 0.0");
+    assert_eq!(resolve(&deferred).triggers.pps, 100.0, "the default floor");
     let floored = format!("{deferred}  autotune:\n    floors: {{pps: 70, syn: 30}}\n");
     let triggers = resolve(&floored).triggers;
     assert_eq!(
         (triggers.pps, triggers.syn, triggers.ports),
-        (70.0, 30.0, 0.0)
+        (70.0, 30.0, 20.0)
     );
+}
+
+#[test]
+fn w13_a_file_without_ttls_has_the_default_ones_and_never_zero() {
+    assert_eq!(resolve(LEAST).ttl, stages(60, 600, 1800));
+    for ttl in ["0", "0s", "0h0m"] {
+        assert!(
+            error(&least(
+                "block_at: 3",
+                &format!("block_at: 3\n    hard_ttl: {ttl}")
+            ))
+            .contains("0 would end the stage as it begins"),
+            "{ttl}"
+        );
+    }
+}
+
+#[test]
+fn w35_what_a_file_leaves_out_is_the_default_and_excludes_can_be_switched_off() {
+    let effective = parse(LEAST).effective(&Overrides::default()).unwrap();
+    let spec = effective.spec();
+    assert!(spec.autotune.enabled);
+    assert_eq!(spec.autotune.min_samples, 500);
+    assert!(spec.graph.exclude.broadcast && spec.graph.exclude.loopback);
+    let off = format!("{LEAST}  graph:\n    exclude: {{broadcast: false}}\n");
+    let exclude = parse(&off)
+        .effective(&Overrides::default())
+        .unwrap()
+        .spec()
+        .graph
+        .exclude
+        .clone();
+    assert!(!exclude.broadcast && exclude.loopback);
+    // Where 0 always meant "the default", it still does.
+    let zero = format!(
+        "{LEAST}  autotune: {{enabled: false, min_samples: 0, bootstrap: {{window: 0s}}}}\n"
+    );
+    let effective = parse(&zero).effective(&Overrides::default()).unwrap();
+    assert!(!effective.spec().autotune.enabled);
+    assert_eq!(effective.spec().autotune.min_samples, 500);
+    assert_eq!(
+        effective.spec().autotune.bootstrap.window.to_string(),
+        "14d"
+    );
+}
+
+#[test]
+fn w34_every_value_has_one_precedence_and_says_who_set_it() {
+    let file = "\
+apiVersion: kernloom.io/v1alpha1
+kind: PDPConfig
+metadata: {name: ours}
+spec:
+  signal_engine: {pps_trigger: 900, syn_trigger: 70}
+  graph: {mode: frozen-enforce}
+";
+    let profile = Profile::parse("ours.yaml", file)
+        .unwrap()
+        .over(Profile::named("idp-bootstrap").unwrap());
+    let overrides = Overrides {
+        soft_ttl: Some(SECS(7)),
+        set: vec![
+            "signal_engine.syn_trigger=60".to_owned(),
+            "graph.mode=learn".to_owned(),
+        ],
+        ..Overrides::default()
+    };
+    let effective = profile.effective(&overrides).unwrap();
+    let settings = effective.settings();
+    let said = |key: &str| {
+        let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+        (setting.value.as_str(), setting.origin.as_str())
+    };
+    for (key, value, origin) in [
+        ("signal_engine.pps_trigger", "900", "ours.yaml"),
+        ("signal_engine.syn_trigger", "60", "command line (--set)"),
+        ("signal_engine.scan_trigger", "80", "profile idp-bootstrap"),
+        ("signal_engine.weights.syn", "0.55", "profile idp"),
+        ("graph.mode", "learn", "command line (--set)"),
+        (
+            "progressive_enforcement.soft_ttl",
+            "7s",
+            "command line (--soft-ttl)",
+        ),
+        (
+            "progressive_enforcement.block_at",
+            "999",
+            "profile idp-bootstrap",
+        ),
+        ("autotune.min_samples", "500", "profile idp"),
+        ("autotune.bootstrap.window", "336h", "default"),
+    ] {
+        assert_eq!(said(key), (value, origin), "{key}");
+    }
+    let config = effective.config().unwrap();
+    assert_eq!((config.triggers.pps, config.triggers.syn), (900.0, 60.0));
+    assert_eq!(config.ttl.soft, SECS(7));
+}
+
+#[test]
+fn a_key_set_on_the_command_line_is_checked_like_one_in_a_file() {
+    let refuse = |set: &str| {
+        let overrides = Overrides {
+            set: vec![set.to_owned()],
+            ..Overrides::default()
+        };
+        parse(LEAST).resolve(&overrides).unwrap_err().to_string()
+    };
+    for (set, problem) in [
+        (
+            "signal_engine.pps_triger=5",
+            "there is no such key; did you mean 'signal_engine.pps_trigger'?",
+        ),
+        (
+            "pps_trigger=5",
+            "there is no such key; did you mean 'signal_engine.pps_trigger'?",
+        ),
+        (
+            "colour=red",
+            "there is no such key; --print-config lists them",
+        ),
+        (
+            "signal_engine.flash",
+            "write KEY=VALUE, as signal_engine.pps_trigger=500",
+        ),
+        (
+            "signal_engine.flash=many",
+            "invalid type: string \"many\", expected a number",
+        ),
+        (
+            "progressive_enforcement.soft_ttl=5",
+            "'5' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
+        ),
+    ] {
+        assert_eq!(refuse(set), format!("command line: --set {set}: {problem}"));
+    }
+}
+
+#[test]
+fn a_file_may_extend_a_profile_but_not_one_that_is_not() {
+    let extending = |base: &str| {
+        format!(
+            "apiVersion: kernloom.io/v1alpha1\nkind: PDPConfig\n\
+             metadata: {{name: x, extends: {base}}}\nspec: {{}}\n"
+        )
+    };
+    let nas = Profile::named("nas").unwrap();
+    let none = Overrides::default();
+    assert_eq!(
+        parse(&extending("nas")).resolve(&none).unwrap(),
+        nas.resolve(&none).unwrap()
+    );
+    assert!(error(&extending("nass")).starts_with(
+        "test.yaml: metadata.extends: no profile is named 'nass'; did you mean 'nas'?"
+    ));
 }
 
 #[test]

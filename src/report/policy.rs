@@ -1,8 +1,10 @@
+use super::decision::whole_seconds;
 use super::table::Table;
-use crate::dataplane::{Action, Entry};
-use crate::model::{Ktime, format_duration};
+use crate::dataplane::{Action, Entry, Owner, Rule};
+use crate::model::Ktime;
 
-fn action(action: &Action) -> String {
+/// `allow`, `deny` or `limit-SCOPE:RATE/BURST`
+pub fn action_text(action: &Action) -> String {
     match action {
         Action::Allow => "allow".to_owned(),
         Action::Deny => "deny".to_owned(),
@@ -14,14 +16,15 @@ fn ends(entry: &Entry, now: Ktime) -> String {
     match entry.rule.expires {
         None => "never".to_owned(),
         Some(end) if end <= now => "ended".to_owned(),
-        Some(end) => {
-            // Whole seconds, rounded up: "0s" would read as ended.
-            let left = end.since(now).as_secs_f64().ceil();
-            format!(
-                "in {}",
-                format_duration(std::time::Duration::from_secs_f64(left))
-            )
-        }
+        Some(end) => format!("in {}", whole_seconds(end.since(now))),
+    }
+}
+
+/// Who made an entry; what IQ allows comes from its lists.
+pub fn owner_text(rule: &Rule) -> String {
+    match (rule.owner, &rule.action) {
+        (Owner::Iq, Action::Allow) => "iq/whitelist".to_owned(),
+        (owner, _) => owner.to_string(),
     }
 }
 
@@ -30,8 +33,8 @@ pub fn entry_line(entry: &Entry, now: Ktime) -> String {
     let Entry { source, rule } = entry;
     format!(
         "{source} {}, by {}, ends {}",
-        action(&rule.action),
-        rule.owner,
+        action_text(&rule.action),
+        owner_text(rule),
         ends(entry, now)
     )
 }
@@ -42,8 +45,8 @@ pub fn entry_table(entries: &[Entry], now: Ktime) -> String {
         let Entry { source, rule } = entry;
         table.row([
             source.to_string(),
-            action(&rule.action),
-            rule.owner.to_string(),
+            action_text(&rule.action),
+            owner_text(rule),
             ends(entry, now),
         ]);
     }

@@ -4,7 +4,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::time::{ClockId as Clock, clock_gettime};
 
 use crate::error::{Doing, Error, Result};
-use crate::model::Ktime;
+use crate::model::{Ktime, Moment};
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns()` also counts.
 pub fn now() -> Result<Ktime> {
@@ -13,6 +13,25 @@ pub fn now() -> Result<Ktime> {
     let secs = u64::try_from(time.tv_sec()).map_err(odd)?;
     let nanos = u64::try_from(time.tv_nsec()).map_err(odd)?;
     Ok(Ktime::from_nanos(secs * 1_000_000_000 + nanos))
+}
+
+/// Both clocks at one instant.
+pub fn moment() -> Result<Moment> {
+    let time = clock_gettime(Clock::CLOCK_REALTIME).doing(|| "reading the time of day")?;
+    let secs = u64::try_from(time.tv_sec())
+        .map_err(|_| Error::world("reading the time of day: it is before 1970"))?;
+    let nanos = u32::try_from(time.tv_nsec()).unwrap_or(0);
+    Ok(Moment {
+        ktime: now()?,
+        unix: Duration::new(secs, nanos),
+    })
+}
+
+/// Tells one boot from another.
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(path).doing(|| format!("reading {path}"))?;
+    Ok(text.trim().to_owned())
 }
 
 /// Blocks for the length of one measuring window.

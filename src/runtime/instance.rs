@@ -10,8 +10,6 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Doing, Error, Result};
 
-pub const DEFAULT_RUN_DIR: &str = "/run/kernloom";
-
 /// Held for as long as this IQ runs; the kernel lets go of it whichever way the process ends.
 pub fn only_iq(run_dir: &Path) -> Result<Flock<File>> {
     fs::DirBuilder::new()

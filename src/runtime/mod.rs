@@ -1,9 +1,13 @@
 //! Who runs when: the only room that reads a clock or waits.
 
 mod clock;
+mod control;
 mod instance;
 mod poller;
+mod watch;
 
-pub use clock::{now, wait};
-pub use instance::{DEFAULT_RUN_DIR, only_iq};
-pub use poller::{Poller, Ticker, Wake, shutdown_on_signal};
+pub use clock::{boot_id, moment, now, wait};
+pub use control::{ControlSocket, Request, ask};
+pub use instance::only_iq;
+pub use poller::{Interest, Poller, Ticker, Wake, shutdown_on_signal};
+pub use watch::Watch;

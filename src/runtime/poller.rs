@@ -11,23 +11,55 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::error::{Doing, Error, Result};
 
 /// Why the loop woke up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wake {
     Shutdown,
     Events,
     Tick,
+    /// A file the operator writes may have changed.
+    Files,
+    /// Someone connects to the control socket.
+    Control,
+    /// A connection of the control socket, by its number, is ready.
+    Client(u32),
 }
 
-impl Wake {
-    const ALL: [Self; 3] = [Self::Shutdown, Self::Events, Self::Tick];
+/// Tokens below are the plain reasons, from here on the clients.
+const CLIENTS: u64 = 1 << 32;
 
-    const fn token(self) -> u64 {
+impl Wake {
+    const PLAIN: [Self; 5] = [
+        Self::Shutdown,
+        Self::Events,
+        Self::Tick,
+        Self::Files,
+        Self::Control,
+    ];
+
+    fn token(self) -> u64 {
         match self {
             Self::Shutdown => 0,
             Self::Events => 1,
             Self::Tick => 2,
+            Self::Files => 3,
+            Self::Control => 4,
+            Self::Client(number) => CLIENTS + u64::from(number),
         }
     }
+
+    fn of(token: u64) -> Option<Self> {
+        match token.checked_sub(CLIENTS) {
+            Some(number) => u32::try_from(number).ok().map(Self::Client),
+            None => Self::PLAIN.into_iter().find(|wake| wake.token() == token),
+        }
+    }
+}
+
+/// What a descriptor is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    Read,
+    Write,
 }
 
 pub struct Poller {
@@ -41,31 +73,49 @@ impl Poller {
         Ok(Self { epoll })
     }
 
+    /// Closing the descriptor ends the watch.
     pub fn watch(&self, what: impl AsFd, wake: Wake) -> Result<()> {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, wake.token());
+        self.watch_for(what, wake, Interest::Read)
+    }
+
+    pub fn watch_for(&self, what: impl AsFd, wake: Wake, interest: Interest) -> Result<()> {
+        let event = EpollEvent::new(flags(interest), wake.token());
         self.epoll
             .add(what, event)
             .doing(|| "watching a descriptor")
     }
 
-    /// Blocks until something is ready. A signal without a handler of ours is no reason to wake.
+    pub fn change(&self, what: impl AsFd, wake: Wake, interest: Interest) -> Result<()> {
+        let mut event = EpollEvent::new(flags(interest), wake.token());
+        self.epoll
+            .modify(what, &mut event)
+            .doing(|| "watching a descriptor")
+    }
+
+    /// Blocks until something is ready; what is most urgent comes first. A signal without a
+    /// handler of ours is no reason to wake.
     pub fn wait(&self) -> Result<Vec<Wake>> {
-        let mut ready = [EpollEvent::empty(); Wake::ALL.len()];
+        let mut ready = [EpollEvent::empty(); 32];
         loop {
             match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno).doing(|| "waiting for events"),
                 Ok(count) => {
-                    let woken = |wake: &Wake| {
-                        ready
-                            .iter()
-                            .take(count)
-                            .any(|event| event.data() == wake.token())
-                    };
-                    return Ok(Wake::ALL.into_iter().filter(woken).collect());
+                    let woken = ready.iter().take(count);
+                    let mut woken: Vec<Wake> =
+                        woken.filter_map(|event| Wake::of(event.data())).collect();
+                    woken.sort_unstable();
+                    return Ok(woken);
                 }
             }
         }
+    }
+}
+
+fn flags(interest: Interest) -> EpollFlags {
+    match interest {
+        Interest::Read => EpollFlags::EPOLLIN,
+        Interest::Write => EpollFlags::EPOLLOUT,
     }
 }
 

@@ -5,7 +5,7 @@
 //! everything in it is new. `bytes` never wraps within an entry's life, so a source that left
 //! and came back is told apart from a wrapped packet counter.
 
-use std::collections::HashMap;
+use std::mem;
 
 use super::sample::{Sample, linear_count};
 use crate::model::Source;
@@ -23,21 +23,22 @@ pub struct Row {
     pub stacks: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    packets: u64,
+/// What a slot held at the last reading; as small as it can be, because there is one per slot.
+#[derive(Debug, Clone, Copy)]
+struct Last {
     bytes: u64,
-    syns: u64,
-    drops: u64,
-    ports: u64,
-    stacks: u64,
+    source: Source,
+    packets: u32,
+    syns: u32,
+    drops: u32,
 }
 
 /// Remembers the last reading and gives the difference to it.
 #[derive(Debug, Default)]
 pub struct Meter {
-    last: Vec<Option<Row>>,
-    sums: HashMap<Source, Sums>,
+    last: Vec<Option<Last>>,
+    /// One per slot that received anything since the last call of `samples`.
+    rows: Vec<Sample>,
 }
 
 impl Meter {
@@ -45,7 +46,7 @@ impl Meter {
     pub fn new(slots: usize) -> Self {
         Self {
             last: vec![None; slots],
-            sums: HashMap::new(),
+            rows: Vec::new(),
         }
     }
 
@@ -55,38 +56,49 @@ impl Meter {
             return;
         };
         let base = last
-            .replace(row)
+            .replace(Last {
+                bytes: row.bytes,
+                source: row.source,
+                packets: row.packets,
+                syns: row.syns,
+                drops: row.drops,
+            })
             .filter(|last| last.source == row.source && last.bytes <= row.bytes);
-        let since = |now: u32, then: fn(&Row) -> u32| {
+        let since = |now: u32, then: fn(&Last) -> u32| {
             u64::from(now.wrapping_sub(base.as_ref().map_or(0, then)))
         };
-        let packets = since(row.packets, |row| row.packets);
+        let packets = since(row.packets, |last| last.packets);
         if packets == 0 {
             return;
         }
-        let syns = since(row.syns, |row| row.syns);
-        let drops = since(row.drops, |row| row.drops);
-        let sums = self.sums.entry(row.source).or_default();
-        sums.packets += packets;
-        sums.bytes += row.bytes - base.map_or(0, |base| base.bytes);
-        sums.syns += syns;
-        sums.drops += drops;
-        sums.ports |= row.ports;
-        sums.stacks |= row.stacks;
+        self.rows.push(Sample {
+            packets,
+            bytes: row.bytes - base.map_or(0, |base| base.bytes),
+            syns: since(row.syns, |last| last.syns),
+            drops: since(row.drops, |last| last.drops),
+            port_bits: row.ports,
+            stack_bits: row.stacks,
+            fresh: base.is_none(),
+            ..Sample::silent(row.source)
+        });
     }
 
-    /// The samples of all rows since the last call, one per source that sent, in no order.
+    /// The samples of all rows since the last call, one per source that sent, sorted by source.
     pub fn samples(&mut self) -> Vec<Sample> {
-        let sample = |(source, sums): (Source, Sums)| Sample {
-            source,
-            packets: sums.packets,
-            bytes: sums.bytes,
-            syns: sums.syns,
-            drops: sums.drops,
-            ports: linear_count(sums.ports),
-            stacks: linear_count(sums.stacks),
-        };
-        self.sums.drain().map(sample).collect()
+        let mut samples = mem::take(&mut self.rows);
+        samples.sort_unstable_by_key(|sample| sample.source);
+        samples.dedup_by(|row, sum| {
+            let same = row.source == sum.source;
+            if same {
+                sum.join(row);
+            }
+            same
+        });
+        for sample in &mut samples {
+            sample.ports = linear_count(sample.port_bits);
+            sample.stacks = linear_count(sample.stack_bits);
+        }
+        samples
     }
 }
 

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use crate::model::Source;
 
-/// What one source did in one window, summed over CPUs. Counts, not rates: the window's length
-/// travels beside a batch of samples.
+/// What one source, or all of a prefix, did in one window, summed over CPUs. Counts, not rates:
+/// the window's length travels beside a batch of samples. What nobody measures is 0; see
+/// [`Coverage`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     pub source: Source,
@@ -15,10 +16,77 @@ pub struct Sample {
     pub syns: u64,
     /// Packets dropped by a limit or a deny.
     pub drops: u64,
+    /// The sketch that `ports` counts: one hashed bit per port.
+    pub port_bits: u64,
+    /// The sketch that `stacks` counts: one hashed bit per fingerprint.
+    pub stack_bits: u64,
+    /// SYNs that no packet of an established peer followed.
+    pub half_open: u32,
+    /// Packets that this host refused: answered with RST or an ICMP unreachable.
+    pub refusals: u32,
+    /// Packets that open something: SYN, and UDP and ICMP that answer nothing of ours.
+    pub opens: u32,
+    /// Packets that answer a flow which this host opened.
+    pub answers: u32,
     /// Distinct destination ports opened, estimated by linear counting.
     pub ports: u32,
     /// Distinct stack fingerprints among SYNs, estimated by linear counting: hosts behind it.
     pub stacks: u32,
+    /// This host completed a TCP handshake with it, so the address is not made up.
+    pub proven: bool,
+    /// Nothing was known of it when the window began.
+    pub fresh: bool,
+}
+
+impl Sample {
+    /// A window in which `source` sent nothing.
+    pub const fn silent(source: Source) -> Self {
+        Self {
+            source,
+            packets: 0,
+            bytes: 0,
+            syns: 0,
+            drops: 0,
+            port_bits: 0,
+            stack_bits: 0,
+            half_open: 0,
+            refusals: 0,
+            opens: 0,
+            answers: 0,
+            ports: 0,
+            stacks: 0,
+            proven: false,
+            fresh: false,
+        }
+    }
+
+    /// Adds what another CPU, or another source of the prefix, saw. The estimates are those of
+    /// `self` until they are made anew from the joined sketches.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.syns += other.syns;
+        self.drops += other.drops;
+        self.port_bits |= other.port_bits;
+        self.stack_bits |= other.stack_bits;
+        self.half_open = self.half_open.saturating_add(other.half_open);
+        self.refusals = self.refusals.saturating_add(other.refusals);
+        self.opens = self.opens.saturating_add(other.opens);
+        self.answers = self.answers.saturating_add(other.answers);
+        self.proven |= other.proven;
+        self.fresh &= other.fresh;
+    }
+}
+
+/// What the data plane measures at all, so that "none seen" is told from "nobody looked".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Coverage {
+    /// `proven` and `half_open`.
+    pub proof: bool,
+    /// `refusals`.
+    pub refusals: bool,
+    /// `opens` and `answers`.
+    pub consent: bool,
 }
 
 /// Samples and the window they were counted in.
@@ -26,6 +94,7 @@ pub struct Sample {
 pub struct Window<'a> {
     pub length: Duration,
     pub samples: &'a [Sample],
+    pub coverage: Coverage,
 }
 
 /// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over

@@ -136,8 +136,8 @@ fn play(world: &mut World, kernel: &mut Kernel, samples: &[Sample]) -> Vec<Decis
             "no entry ends before its release"
         );
     }
-    for (_, ladder) in &world.engine.ladders {
-        assert!(ladder.strikes() <= config.strike_ceiling());
+    for (_, ladder) in world.engine.sources.ladders.iter() {
+        assert!(ladder.strikes <= config.strike_ceiling());
         assert!(!ladder.is_blank());
     }
     decisions
@@ -199,7 +199,7 @@ proptest! {
             let mild: Vec<_> = samples
                 .iter()
                 .map(|sample| Sample { drops: 0, ..*sample })
-                .filter(|sample| Score::of(&world.engine.config, sample, SECOND).severity < 1.0)
+                .filter(|sample| severity(&world.engine.config, sample) < 1.0)
                 .collect();
             prop_assert_eq!(world.ticks(*seconds, &mild), vec![]);
         }

@@ -153,7 +153,7 @@ fn a_source_unknown_before_is_scored_in_its_first_tick() {
     assert_eq!(moves(&decisions), [(Kind::Escalate, Stage::RateSoft)]);
     assert_eq!(
         decisions[0].why.to_string(),
-        "severity=3.00 signal=pps rate=100000/s trigger=1200/s strikes=3"
+        "severity=3.00 signal=pps rate=100000/s trigger=1200/s strikes=3 nat=1"
     );
 }
 
@@ -207,16 +207,26 @@ fn limits_follow_the_trigger_where_that_gives_more() {
 #[test]
 fn many_users_behind_one_address_are_never_touched() {
     let mut world = World::new(web());
-    // Weighted 0.72, dominant 0.5: loud in every respect, at its threshold in none.
+    world.coverage = ALL;
+    // More than three times what one host may open, for a day.
     let nat = Sample {
-        packets: 960,
-        bytes: 900_000,
-        syns: 200,
+        packets: 9_600,
+        bytes: 9_000_000,
+        syns: 900,
+        opens: 900,
         ports: 3,
+        port_bits: 0b111,
+        stack_bits: 0xfff,
+        stacks: 13,
+        proven: true,
         ..quiet(source("203.0.113.9"))
     };
     assert_eq!(world.ticks(86_400, &[nat]), []);
     assert!(world.engine.is_empty(), "and cost no memory");
+    let explained = world
+        .engine
+        .explain(&nat.source, Ktime::from_secs(world.secs));
+    assert_eq!((explained.nat, explained.stage), (8, Stage::Observe));
 }
 
 #[test]
@@ -436,11 +446,13 @@ fn explanations_are_rounded_as_far_as_a_reader_cares() {
         rate: 9.94,
         trigger: 5.0,
         strikes: 2,
+        nat: 1,
+        proven: false,
         exempt: false,
     };
     assert_eq!(
         why.to_string(),
-        "severity=1.26 signal=ports rate=9.9/s trigger=5/s strikes=2"
+        "severity=1.26 signal=ports rate=9.9/s trigger=5/s strikes=2 nat=1"
     );
 }
 
@@ -493,6 +505,7 @@ fn a_late_tick_stretches_the_kernel_entry_by_a_minute_a_tick_at_most() {
     let hour = Window {
         length: Duration::from_secs(3_600),
         samples: &[syn_flood(attacker(), 2_500 * 3_600)],
+        coverage: Coverage::default(),
     };
     let decisions = engine.tick(Ktime::from_secs(5_000), hour, &|_| false);
     let until = Ktime::from_secs(5_000 + 60 + (8 + 3) * 60);
@@ -607,7 +620,7 @@ fn the_memory_of_a_past_attack_is_given_back() {
     assert_eq!(world.engine.len(), 50_000);
     world.ticks(2, &[]);
     assert!(world.engine.is_empty());
-    assert!(world.engine.ladders.capacity() + world.engine.spare.capacity() < 8 * LEAST_ROOM);
+    assert!(world.engine.sources.ladders.capacity() < 8 * sorted::LEAST_ROOM);
 }
 
 #[test]
@@ -645,7 +658,14 @@ fn an_alerted_source_is_held_and_forgotten_like_any_other() {
         1,
         "only the forgotten one is news"
     );
-    assert!(world.engine.ladders.is_sorted_by_key(|(source, _)| *source));
+    assert!(
+        world
+            .engine
+            .sources
+            .ladders
+            .iter()
+            .is_sorted_by_key(|(source, _)| *source)
+    );
 }
 
 #[test]
@@ -670,7 +690,7 @@ fn a_release_names_the_little_that_was_received() {
     let released = world.ticks(60, &[syn_flood(attacker(), 25)]);
     assert_eq!(
         released[0].why.to_string(),
-        "severity=0.05 signal=syn rate=25/s trigger=250/s strikes=0"
+        "severity=0.05 signal=syn rate=25/s trigger=250/s strikes=0 nat=1"
     );
 }
 
@@ -680,6 +700,7 @@ fn one_packet_in_a_tiny_window_is_no_flood() {
     let window = Window {
         length: Duration::from_micros(10),
         samples: &[port_scan(attacker(), 1)],
+        coverage: Coverage::default(),
     };
     assert_eq!(engine.tick(Ktime::from_secs(5), window, &|_| false), []);
 }

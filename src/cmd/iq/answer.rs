@@ -1,0 +1,202 @@
+//! What a running IQ says on its control socket.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::graph::GraphAsk;
+use super::daemon::Iq;
+use super::lists::wall;
+use super::notes::stamp;
+use crate::autotune::Revision;
+use crate::engine::Reading;
+use crate::error::{Error, Result};
+use crate::model::{Moment, Source, Stage};
+use crate::report::{
+    Answer, HeldCount, Note, Policy, RevisionLine, Status, Why, action_text, owner_text,
+};
+use crate::runtime::moment;
+use crate::state::Journal;
+
+/// Transitions that `why` shows.
+const TRANSITIONS: usize = 10;
+
+/// One request of the control socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Ask {
+    Status,
+    Why { source: Source },
+    Forgive { source: Source },
+    Exempt { source: Source, ttl_s: u64 },
+    Reset,
+    Graph { ask: GraphAsk },
+}
+
+impl Iq<'_> {
+    /// The answer to one line, as one line.
+    pub(super) fn answer(&mut self, text: &str) -> Result<String> {
+        let answer = match serde_json::from_str(text) {
+            Ok(ask) => self.answer_to(&ask)?,
+            Err(error) => Answer::Refused(format!("no such request: {error}")),
+        };
+        serde_json::to_string(&answer)
+            .map_err(|error| Error::world(format!("writing an answer: {error}")))
+    }
+
+    fn answer_to(&mut self, ask: &Ask) -> Result<Answer> {
+        let now = moment()?;
+        Ok(match ask {
+            Ask::Status => Answer::Status(Box::new(self.status(now))),
+            Ask::Why { source } => Answer::Why(Box::new(self.why(source, now)?)),
+            Ask::Forgive { source } => match self.forgive(&[*source], "command")? {
+                0 => Answer::Done(format!(
+                    "nothing inside {source} was held; its strikes are forgotten"
+                )),
+                count => Answer::Done(format!("{count} sources inside {source} were let go")),
+            },
+            Ask::Exempt { source, ttl_s } => {
+                let until = wall(now) + Duration::from_secs(*ttl_s);
+                self.lists.exempt_until(*source, until, now);
+                let freed = self.forgive(&[*source], "exemption")?;
+                self.sync_lists(now)?;
+                Answer::Done(format!(
+                    "{source} is exempt until {until}; {freed} sources were let go"
+                ))
+            }
+            Ask::Graph { ask } => match &mut self.graph {
+                Some(graph) => match graph.answer(ask, now) {
+                    Ok(text) => Answer::Done(text),
+                    Err(Error::Operator(why)) => Answer::Refused(why),
+                    // The machine's fault, and no reason for IQ to end.
+                    Err(Error::World(why)) => Answer::Refused(why),
+                },
+                None => Answer::Refused(
+                    "the running iq keeps no graph; start it with --graph".to_owned(),
+                ),
+            },
+            Ask::Reset => {
+                self.watch_reset(now)?;
+                Answer::Done("the running iq starts over".to_owned())
+            }
+        })
+    }
+
+    fn status(&self, now: Moment) -> Status {
+        let tuner = self.learner.tuner();
+        let overview = self.engine.overview();
+        let mut held = HeldCount::default();
+        for (_, stage, _) in self.engine.held() {
+            match stage {
+                Stage::Observe => {}
+                Stage::RateSoft => held.rate_soft += 1,
+                Stage::RateHard => held.rate_hard += 1,
+                Stage::Block => held.block += 1,
+            }
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "2^53 sources is beyond any table"
+        )]
+        let clean_share = overview.learned as f64 / overview.sources.max(1) as f64;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            profile: self.settings.name.clone(),
+            dry_run: self.settings.iq.dry_run,
+            started: wall(self.started).to_string(),
+            ticks: self.ticks,
+            phase: tuner.map_or_else(|| "off".to_owned(), |tuner| tuner.phase().to_string()),
+            observed_s: tuner.map_or(0, |tuner| tuner.observed().as_secs()),
+            next_tuning_s: tuner.map(|tuner| tuner.due_in().as_secs()),
+            may_block: self.learner.may_block(),
+            thresholds: self.learner.thresholds(&self.settings.effective),
+            history: tuner
+                .map(|tuner| tuner.history().map(revision_line).collect())
+                .unwrap_or_default(),
+            clean_share,
+            sources: overview.sources,
+            held,
+            withheld: overview.withheld,
+            exempt: self.lists.exempt().len() as u64,
+            time: wall(now).to_string(),
+        }
+    }
+
+    fn why(&self, source: &Source, now: Moment) -> Result<Why> {
+        let explanation = self.engine.explain(source, now.ktime);
+        let held = explanation.stage > Stage::Observe;
+        let at = |instant| held.then(|| stamp(now.unix_ms(instant)));
+        let entries = self.shield.entries()?;
+        let deciding = entries
+            .iter()
+            .filter(|entry| entry.is_live(now.ktime) && entry.source.contains(source))
+            .max_by_key(|entry| entry.source.bits());
+        let exempt = self.exempted(source, now).map(|(by, entry, until)| {
+            let until =
+                until.map_or_else(|| "until removed".to_owned(), |end| format!("until {end}"));
+            format!("{entry} by {by}, {until}")
+        });
+        let name = source.to_string();
+        Ok(Why {
+            stage: explanation.stage.to_string(),
+            dry_run: self.settings.iq.dry_run,
+            policy: deciding.map(|entry| Policy {
+                source: entry.source.to_string(),
+                action: action_text(&entry.rule.action),
+                owner: owner_text(&entry.rule),
+                until: entry.rule.expires.map(|end| stamp(now.unix_ms(end))),
+            }),
+            exempt,
+            entered: at(explanation.entered),
+            ends: at(explanation.ends),
+            until: explanation.until.and_then(at),
+            strikes: explanation.strikes,
+            nat: explanation.nat,
+            proven: explanation.proven,
+            ports: explanation.ports,
+            cause: held.then(|| {
+                let time = stamp(now.unix_ms(explanation.entered));
+                note(
+                    &explanation.cause,
+                    time,
+                    explanation.stage,
+                    explanation.strikes,
+                )
+            }),
+            ticks: self.notes.of(source),
+            thresholds: self.learner.thresholds(&self.settings.effective),
+            journal: Journal::of_source(&self.settings.iq.journal, &name, TRANSITIONS)?,
+            exempt_with: format!("kernloom iq exempt {name} --ttl 24h"),
+            source: name,
+        })
+    }
+}
+
+fn note(reading: &Reading, time: String, stage: Stage, strikes: u32) -> Note {
+    Note {
+        time,
+        stage: stage.to_string(),
+        severity: reading.severity,
+        signal: reading.signal.to_string(),
+        rate: reading.rate,
+        trigger: reading.trigger,
+        strikes,
+    }
+}
+
+fn revision_line(revision: &Revision) -> RevisionLine {
+    let triggers = revision.triggers;
+    let packets = revision.estimates.first().copied().flatten();
+    RevisionLine {
+        revision: revision.revision,
+        at: stamp(revision.at_ms),
+        phase: revision.phase.to_string(),
+        pps: triggers.pps,
+        bps: triggers.bps,
+        syn: triggers.syn,
+        ports: triggers.ports,
+        samples: packets.map_or(0, |estimate| estimate.samples),
+        clean_share: revision.clean_share,
+    }
+}

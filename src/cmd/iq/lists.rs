@@ -1,0 +1,241 @@
+//! Whom IQ must leave alone: read from files and commands, compiled into the data plane.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::IQ;
+use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
+use crate::error::Result;
+use crate::exempt::{
+    Action as Feedbacks, By, Entry as Said, Exempt, Exempted, Feedback, Whitelist,
+};
+use crate::model::{Ktime, Moment, Source, Wall};
+use crate::state::{Exemption, FirstSeen};
+
+/// A larger list was not written by an operator.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// An end this much off is the same end: it went through the time of day.
+const SAME_END_NS: u64 = 2_000_000_000;
+
+pub(super) struct Lists {
+    management: Vec<Source>,
+    whitelist_path: PathBuf,
+    whitelist: Vec<Source>,
+    feedback_path: PathBuf,
+    feedback: Vec<Said>,
+    first_seen: BTreeMap<String, Wall>,
+    /// By `iq exempt`.
+    commanded: Vec<Exemption>,
+    exempt: Exempt,
+}
+
+/// The time of day of a moment.
+pub(super) fn wall(now: Moment) -> Wall {
+    Wall::from_secs(now.unix.as_secs())
+}
+
+impl Lists {
+    pub(super) fn new(
+        management: Vec<Source>,
+        (whitelist, feedback): (&Path, &Path),
+        commanded: Vec<Exemption>,
+        first_seen: Vec<FirstSeen>,
+    ) -> Self {
+        Self {
+            management,
+            whitelist_path: whitelist.to_owned(),
+            whitelist: Vec::new(),
+            feedback_path: feedback.to_owned(),
+            feedback: Vec::new(),
+            first_seen: first_seen
+                .into_iter()
+                .map(|seen| (seen.key, seen.first))
+                .collect(),
+            commanded,
+            exempt: Exempt::default(),
+        }
+    }
+
+    pub(super) fn exempt(&self) -> &Exempt {
+        &self.exempt
+    }
+
+    /// Reads the whitelist anew. What cannot be read leaves the list as it was.
+    pub(super) fn read_whitelist(&mut self, now: Moment) {
+        let path = self.whitelist_path.display();
+        let Some(text) = read(&self.whitelist_path, !self.whitelist.is_empty()) else {
+            return;
+        };
+        let whitelist = Whitelist::parse(&text);
+        for bad in &whitelist.bad {
+            log::error!(target: IQ, "{path}:{bad}; the rest of the file is used");
+        }
+        if whitelist.sources != self.whitelist {
+            log::info!(target: IQ, "{path}: {} sources are exempt", whitelist.sources.len());
+        }
+        self.whitelist = whitelist.sources;
+        self.compile(now);
+    }
+
+    /// Reads the feedback anew and answers with the sources that it forgives for the first time.
+    pub(super) fn read_feedback(&mut self, now: Moment) -> Vec<Source> {
+        let path = self.feedback_path.display();
+        let Some(text) = read(&self.feedback_path, !self.feedback.is_empty()) else {
+            return Vec::new();
+        };
+        match Feedback::parse(&text) {
+            Ok(feedback) => self.feedback = feedback.entries,
+            Err(why) => {
+                log::error!(target: IQ, "{path}:{why}; what was read before stays in force");
+                return Vec::new();
+            }
+        }
+        let keys: BTreeSet<String> = self.feedback.iter().map(Said::key).collect();
+        self.first_seen.retain(|key, _| keys.contains(key));
+        let mut forgiven = Vec::new();
+        for entry in &self.feedback {
+            let key = entry.key();
+            if !self.first_seen.contains_key(&key) {
+                self.first_seen.insert(key, wall(now));
+                if entry.action == Feedbacks::Forgive {
+                    forgiven.push(entry.target);
+                }
+            }
+        }
+        self.compile(now);
+        forgiven
+    }
+
+    pub(super) fn exempt_until(&mut self, source: Source, until: Wall, now: Moment) {
+        self.commanded.retain(|one| one.source != source);
+        self.commanded.push(Exemption {
+            source,
+            until,
+            by: By::Command,
+        });
+        self.compile(now);
+    }
+
+    fn compile(&mut self, now: Moment) {
+        let now = wall(now);
+        self.commanded.retain(|one| now < one.until);
+        let mut exempt = Exempt::default();
+        let mut add = |source, by, until| exempt.add(source, Exempted { by, until });
+        for source in &self.management {
+            add(*source, By::Management, None);
+        }
+        for source in &self.whitelist {
+            add(*source, By::Whitelist, None);
+        }
+        for entry in self
+            .feedback
+            .iter()
+            .filter(|one| one.action == Feedbacks::Whitelist)
+        {
+            let first = self.first_seen.get(&entry.key()).copied().unwrap_or(now);
+            add(entry.target, By::Feedback, Some(entry.ends(first)));
+        }
+        for one in &self.commanded {
+            add(one.source, one.by, Some(one.until));
+        }
+        self.exempt = exempt;
+    }
+
+    /// Makes IQ's allow entries in the data plane those of the lists. Operators' entries stand.
+    pub(super) fn sync(&self, shield: &Shield, pins: &PinDir, now: Moment) -> Result<()> {
+        let live = |exempted: &Exempted| exempted.until.is_none_or(|until| wall(now) < until);
+        let wanted: BTreeMap<Source, Option<Ktime>> = self
+            .exempt
+            .iter()
+            .filter(|(_, exempted)| live(exempted))
+            .map(|(source, exempted)| {
+                let end = exempted
+                    .until
+                    .map(|until| now.ktime(until.as_secs() * 1_000));
+                (source, end)
+            })
+            .collect();
+        let ours = |entry: &Entry| {
+            entry.rule.owner == Owner::Iq && matches!(entry.rule.action, Action::Allow)
+        };
+        let entries = shield.entries()?;
+        let there: BTreeMap<Source, Rule> = entries
+            .iter()
+            .map(|entry| (entry.source, entry.rule))
+            .collect();
+        let stale: Vec<Source> = entries
+            .iter()
+            .filter(|entry| ours(entry) && !wanted.contains_key(&entry.source))
+            .map(|entry| entry.source)
+            .collect();
+        let missing: Vec<(Source, Option<Ktime>)> = wanted
+            .into_iter()
+            .filter(|(source, end)| match there.get(source) {
+                None => true,
+                Some(rule) if rule.owner == Owner::Operator => false,
+                Some(rule) => rule.action != Action::Allow || !same_end(rule.expires, *end),
+            })
+            .collect();
+        if stale.is_empty() && missing.is_empty() {
+            return Ok(());
+        }
+        let lock = pins.lock()?;
+        let mut edit = shield.edit(&lock);
+        for source in &stale {
+            edit.remove(source)?;
+        }
+        for (source, expires) in missing {
+            let rule = Rule {
+                action: Action::Allow,
+                owner: Owner::Iq,
+                expires,
+            };
+            edit.set(&source, &rule)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn commanded(&self) -> Vec<Exemption> {
+        self.commanded.clone()
+    }
+
+    pub(super) fn first_seen(&self) -> Vec<FirstSeen> {
+        let seen = |(key, first): (&String, &Wall)| FirstSeen {
+            key: key.clone(),
+            first: *first,
+        };
+        self.first_seen.iter().map(seen).collect()
+    }
+}
+
+fn same_end(a: Option<Ktime>, b: Option<Ktime>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.as_nanos().abs_diff(b.as_nanos()) < SAME_END_NS,
+        (a, b) => a == b,
+    }
+}
+
+/// The text of a list, `None` if there is nothing to go by. `had` says whether it was read before:
+/// then its absence is news, and what was read stays.
+fn read(path: &Path, had: bool) -> Option<String> {
+    let shown = path.display();
+    let size = std::fs::metadata(path).map(|meta| meta.len());
+    if size.is_ok_and(|size| size > MOST_BYTES) {
+        log::error!(target: IQ, "{shown}: larger than 16 MiB; what was read before stays in force");
+        return None;
+    }
+    match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if had {
+                log::warn!(target: IQ, "{shown} is gone; what was read before stays in force until it is back");
+            }
+            None
+        }
+        Err(error) => {
+            log::error!(target: IQ, "{shown}: {error}; what was read before stays in force");
+            None
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! `kernloom iq`: the daemon, and what speaks to it.
+
+mod answer;
+mod daemon;
+mod gate;
+mod keep;
+mod learn;
+mod lists;
+mod notes;
+mod run;
+
+use std::path::Path;
+
+use answer::Ask;
+
+use super::graph::GraphAsk;
+use crate::cli::{GraphModeArg, IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
+use crate::error::{Error, Result};
+use crate::graph::{Groups, Mode};
+use crate::host::{Host, IqHost};
+use crate::profile::{Effective, GraphPlan, Overrides, Profile, ProfileError};
+use crate::report::{Answer, Table, print, settings_yaml, status_lines, why_lines};
+
+/// The log target of everything IQ says.
+const IQ: &str = "iq";
+
+impl From<ProfileError> for Error {
+    fn from(error: ProfileError) -> Self {
+        if error.is_operator_mistake() {
+            Self::operator(error.to_string())
+        } else {
+            Self::world(error.to_string())
+        }
+    }
+}
+
+pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
+    match &args.command {
+        None => {
+            let settings = Settings::read(host, &args.run)?;
+            if args.run.print_config {
+                return print(&settings_yaml(
+                    &settings.name,
+                    &settings.effective.settings(),
+                ));
+            }
+            run::run(host, settings)
+        }
+        Some(IqCommand::Profiles(command)) => profiles(command),
+        Some(IqCommand::Status { json }) => tell(host, &Ask::Status, *json),
+        Some(IqCommand::Why { source, json }) => tell(host, &Ask::Why { source: *source }, *json),
+        Some(IqCommand::Forgive { source }) => tell(host, &Ask::Forgive { source: *source }, false),
+        Some(IqCommand::Exempt { source, ttl }) => {
+            let (source, ttl_s) = (*source, ttl.as_secs().max(1));
+            tell(host, &Ask::Exempt { source, ttl_s }, false)
+        }
+    }
+}
+
+/// Asks the running IQ and prints what it says.
+fn tell(host: &Host, question: &Ask, json: bool) -> Result<()> {
+    let answer = ask(&host.places.run_dir, question)?.ok_or_else(|| {
+        Error::operator(format!(
+            "no iq runs for {}; start it with 'kernloom iq', or give --run-dir of the one that does",
+            host.places.run_dir.display()
+        ))
+    })?;
+    let text = match &answer {
+        Answer::Refused(why) => return Err(Error::operator(why.clone())),
+        Answer::Status(status) if json => to_json(status)?,
+        Answer::Why(why) if json => to_json(why)?,
+        Answer::Status(status) => status_lines(status),
+        Answer::Why(why) => why_lines(why),
+        Answer::Done(what) => format!("{what}\n"),
+    };
+    print(&text)
+}
+
+fn to_json(answer: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(answer)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::world(format!("printing the answer: {error}")))
+}
+
+/// `None` if no IQ runs in `run_dir`.
+fn ask(run_dir: &Path, question: &Ask) -> Result<Option<Answer>> {
+    let odd =
+        |error: serde_json::Error| Error::world(format!("speaking to the running iq: {error}"));
+    let question = serde_json::to_string(question).map_err(odd)?;
+    match crate::runtime::ask(run_dir, &question)? {
+        Some(line) => serde_json::from_str(&line).map(Some).map_err(odd),
+        None => Ok(None),
+    }
+}
+
+/// Asks the running IQ about the graph; `None` if none runs.
+pub(super) fn ask_graph(run_dir: &Path, ask_: &GraphAsk) -> Result<Option<Answer>> {
+    ask(run_dir, &Ask::Graph { ask: ask_.clone() })
+}
+
+/// Tells a running IQ that what it enforced is gone; what it said, if one runs.
+pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
+    Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
+        Answer::Done(what) | Answer::Refused(what) => what,
+        Answer::Status(_) | Answer::Why(_) => "the running iq was told".to_owned(),
+    }))
+}
+
+fn profiles(command: &ProfilesCommand) -> Result<()> {
+    match command {
+        ProfilesCommand::List => {
+            let mut table = Table::new(["PROFILE", "FOR"]);
+            for name in Profile::names() {
+                let profile = Profile::named(name)?;
+                table.row([name.to_owned(), profile.description().to_owned()]);
+            }
+            let sizes = "Sizes of the tables, whatever the profile: --sizing=standard, \
+                         --sizing=raspberry-pi\n";
+            print(&format!("{}{sizes}", table.render()))
+        }
+        ProfilesCommand::Show { name } => print(Profile::text(name)?),
+    }
+}
+
+/// What this run goes by.
+struct Settings {
+    /// Name of the profile, or path of the file.
+    name: String,
+    effective: Effective,
+    overrides: Overrides,
+    iq: IqHost,
+    fresh_state: bool,
+    graph: Option<GraphSettings>,
+}
+
+/// How the graph starts.
+struct GraphSettings {
+    mode: Option<Mode>,
+    clock: u32,
+    groups: Groups,
+    plan: GraphPlan,
+}
+
+impl GraphSettings {
+    fn read(host: &Host, args: &IqRunArgs, plan: GraphPlan) -> Result<Option<Self>> {
+        if !args.graph.unwrap_or(plan.enabled) {
+            if args.graph_mode.is_some() {
+                return Err(Error::operator("--graph-mode says nothing without --graph"));
+            }
+            return Ok(None);
+        }
+        let asked = args.graph_mode.map(|mode| match mode {
+            GraphModeArg::Learn => Mode::Learn,
+            GraphModeArg::FrozenObserve => Mode::Observe,
+            GraphModeArg::FrozenEnforce => Mode::Enforce,
+        });
+        Ok(Some(Self {
+            mode: asked.or(plan.mode),
+            clock: args.graph_clock,
+            groups: super::graph::groups(host)?,
+            plan,
+        }))
+    }
+}
+
+impl Settings {
+    fn read(host: &Host, args: &IqRunArgs) -> Result<Self> {
+        let iq = host.iq(&args.host);
+        let overrides = Overrides {
+            soft_ttl: args.soft_ttl,
+            hard_ttl: args.hard_ttl,
+            block_ttl: args.block_ttl,
+            block_min_sev: args.block_min_sev,
+            block_min_dur: args.block_min_dur,
+            bootstrap_allow_block: args.bootstrap_allow_block,
+            set: args.set.clone(),
+        };
+        let (name, profile) = judged_by(&iq)?;
+        let effective = profile.effective(&overrides)?;
+        effective.config()?;
+        let graph = GraphSettings::read(host, args, effective.graph())?;
+        Ok(Self {
+            name,
+            effective,
+            overrides,
+            iq,
+            fresh_state: args.fresh_state,
+            graph,
+        })
+    }
+}
+
+/// The profile, the file, or the file laid over the profile.
+fn judged_by(iq: &IqHost) -> Result<(String, Profile)> {
+    match (&iq.profile, &iq.pdp_config) {
+        (Some(name), None) => Ok((name.clone(), Profile::named(name)?)),
+        (base, Some(path)) => {
+            let mut profile = Profile::read(path)?;
+            if let Some(base) = base {
+                profile = profile.over(Profile::named(base)?);
+            }
+            Ok((profile.name().to_owned(), profile))
+        }
+        (None, None) => Err(Error::operator(
+            "give --profile or --pdp-config, or set 'profile' in /etc/kernloom/kernloom.toml; \
+             'kernloom iq profiles list' names the profiles",
+        )),
+    }
+}

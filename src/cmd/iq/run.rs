@@ -1,0 +1,167 @@
+//! The daemon: one epoll loop, no thread.
+
+use std::path::Path;
+
+use super::super::graph::{GRAPH, GraphKeeper, Setup};
+use super::super::pins;
+use super::daemon::Iq;
+use super::keep::{self, Keeper, Kernel};
+use super::lists::Lists;
+use super::{GraphSettings, IQ, Settings};
+use crate::dataplane::{
+    Attached, GraphSizes, LoadOptions, ModeChoice, PinDir, Shield, default_interface,
+    interface_index,
+};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::model::format_duration;
+use crate::report::attached_line;
+use crate::runtime::{
+    ControlSocket, Poller, Ticker, Wake, Watch, moment, only_iq, shutdown_on_signal,
+};
+
+pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
+    for name in &settings.iq.iface {
+        interface_index(name)?;
+    }
+    let _only = only_iq(&host.places.run_dir)?;
+    // Before anything is attached: a state that is refused must leave the host as it is.
+    let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
+    let pins = pins(&host.places);
+    pins.create()?;
+    let shutdown = shutdown_on_signal()?;
+    let options = LoadOptions {
+        sources: settings.iq.sources,
+        max_deny: settings.iq.max_deny,
+        graph: settings.graph.as_ref().map(|_| GraphSizes::default()),
+        ..LoadOptions::default()
+    };
+    let reused = pins.is_loaded()?;
+    let shield = attach(&pins, &settings.iq.iface, &options)?;
+    let now = moment()?;
+    let same_boot = state.written.boot == keeper.boot();
+    let reading = state.written.reading(keeper.boot(), now);
+    if !reused && !same_boot && !settings.iq.dry_run {
+        let back = keep::put_back(&state.operators, &shield, &pins, reading)?;
+        if back > 0 {
+            log::info!(target: IQ, "put back {back} entries of operators after the reboot");
+        }
+    }
+    let kernel = Kernel {
+        entries: shield.entries()?,
+        reused,
+    };
+    let lists = Lists::new(
+        host.management.clone(),
+        (&settings.iq.whitelist, &settings.iq.feedback),
+        state.exemptions.clone(),
+        state.feedback.clone(),
+    );
+    let graph = match &settings.graph {
+        Some(graph) => Some(begin_graph(&shield, &settings.iq.store, graph)?),
+        None => None,
+    };
+    let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, graph, &state)?;
+    iq.begin(&state, &kernel, same_boot, reading)?;
+    let ticker = Ticker::every(iq.interval())?;
+    let events = shield.events()?;
+    let mut socket = ControlSocket::listen(&host.places.run_dir)?;
+    let mut watch = Watch::new()?;
+    for path in iq.files() {
+        watch_file(&mut watch, &path);
+    }
+    let poller = Poller::new()?;
+    poller.watch(&shutdown, Wake::Shutdown)?;
+    poller.watch(&events, Wake::Events)?;
+    poller.watch(&ticker, Wake::Tick)?;
+    poller.watch(&watch, Wake::Files)?;
+    poller.watch(&socket, Wake::Control)?;
+    iq.read_lists()?;
+    log::info!(target: IQ, "profile {}, a tick every {}, {}", iq.profile(), format_duration(iq.interval()), iq.mode());
+    loop {
+        for wake in poller.wait()? {
+            match wake {
+                Wake::Shutdown => return iq.farewell(),
+                Wake::Events => iq.on_events(&events)?,
+                Wake::Tick => {
+                    ticker.acknowledge()?;
+                    iq.on_tick()?;
+                }
+                Wake::Files => iq.on_files(&watch.changed()?)?,
+                Wake::Control => socket.accept(&poller)?,
+                Wake::Client(number) => {
+                    if let Some(request) = socket.serve(&poller, number)? {
+                        let answer = iq.answer(&request.text)?;
+                        socket.answer(&request, &answer);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Opens the graph and puts it in force.
+fn begin_graph<'a>(
+    shield: &'a Shield,
+    store: &Path,
+    settings: &GraphSettings,
+) -> Result<GraphKeeper<'a>> {
+    if shield.graph().is_none() {
+        return Err(Error::operator(
+            "the data plane that is loaded has no edge stage; run 'kernloom shield detach --all --purge' first, \
+             then start with --graph again",
+        ));
+    }
+    let setup = Setup {
+        store: store.to_owned(),
+        groups: settings.groups.clone(),
+        promotion: settings.plan.promotion,
+        exclude: settings.plan.exclude.clone(),
+    };
+    let mut keeper = GraphKeeper::open(Some(shield), setup, moment()?)?;
+    keeper.set_rate(settings.clock);
+    let mode = keeper.begin(settings.mode, moment()?)?;
+    log::info!(target: GRAPH, "{mode}, kept in {}", store.display());
+    Ok(keeper)
+}
+
+/// A file that cannot be watched is used as it was read at the start.
+fn watch_file(watch: &mut Watch, path: &Path) {
+    if let Err(error) = watch.add(path) {
+        log::warn!(target: IQ, "{error}; changes to it need a restart");
+    }
+}
+
+/// Attaches to the named interfaces; without a name, to what is attached already, else to the
+/// interface of the default route.
+fn attach(pins: &PinDir, interfaces: &[String], options: &LoadOptions) -> Result<Shield> {
+    let lock = pins.lock()?;
+    let there = Shield::attached(pins)?;
+    let shield = Shield::open_or_load(pins, options, &lock)?;
+    if interfaces.is_empty() && !there.is_empty() {
+        there.iter().for_each(say_attached);
+        return Ok(shield);
+    }
+    let mut interfaces = interfaces.to_vec();
+    if interfaces.is_empty() {
+        let interface = default_interface()?;
+        log::info!(target: IQ, "protecting {interface}, the interface of the default route");
+        interfaces.push(interface);
+    }
+    for interface in &interfaces {
+        match shield.attach(pins, interface, ModeChoice::Auto, &lock) {
+            Ok(attached) => say_attached(&attached),
+            Err(error) => {
+                if Shield::attached(pins)?.is_empty() {
+                    Shield::purge(pins, &lock)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(shield)
+}
+
+fn say_attached(attached: &Attached) {
+    log::info!(target: IQ, "{}", attached_line(attached));
+}

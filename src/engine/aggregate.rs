@@ -1,0 +1,131 @@
+//! Many sources as one, so that what none of them does alone is still seen.
+//!
+//! Only what unproven sources got through is summed: who completed a handshake, answers this host
+//! or is held already answers for itself.
+
+use super::config::{Config, whole};
+use crate::model::Source;
+use crate::telemetry::{Sample, linear_count};
+
+/// Prefix lengths of the 128 bits of a mapped address: IPv4 /24 and IPv6 /48.
+const V4_BITS: u8 = 96 + 24;
+const V6_BITS: u8 = 48;
+
+/// Everyone, IPv4 and IPv6.
+pub(super) const EVERYONE: u8 = 0;
+
+/// Prefixes that keep limits of their own while everyone is limited.
+const MOST_SHELTERED: usize = 1024;
+
+pub(super) fn prefix_of(source: &Source) -> Source {
+    let bits = if source.is_ipv4() { V4_BITS } else { V6_BITS };
+    Source::containing(source.octets(), bits.min(source.bits()))
+}
+
+pub(super) fn everyone() -> Source {
+    Source::containing([0; 16], EVERYONE)
+}
+
+/// The sums of one window.
+#[derive(Debug)]
+pub(super) struct Aggregate {
+    pub(super) overall: Sample,
+    /// Prefixes of which several sources were seen, sorted.
+    pub(super) prefixes: Vec<Sample>,
+    /// The prefix under way, and its sources so far.
+    running: Option<(Sample, u32)>,
+    /// Packets below which a prefix is not worth a look.
+    least: u64,
+}
+
+impl Aggregate {
+    /// For a window of `seconds`.
+    pub(super) fn new(config: &Config, seconds: f64) -> Self {
+        let triggers = &config.triggers;
+        let lowest = [triggers.pps, triggers.syn, triggers.ports]
+            .into_iter()
+            .filter(|trigger| *trigger > 0.0)
+            .fold(f64::INFINITY, f64::min);
+        let least = if lowest.is_finite() {
+            u64::from(whole(lowest * seconds / 4.0))
+        } else {
+            0
+        };
+        Self {
+            overall: Sample::silent(everyone()),
+            prefixes: Vec::new(),
+            running: None,
+            least,
+        }
+    }
+
+    /// Adds a source; sources come in order.
+    pub(super) fn add(&mut self, sample: &Sample) {
+        let passed = passed(sample);
+        self.overall.join(&passed);
+        let prefix = prefix_of(&sample.source);
+        match &mut self.running {
+            Some((sum, sources)) if sum.source == prefix => {
+                sum.join(&passed);
+                *sources += 1;
+            }
+            _ => {
+                self.close();
+                let sum = Sample {
+                    source: prefix,
+                    ..passed
+                };
+                self.running = Some((sum, 1));
+            }
+        }
+    }
+
+    /// Ends the prefix under way.
+    pub(super) fn close(&mut self) {
+        if let Some((mut sum, sources)) = self.running.take()
+            && sources > 1
+            && sum.packets >= self.least
+        {
+            sum.ports = linear_count(sum.port_bits);
+            self.prefixes.push(sum);
+        }
+    }
+}
+
+/// What got through and was not asked for.
+fn passed(sample: &Sample) -> Sample {
+    let packets = sample
+        .packets
+        .saturating_sub(sample.drops)
+        .saturating_sub(sample.answers.into());
+    let share = packets as f64 / sample.packets.max(1) as f64;
+    Sample {
+        packets,
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most the bytes there were"
+        )]
+        bytes: (sample.bytes as f64 * share) as u64,
+        answers: 0,
+        stack_bits: 0,
+        stacks: 0,
+        ..*sample
+    }
+}
+
+/// The prefixes of peers who are known from before a flood or by proof, sorted; they keep limits
+/// of their own while everyone else shares one.
+pub(super) fn sheltered(samples: &[Sample]) -> Vec<Source> {
+    let known = |sample: &&Sample| {
+        sample.proven || sample.answers > 0 || (!sample.fresh && sample.syns == 0)
+    };
+    let mut prefixes: Vec<Source> = samples
+        .iter()
+        .filter(known)
+        .map(|sample| prefix_of(&sample.source))
+        .collect();
+    prefixes.dedup();
+    prefixes.truncate(MOST_SHELTERED);
+    prefixes
+}

@@ -1,0 +1,144 @@
+//! The ladders of all sources that have anything to remember, and one tick's walk along them.
+
+use super::decision::{Decision, Kind, Why};
+use super::ladder::{HIGH, Ladder, Step, Tick};
+use super::severity::Score;
+use super::sorted::Sorted;
+use crate::model::{Source, Stage};
+
+pub(super) type Exempt<'a> = &'a dyn Fn(&Source) -> bool;
+
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    pub(super) ladders: Sorted<Ladder>,
+}
+
+/// One tick under way. Sources come in order; those passed over were silent.
+pub(super) struct Round<'a> {
+    pub(super) tick: Tick<'a>,
+    pub(super) exempt: Exempt<'a>,
+    pub(super) decisions: Vec<Decision>,
+    /// For each escalation of a proven source: its decision, its packets per second, and the
+    /// ladder before.
+    pub(super) proven: Vec<(usize, f64, Ladder)>,
+}
+
+/// What became of a source in a tick.
+pub(super) struct Seen {
+    pub(super) stage: Stage,
+    pub(super) exempt: bool,
+}
+
+impl Roster {
+    /// Judges `source` by `score`, and everybody before it as silent.
+    pub(super) fn judge(&mut self, round: &mut Round<'_>, source: Source, score: &Score) -> Seen {
+        self.silent(round, Some(&source));
+        let mut seen = None;
+        if let Some(ladder) = self.ladders.pass_to(&source) {
+            seen = Some(round.advance(source, ladder, score));
+        }
+        seen.unwrap_or_else(|| {
+            let mut ladder = Ladder::default();
+            let seen = round.advance(source, &mut ladder, score);
+            if !ladder.is_blank() {
+                self.ladders.insert(source, ladder);
+            }
+            seen
+        })
+    }
+
+    /// Judges everybody that is left as silent, and drops who has nothing to remember.
+    pub(super) fn finish(&mut self, round: &mut Round<'_>) {
+        self.silent(round, None);
+        self.ladders.end_pass(|ladder| !ladder.is_blank());
+    }
+
+    /// Keeps a prefix of known peers at a limit of its own while everyone else shares one.
+    pub(super) fn shelter(&mut self, round: &mut Round<'_>, prefix: Source, overall: &Score) {
+        self.silent(round, Some(&prefix));
+        if let Some(ladder) = self.ladders.pass_to(&prefix) {
+            round.shelter(prefix, ladder, overall);
+        } else {
+            let mut ladder = Ladder::default();
+            round.shelter(prefix, &mut ladder, overall);
+            self.ladders.insert(prefix, ladder);
+        }
+    }
+
+    fn silent(&mut self, round: &mut Round<'_>, before: Option<&Source>) {
+        while let Some((source, ladder)) = self.ladders.next_before(before) {
+            let source = *source;
+            round.advance(source, ladder, &Score::SILENT);
+        }
+    }
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(tick: Tick<'a>, exempt: Exempt<'a>) -> Self {
+        Self {
+            tick,
+            exempt,
+            decisions: Vec::new(),
+            proven: Vec::new(),
+        }
+    }
+
+    /// Advances one ladder. Whether a source is exempt is asked only where it makes a difference:
+    /// asking can be the most costly part of a tick.
+    fn advance(&mut self, source: Source, ladder: &mut Ladder, score: &Score) -> Seen {
+        let before = *ladder;
+        let from = ladder.stage();
+        let mut step = ladder.advance(&self.tick, score);
+        let asks = from > Stage::Observe || step.is_some() || score.severity >= HIGH;
+        let exempt = asks && (self.exempt)(&source);
+        if exempt {
+            *ladder = Ladder::default();
+            let why = Why {
+                exempt: true,
+                ..Why::of(score, 0)
+            };
+            let kind = Kind::Release;
+            step = (from > Stage::Observe).then_some(Step { from, kind, why });
+        }
+        if let Some(step) = step {
+            if step.kind == Kind::Escalate && score.proven {
+                self.proven
+                    .push((self.decisions.len(), score.packets, before));
+            }
+            let config = self.tick.config;
+            self.decisions.push(decision(ladder, config, step, source));
+        }
+        Seen {
+            stage: ladder.stage(),
+            exempt,
+        }
+    }
+
+    fn shelter(&mut self, prefix: Source, ladder: &mut Ladder, overall: &Score) {
+        if (self.exempt)(&prefix) {
+            return;
+        }
+        if let Some(step) = ladder.shelter(&self.tick, overall) {
+            let config = self.tick.config;
+            self.decisions.push(decision(ladder, config, step, prefix));
+        }
+    }
+}
+
+pub(super) fn decision(
+    ladder: &Ladder,
+    config: &super::Config,
+    step: Step,
+    source: Source,
+) -> Decision {
+    let hold = ladder.hold(config);
+    Decision {
+        source,
+        from: step.from,
+        to: ladder.stage(),
+        kind: step.kind,
+        until: hold.map(|_| ladder.until()),
+        hold,
+        why: step.why,
+    }
+}

@@ -1,0 +1,116 @@
+//! Values by source, in one sorted vector.
+//!
+//! A tick merges it with a sorted window: linear, in memory order, and unlike a hash table it
+//! gives senders, who choose their addresses, nothing to collide in.
+
+use crate::model::Source;
+
+/// Entries that room is kept for, however quiet it gets.
+pub(super) const LEAST_ROOM: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Sorted<T> {
+    items: Vec<(Source, T)>,
+    /// Where a pass is; everything before has been seen.
+    cursor: usize,
+    /// Came up in this pass, in order; not in `items` before it ends.
+    new: Vec<(Source, T)>,
+}
+
+impl<T> Default for Sorted<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            cursor: 0,
+            new: Vec::new(),
+        }
+    }
+}
+
+impl<T: Copy> Sorted<T> {
+    pub(super) fn len(&self) -> usize {
+        self.items.len() + self.new.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Source, &T)> {
+        self.items.iter().map(|(source, value)| (source, value))
+    }
+
+    pub(super) fn get(&self, source: &Source) -> Option<&T> {
+        let at = self.find(source).ok()?;
+        self.items.get(at).map(|(_, value)| value)
+    }
+
+    pub(super) fn get_mut(&mut self, source: &Source) -> Option<&mut T> {
+        let at = self.find(source).ok()?;
+        self.items.get_mut(at).map(|(_, value)| value)
+    }
+
+    pub(super) fn remove(&mut self, source: &Source) {
+        if let Ok(at) = self.find(source) {
+            self.items.remove(at);
+        }
+    }
+
+    fn find(&self, source: &Source) -> Result<usize, usize> {
+        self.items.binary_search_by(|(known, _)| known.cmp(source))
+    }
+
+    /// Adds values that are not there yet, outside a pass.
+    pub(super) fn extend(&mut self, new: impl IntoIterator<Item = (Source, T)>) {
+        self.items.extend(new);
+        self.items.sort_by_key(|(source, _)| *source);
+    }
+
+    /// The next value of this pass before `source`; before the end if that is `None`.
+    pub(super) fn next_before(&mut self, source: Option<&Source>) -> Option<&mut (Source, T)> {
+        let next = self.items.get_mut(self.cursor)?;
+        if source.is_some_and(|source| next.0 >= *source) {
+            return None;
+        }
+        self.cursor += 1;
+        Some(next)
+    }
+
+    /// The value of `source`, which the pass has then seen; all before it are passed over.
+    pub(super) fn pass_to(&mut self, source: &Source) -> Option<&mut T> {
+        while self.next_before(Some(source)).is_some() {}
+        let (_, value) = self
+            .items
+            .get_mut(self.cursor)
+            .filter(|(found, _)| found == source)?;
+        self.cursor += 1;
+        Some(value)
+    }
+
+    /// Takes in a value where the pass is; sources must come in order.
+    pub(super) fn insert(&mut self, source: Source, value: T) {
+        self.new.push((source, value));
+    }
+
+    /// Ends a pass: keeps what `keep` says and lets go of memory that a past attack took.
+    pub(super) fn end_pass(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.cursor = 0;
+        self.items.retain(|(_, value)| keep(value));
+        if !self.new.is_empty() {
+            self.items.append(&mut self.new);
+            // Two runs in order: the sort merges them in linear time.
+            self.items.sort_by_key(|(source, _)| *source);
+        }
+        fit(&mut self.items);
+        fit(&mut self.new);
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.items.capacity() + self.new.capacity()
+    }
+}
+
+/// Shrinks a buffer of which less than an eighth is used.
+pub(super) fn fit<T>(buffer: &mut Vec<T>) {
+    let room = buffer.len().saturating_mul(2).max(LEAST_ROOM);
+    if buffer.capacity() / 4 > room {
+        buffer.shrink_to(room);
+    }
+}

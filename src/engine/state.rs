@@ -1,0 +1,147 @@
+//! What outlives a restart: who is held, why and until when, in the time of day.
+
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::aggregate::{everyone, prefix_of};
+use super::config::Config;
+use super::decision::{Decision, Kind, Why};
+use super::explain::Reading;
+use super::ladder::{Ladder, Step};
+use super::roster::{Roster, decision};
+use super::severity::Signal;
+use crate::model::{Hold, Ktime, LimitScope, Moment, Source, Stage};
+
+/// One source above OBSERVE. Times are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    pub source: Source,
+    pub stage: Stage,
+    /// What RATE_SOFT limits.
+    pub scope: LimitScope,
+    pub entered_ms: u64,
+    /// Before this the stage is not left.
+    pub ends_ms: u64,
+    /// When the kernel's entry ends by itself.
+    pub until_ms: u64,
+    pub strikes: u32,
+    pub nat: u32,
+    pub proven: bool,
+    pub cause: Reading,
+}
+
+/// The engine's part of the state file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineState {
+    pub held: Vec<Held>,
+}
+
+impl Engine {
+    /// What a restart must not lose, sorted by source.
+    pub fn state(&self, now: Moment) -> EngineState {
+        let mut held: Vec<Held> = self
+            .ladders()
+            .filter(|(_, ladder)| ladder.stage > Stage::Observe)
+            .map(|(source, ladder)| Held {
+                source: *source,
+                stage: ladder.stage,
+                scope: ladder.scope,
+                entered_ms: now.unix_ms(ladder.entered),
+                ends_ms: now.unix_ms(ladder.ends),
+                until_ms: now.unix_ms(ladder.until),
+                strikes: ladder.strikes,
+                nat: ladder.hosts.into(),
+                proven: ladder.proven,
+                cause: ladder.cause.into(),
+            })
+            .collect();
+        held.sort_by_key(|held| held.source);
+        EngineState { held }
+    }
+
+    /// Takes up who was held before a restart and still is to be, for the time that was left, and
+    /// answers with what the kernel must hold for it. What has ended meanwhile and what is held
+    /// already is passed over; strikes never exceed the ceiling.
+    pub fn restore(&mut self, state: &EngineState, now: Moment) -> Vec<Decision> {
+        let mut decisions = Vec::new();
+        for held in &state.held {
+            let until = now.ktime(held.until_ms);
+            if held.stage == Stage::Observe || until <= now.ktime {
+                continue;
+            }
+            let ladder = Ladder {
+                entered: now.ktime(held.entered_ms),
+                ends: now.ktime(held.ends_ms).min(until),
+                until,
+                stage: held.stage,
+                scope: held.scope,
+                strikes: held.strikes.min(self.config.strike_ceiling()),
+                hosts: u8::try_from(held.nat).unwrap_or(u8::MAX).max(1),
+                proven: held.proven,
+                cause: held.cause.into(),
+                ..Ladder::default()
+            };
+            decisions.extend(self.take_up(held.source, ladder));
+        }
+        decisions
+    }
+
+    /// Takes up an entry that the kernel holds in IQ's name and no state tells of, so that it
+    /// neither stays longer than it says nor is set anew: what it allows is taken for its stage.
+    pub fn adopt(&mut self, source: Source, hold: Hold, until: Ktime, now: Ktime) {
+        let (stage, scope) = match hold {
+            Hold::Deny => (Stage::Block, LimitScope::All),
+            Hold::Limit {
+                scope: LimitScope::All,
+                ..
+            } => (Stage::RateHard, LimitScope::All),
+            Hold::Limit {
+                scope: LimitScope::New,
+                ..
+            } => (Stage::RateSoft, LimitScope::New),
+        };
+        if until > now {
+            let ladder = Ladder {
+                entered: now,
+                ends: until,
+                until,
+                stage,
+                scope,
+                ..Ladder::default()
+            };
+            self.take_up(source, ladder);
+        }
+    }
+
+    fn take_up(&mut self, source: Source, ladder: Ladder) -> Option<Decision> {
+        let (roster, config): (&mut Roster, &Config) = if source == everyone() {
+            (&mut self.overall, &self.overall_config)
+        } else if prefix_of(&source) == source {
+            (&mut self.prefixes, &self.prefix_config)
+        } else {
+            (&mut self.sources, &self.config)
+        };
+        if roster.ladders.get(&source).is_some() {
+            return None;
+        }
+        roster.ladders.extend([(source, ladder)]);
+        let cause = Reading::from(ladder.cause);
+        let step = Step {
+            from: ladder.stage,
+            kind: Kind::Renew,
+            why: Why {
+                severity: cause.severity,
+                signal: cause.signal,
+                rate: cause.rate,
+                trigger: cause.trigger,
+                strikes: ladder.strikes,
+                nat: ladder.hosts.into(),
+                proven: ladder.proven,
+                exempt: false,
+            },
+        };
+        (cause.signal != Signal::Silence).then(|| decision(&ladder, config, step, source))
+    }
+}

@@ -1,0 +1,244 @@
+//! What a source did over longer than a window: ports, hosts behind it, openings.
+//!
+//! Ports and stack fingerprints are the data plane's sketches, OR-ed over half a span at a time;
+//! the last two halves together reach back between half of the span and all of it. So one source
+//! costs some 100 bytes however long it is followed, and there is a bound on sources.
+
+use std::time::Duration;
+
+use super::config::{Config, Evidence, whole};
+use super::severity::{Signal, Standing};
+use super::sorted::Sorted;
+use crate::model::{Ktime, Source};
+use crate::telemetry::{Coverage, Sample, linear_count};
+
+const MINUTE: u32 = 60;
+const HOUR: u32 = 60 * MINUTE;
+const DAY: u32 = 24 * HOUR;
+
+/// Sources followed at the same time.
+const MOST_TRACKS: usize = 65_536;
+
+/// Seconds between two looks for tracks to give up.
+const PRUNE_EVERY: u32 = MINUTE;
+
+/// Of a proven source's SYNs, one in this many may be half open, else they do not tell hosts:
+/// options are easily made up.
+const HALF_OPEN_MOST: u64 = 4;
+
+/// The running and the last half of a span.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Halves<T> {
+    running: T,
+    last: T,
+}
+
+impl<T: Copy + Default> Halves<T> {
+    /// Moves on by `steps` halves.
+    fn turn(&mut self, steps: u32) {
+        match steps {
+            0 => {}
+            1 => (self.last, self.running) = (self.running, T::default()),
+            _ => *self = Self::default(),
+        }
+    }
+}
+
+impl Halves<u64> {
+    fn count(&self) -> u32 {
+        linear_count(self.running | self.last)
+    }
+}
+
+impl Halves<u32> {
+    fn sum(&self) -> u32 {
+        self.running.saturating_add(self.last)
+    }
+}
+
+/// One source's past, for as long as a day.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Track {
+    minute: Halves<u64>,
+    hour: Halves<u64>,
+    day: Halves<u64>,
+    /// Stack fingerprints within an hour.
+    stacks: Halves<u64>,
+    /// SYNs within an hour.
+    syns: Halves<u32>,
+    /// Openings that failed within a day.
+    failures: Halves<u32>,
+    /// Seconds, of the last update.
+    updated: u32,
+}
+
+impl Track {
+    fn turn_to(&mut self, secs: u32) {
+        let steps = |span: u32| {
+            let half = span / 2;
+            (secs / half).saturating_sub(self.updated / half)
+        };
+        let (minute, hour, day) = (steps(MINUTE), steps(HOUR), steps(DAY));
+        self.minute.turn(minute);
+        self.hour.turn(hour);
+        self.stacks.turn(hour);
+        self.syns.turn(hour);
+        self.day.turn(day);
+        self.failures.turn(day);
+        self.updated = secs;
+    }
+
+    /// `most_syns`: what counts of one window, so that a short flood is not an hour's worth.
+    fn add(&mut self, sample: &Sample, most_syns: f64) {
+        for ports in [&mut self.minute, &mut self.hour, &mut self.day] {
+            ports.running |= sample.port_bits;
+        }
+        if sample.proven && u64::from(sample.half_open) * HALF_OPEN_MOST <= sample.syns {
+            self.stacks.running |= sample.stack_bits;
+        }
+        let syns = whole((sample.syns as f64).min(most_syns));
+        self.syns.running = self.syns.running.saturating_add(syns);
+        let failures = sample.half_open.saturating_add(sample.refusals);
+        self.failures.running = self.failures.running.saturating_add(failures);
+    }
+
+    /// Hosts behind the address, as far as they show, 1 to `most`.
+    fn hosts(&self, most: u32) -> u32 {
+        self.stacks.count().clamp(1, most.max(1))
+    }
+
+    /// The worst of what is scored over more than a window, as signal, value and trigger.
+    fn slow(
+        &self,
+        config: &Config,
+        sample: &Sample,
+        coverage: Coverage,
+    ) -> Option<(Signal, f64, f64)> {
+        let ports = &config.evidence.slow_ports;
+        let counts = [
+            (Signal::PortsMinute, self.minute.count(), ports.minute),
+            (Signal::PortsHour, self.hour.count(), ports.hour),
+            (Signal::PortsDay, self.day.count(), ports.day),
+        ];
+        let is_client = coverage.proof
+            && coverage.refusals
+            && sample.proven
+            && self.failures.sum().saturating_mul(2) < self.day.count();
+        let scans = counts
+            .into_iter()
+            .filter(|_| sample.port_bits != 0 && !is_client && config.weights.ports > 0.0)
+            .map(|(signal, count, trigger)| (signal, f64::from(count), f64::from(trigger)));
+        let most = config.evidence.sustained
+            * config.triggers.syn
+            * f64::from(self.hosts(config.evidence.nat));
+        let rate = f64::from(self.syns.sum()) / f64::from(HOUR);
+        let sustained = (Signal::Sustained, rate, most);
+        scans
+            .chain((sample.syns > 0).then_some(sustained))
+            .filter(|(_, value, trigger)| *trigger > 0.0 && value >= trigger)
+            .reduce(|worst, next| {
+                if next.1 / next.2 > worst.1 / worst.2 {
+                    next
+                } else {
+                    worst
+                }
+            })
+    }
+}
+
+/// The tracks of all sources that open connections.
+#[derive(Debug, Default)]
+pub(super) struct Tracks {
+    tracks: Sorted<Track>,
+    pruned: u32,
+}
+
+impl Tracks {
+    /// Takes in one window of one source, in the order of sources, and tells its standing.
+    pub(super) fn follow(
+        &mut self,
+        now: Ktime,
+        sample: &Sample,
+        length: Duration,
+        config: &Config,
+        coverage: Coverage,
+    ) -> Standing {
+        let secs = seconds(now);
+        let most_syns = config.triggers.syn * length.as_secs_f64();
+        let opens = (sample.port_bits | sample.stack_bits) != 0 || sample.syns > 0;
+        if let Some(track) = self.tracks.pass_to(&sample.source) {
+            track.turn_to(secs);
+            let hosts = f64::from(track.hosts(config.evidence.nat));
+            track.add(sample, most_syns * hosts);
+            return standing(track, config, sample, coverage);
+        }
+        if !opens {
+            return Standing::default();
+        }
+        let mut track = Track {
+            updated: secs,
+            ..Track::default()
+        };
+        track.add(sample, most_syns);
+        if self.tracks.len() < MOST_TRACKS {
+            self.tracks.insert(sample.source, track);
+        }
+        standing(&track, config, sample, coverage)
+    }
+
+    pub(super) fn hosts(&self, source: &Source, evidence: &Evidence) -> u32 {
+        self.tracks
+            .get(source)
+            .map_or(1, |track| track.hosts(evidence.nat))
+    }
+
+    /// Distinct ports within a minute, an hour and a day.
+    pub(super) fn ports(&self, source: &Source, now: Ktime) -> [u32; 3] {
+        self.tracks.get(source).map_or([0; 3], |track| {
+            let mut track = *track;
+            track.turn_to(seconds(now));
+            [track.minute, track.hour, track.day].map(|ports| ports.count())
+        })
+    }
+
+    /// Ends a pass. When room runs short, those who opened a single port and were silent longest
+    /// go first: a flood of made-up sources never displaces a slow scanner.
+    pub(super) fn end_pass(&mut self, now: Ktime) {
+        let secs = seconds(now);
+        if secs.saturating_sub(self.pruned) < PRUNE_EVERY {
+            return self.tracks.end_pass(|_| true);
+        }
+        self.pruned = secs;
+        let idle = |track: &Track| secs.saturating_sub(track.updated);
+        let short = self.tracks.len() >= MOST_TRACKS;
+        self.tracks.end_pass(|track| {
+            let single = track.day.count() <= 1 && track.stacks.count() <= 1;
+            let most = match (single, short) {
+                (true, true) => PRUNE_EVERY,
+                (true, false) => HOUR,
+                (false, _) => DAY,
+            };
+            idle(track) < most
+        });
+    }
+
+    pub(super) fn forget(&mut self, source: &Source) {
+        self.tracks.remove(source);
+    }
+}
+
+fn standing(track: &Track, config: &Config, sample: &Sample, coverage: Coverage) -> Standing {
+    Standing {
+        hosts: if sample.proven {
+            track.hosts(config.evidence.nat)
+        } else {
+            1
+        },
+        pressure: 1.0,
+        slow: track.slow(config, sample, coverage),
+    }
+}
+
+fn seconds(now: Ktime) -> u32 {
+    u32::try_from(now.since(Ktime::default()).as_secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,9 @@
+//! Whom no automatic rule may touch: whitelist, feedback, management addresses, `iq exempt`. Pure.
+
+mod feedback;
+mod set;
+mod whitelist;
+
+pub use feedback::{Action, Entry, Feedback};
+pub use set::{By, Exempt, Exempted};
+pub use whitelist::{BadLine, Whitelist};

@@ -1,0 +1,164 @@
+//! Where Kernloom runs and keeps things, as opposed to how it judges: the command line laid over
+//! `/etc/kernloom/kernloom.toml` laid over defaults.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use file::HostFile;
+
+use crate::cli::{HostArgs, IqHostArgs, LogFormat, Places, Sizing};
+use crate::error::{Error, Result};
+use crate::model::Source;
+
+pub const DEFAULT_CONFIG: &str = "/etc/kernloom/kernloom.toml";
+const DEFAULT_INSTANCE: &str = "kernloom";
+const DEFAULT_TICK: Duration = Duration::from_secs(1);
+
+/// What every command goes by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    pub instance: String,
+    pub places: Places,
+    pub state_dir: PathBuf,
+    pub log_format: LogFormat,
+    /// Sources that no automatic rule may touch.
+    pub management: Vec<Source>,
+    /// Named sets of sources.
+    pub groups: BTreeMap<String, Vec<Source>>,
+    /// The rest of the file, for `iq`.
+    file: HostFile,
+}
+
+/// What `iq` goes by besides.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IqHost {
+    pub iface: Vec<String>,
+    pub profile: Option<String>,
+    pub pdp_config: Option<PathBuf>,
+    pub dry_run: bool,
+    pub interval: Duration,
+    pub whitelist: PathBuf,
+    pub whitelist_learn: bool,
+    pub feedback: PathBuf,
+    pub journal: PathBuf,
+    pub store: PathBuf,
+    pub metrics_listen: Option<String>,
+    pub metrics_textfile: Option<PathBuf>,
+    pub sizing: Sizing,
+    /// Entries of the source table over all CPUs.
+    pub sources: u32,
+    /// Most policy entries.
+    pub max_deny: u32,
+}
+
+impl Host {
+    /// # Errors
+    /// Operator's, if the file cannot be read although it was named, or says something wrong.
+    pub fn resolve(args: &HostArgs) -> Result<Self> {
+        let file = match &args.config {
+            Some(path) => HostFile::read(path)?,
+            None => HostFile::read_if_there(Path::new(DEFAULT_CONFIG))?,
+        };
+        Self::of(args, file)
+    }
+
+    fn of(args: &HostArgs, file: HostFile) -> Result<Self> {
+        let given = args.instance.clone().or_else(|| file.instance.clone());
+        let instance = given.unwrap_or_else(|| DEFAULT_INSTANCE.to_owned());
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if instance.is_empty() || !instance.chars().all(plain) {
+            return Err(Error::operator(format!(
+                "instance '{instance}': use letters, digits, '-' and '_', as in 'edge-1'"
+            )));
+        }
+        let path = |flag: &Option<PathBuf>, key: &Option<PathBuf>, default: String| {
+            let given = flag.clone().or_else(|| key.clone());
+            given.unwrap_or_else(|| PathBuf::from(default))
+        };
+        let places = Places {
+            bpffs: path(&args.bpffs, &file.bpffs, format!("/sys/fs/bpf/{instance}")),
+            run_dir: path(&args.run_dir, &file.run_dir, format!("/run/{instance}")),
+        };
+        let state_dir = format!("/var/lib/{instance}/iq");
+        let state_dir = path(&args.state_dir, &file.state_dir, state_dir);
+        let mut groups = file.group.clone().unwrap_or_default();
+        for group in &args.group {
+            groups.insert(group.name.clone(), group.sources.clone());
+        }
+        let management = if args.management.is_empty() {
+            file.management.clone().unwrap_or_default()
+        } else {
+            args.management.clone()
+        };
+        Ok(Self {
+            instance,
+            places,
+            state_dir,
+            log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+            management,
+            groups,
+            file,
+        })
+    }
+
+    /// Where the graph is kept.
+    pub fn graph_store(&self, flag: Option<&PathBuf>) -> PathBuf {
+        flag.or(self.file.store.as_ref())
+            .cloned()
+            .unwrap_or_else(|| self.state_dir.join("graph.db"))
+    }
+
+    /// The settings of `iq`. A profile or file on the command line replaces both in the file, so
+    /// that a command line never lands on a profile it does not name.
+    pub fn iq(&self, args: &IqHostArgs) -> IqHost {
+        let file = &self.file;
+        let named = args.profile.is_some() || args.pdp_config.is_some();
+        let (profile, pdp_config) = if named {
+            (args.profile.clone(), args.pdp_config.clone())
+        } else {
+            (file.profile.clone(), file.pdp_config.clone())
+        };
+        let iface = if args.iface.is_empty() {
+            file.iface.clone().unwrap_or_default()
+        } else {
+            args.iface.clone()
+        };
+        let below = |name: &str| self.state_dir.join(name);
+        let path = |flag: &Option<PathBuf>, key: &Option<PathBuf>, name: &str| {
+            let given = flag.clone().or_else(|| key.clone());
+            given.unwrap_or_else(|| below(name))
+        };
+        let sizing = args.sizing.or(file.sizing).unwrap_or_default();
+        IqHost {
+            iface,
+            profile,
+            pdp_config,
+            dry_run: args.dry_run.or(file.dry_run).unwrap_or(true),
+            interval: args.interval.or(file.interval).unwrap_or(DEFAULT_TICK),
+            whitelist: path(&args.whitelist, &file.whitelist, "whitelist.txt"),
+            whitelist_learn: args
+                .whitelist_learn
+                .or(file.whitelist_learn)
+                .unwrap_or(false),
+            feedback: path(&args.feedback, &file.feedback, "feedback.json"),
+            journal: path(&args.journal, &file.journal, "journal.jsonl"),
+            store: self.graph_store(args.store.as_ref()),
+            metrics_listen: args
+                .metrics_listen
+                .clone()
+                .or_else(|| file.metrics_listen.clone()),
+            metrics_textfile: args
+                .metrics_textfile
+                .clone()
+                .or_else(|| file.metrics_textfile.clone()),
+            sizing,
+            sources: args.sources.or(file.sources).unwrap_or(sizing.sources()),
+            max_deny: args.max_deny.or(file.max_deny).unwrap_or(sizing.max_deny()),
+        }
+    }
+}

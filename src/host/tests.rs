@@ -1,0 +1,183 @@
+use clap::{CommandFactory, Parser};
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+const EXAMPLE: &str = include_str!("../../packaging/kernloom.toml");
+
+/// The example with every setting in force.
+fn uncommented() -> String {
+    let setting = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+            .map(str::to_owned)
+    };
+    EXAMPLE
+        .lines()
+        .filter_map(setting)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn resolve(args: &[&str], file: &str) -> (Host, IqHost) {
+    let file = HostFile::parse("kernloom.toml", file).unwrap();
+    let line = ["kernloom", "iq"].iter().chain(args);
+    let cli = Cli::try_parse_from(line).unwrap();
+    let Command::Iq(iq) = &cli.command else {
+        panic!("{args:?}");
+    };
+    let host = Host::of(&cli.host, file).unwrap();
+    let settings = host.iq(&iq.run.host);
+    (host, settings)
+}
+
+/// What is an example and no default.
+fn without_examples((mut host, mut iq): (Host, IqHost)) -> (Host, IqHost) {
+    host.groups.clear();
+    host.file = HostFile::default();
+    (iq.profile, iq.pdp_config) = (None, None);
+    (iq.metrics_listen, iq.metrics_textfile) = (None, None);
+    (host, iq)
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    assert_eq!(
+        HostFile::parse("kernloom.toml", EXAMPLE).unwrap(),
+        HostFile::default()
+    );
+    let written = resolve(&[], &uncommented());
+    assert_eq!(written.0.groups["office"].len(), 2);
+    assert_eq!(
+        without_examples(written),
+        without_examples(resolve(&[], ""))
+    );
+}
+
+#[test]
+fn the_example_has_every_key_and_every_key_has_its_flag() {
+    let table: toml::Table = uncommented().parse().unwrap();
+    let said = HostFile::parse("kernloom.toml", "colour = 1")
+        .unwrap_err()
+        .to_string();
+    let keys = said.split("there are ").nth(1).unwrap();
+    let mut keys: Vec<&str> = keys.split(", ").collect();
+    keys.sort_unstable();
+    assert_eq!(table.keys().collect::<Vec<_>>(), keys);
+    let command = Cli::command();
+    let iq = command.find_subcommand("iq").unwrap();
+    let flags: Vec<&str> = command
+        .get_arguments()
+        .chain(iq.get_arguments())
+        .filter_map(clap::Arg::get_long)
+        .collect();
+    for key in keys {
+        assert!(flags.contains(&key), "{key} has no flag");
+    }
+}
+
+#[test]
+fn flags_go_before_the_file_and_the_file_before_defaults() {
+    let file = "instance = 'edge'\ninterval = '2s'\ndry-run = false\nmanagement = ['192.0.2.1']\n\
+                sizing = 'raspberry-pi'\nmax-deny = 70000\nprofile = 'idp'\nstate-dir = '/a'\n\
+                iface = ['eth1', 'eth2']\n";
+    let (host, iq) = resolve(&[], file);
+    assert_eq!(host.places.bpffs, Path::new("/sys/fs/bpf/edge"));
+    assert_eq!(host.places.run_dir, Path::new("/run/edge"));
+    assert_eq!(iq.whitelist, Path::new("/a/whitelist.txt"));
+    assert_eq!((iq.interval, iq.dry_run), (Duration::from_secs(2), false));
+    assert_eq!((iq.sources, iq.max_deny), (16_384, 70_000));
+    assert_eq!(iq.iface, ["eth1", "eth2"]);
+    let flags = [
+        "--instance=lab",
+        "--interval=3s",
+        "--dry-run",
+        "--management=192.0.2.9,2001:db8::/48",
+        "--pdp-config=/ours.yaml",
+        "--iface=eth9",
+        "--group=dc=10.0.0.0/8",
+    ];
+    let (host, iq) = resolve(&flags, file);
+    assert_eq!(host.places.bpffs, Path::new("/sys/fs/bpf/lab"));
+    assert_eq!((iq.interval, iq.dry_run), (Duration::from_secs(3), true));
+    assert_eq!(host.management.len(), 2);
+    assert_eq!(iq.iface, ["eth9"]);
+    assert_eq!(host.groups["dc"][0].to_string(), "10.0.0.0/8");
+    assert_eq!(
+        (iq.profile, iq.pdp_config),
+        (None, Some(PathBuf::from("/ours.yaml"))),
+        "a file on the command line never lands on a profile it does not name"
+    );
+}
+
+#[test]
+fn w26_nothing_but_the_operators_word_switches_the_dry_run_off() {
+    assert!(resolve(&[], "").1.dry_run);
+    assert!(resolve(&["--dry-run=true"], "dry-run = false").1.dry_run);
+    assert!(!resolve(&["--dry-run=false"], "dry-run = true").1.dry_run);
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_shown_where_it_stands() {
+    for (text, expected) in [
+        (
+            "intervall = '1s'",
+            "k:1:1: unknown key 'intervall'; did you mean 'interval'?",
+        ),
+        (
+            "\n interval = '1y'",
+            "k:2:13: '1y' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
+        ),
+        (
+            "interval = '5ms'",
+            "k:1:12: '5ms' is no useful tick; give 100ms to 60s",
+        ),
+        (
+            "management = ['10.0.0.1/8']",
+            "k:1:14: '10.0.0.1/8' has bits set after the prefix; did you mean 10.0.0.0/8?",
+        ),
+        (
+            "dry-run = 'no'",
+            "k:1:11: invalid type: string \"no\", expected a boolean",
+        ),
+        (
+            "sizing = 'huge'",
+            "k:1:10: unknown variant 'huge', expected 'standard' or 'raspberry-pi'",
+        ),
+        ("sources = 3", "k: sources: give 64 to 16777216"),
+    ] {
+        let error = HostFile::parse("k", text).unwrap_err();
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (2, expected),
+            "{text}"
+        );
+    }
+    let error = HostFile::read(Path::new("/nonexistent/k.toml")).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn an_instance_cannot_leave_its_directories() {
+    for name in ["", "../x", "a/b", "a b"] {
+        let args = HostArgs {
+            instance: Some(name.to_owned()),
+            ..HostArgs::default()
+        };
+        assert!(Host::of(&args, HostFile::default()).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn w43_a_mistyped_word_is_an_error_and_starts_nothing() {
+    for line in [
+        vec!["kernloom", "iq", "sttaus"],
+        vec!["kernloom", "iq", "--dryrun=false"],
+        vec!["kernloom", "iq", "--dry-run=maybe"],
+        vec!["kernloom", "iq", "profiles"],
+        vec!["kernloom", "iq", "--profile=idp", "status"],
+        vec!["kernloom", "reset", "--al"],
+    ] {
+        assert!(Cli::try_parse_from(&line).is_err(), "{line:?}");
+    }
+}

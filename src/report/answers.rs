@@ -1,0 +1,290 @@
+//! What a running IQ answers, as JSON (`--json`, stable) and as text. Rates are per second, times
+//! RFC 3339 in UTC.
+
+use serde::{Deserialize, Serialize};
+
+use super::table::Table;
+
+/// One line of the control socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Status(Box<Status>),
+    Why(Box<Why>),
+    /// Something was done; says what.
+    Done(String),
+    /// The operator asked for something that cannot be.
+    Refused(String),
+}
+
+/// `kernloom iq status --json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub profile: String,
+    pub dry_run: bool,
+    pub started: String,
+    pub ticks: u64,
+    /// `bootstrap-1`, `bootstrap-2`, `bootstrap-3`, `steady`, or `off`.
+    pub phase: String,
+    /// Seconds of traffic seen: the age of the bootstrap.
+    pub observed_s: u64,
+    /// Seconds of traffic until the next tuning; none when autotune is off.
+    pub next_tuning_s: Option<u64>,
+    /// Whether a source may be blocked now.
+    pub may_block: bool,
+    pub thresholds: Vec<Threshold>,
+    /// Oldest first.
+    pub history: Vec<RevisionLine>,
+    /// Share of the last tick's sources that thresholds were learned from.
+    pub clean_share: f64,
+    pub sources: u64,
+    pub held: HeldCount,
+    /// Escalations of the last tick that would have hit too many proven sources.
+    pub withheld: u64,
+    /// Exempt sources and prefixes, whoever exempted them.
+    pub exempt: u64,
+    /// When this was answered.
+    pub time: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeldCount {
+    pub rate_soft: u64,
+    pub rate_hard: u64,
+    pub block: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
+    /// `pps`, `bps`, `syn` or `ports`.
+    pub signal: String,
+    /// 0: the signal is off.
+    pub value: f64,
+    /// Who set it: `profile NAME`, a file, `command line (--FLAG)`, `default`, or `learned`.
+    pub origin: String,
+    /// The line of the profile that it comes from, or started from.
+    pub key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RevisionLine {
+    pub revision: u64,
+    pub at: String,
+    pub phase: String,
+    pub pps: f64,
+    pub bps: f64,
+    pub syn: f64,
+    pub ports: f64,
+    /// Samples of packets per second that it comes from.
+    pub samples: u64,
+    pub clean_share: f64,
+}
+
+/// `kernloom iq why SOURCE --json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    pub source: String,
+    /// As IQ sees it: `OBSERVE`, `RATE_SOFT`, `RATE_HARD` or `BLOCK`.
+    pub stage: String,
+    pub dry_run: bool,
+    /// The policy entry that decides in the data plane now; none: nothing is enforced.
+    pub policy: Option<Policy>,
+    /// Who exempted it, and the entry that does.
+    pub exempt: Option<String>,
+    pub entered: Option<String>,
+    /// Before this the stage is not left.
+    pub ends: Option<String>,
+    /// When the data plane lets go by itself.
+    pub until: Option<String>,
+    pub strikes: u32,
+    /// Hosts behind the address: triggers and limits are multiplied by it.
+    pub nat: u32,
+    /// This host completed a handshake with it.
+    pub proven: bool,
+    /// Distinct ports within a minute, an hour and a day.
+    pub ports: [u32; 3],
+    /// What led to the stage.
+    pub cause: Option<Note>,
+    /// The last ticks, oldest first.
+    pub ticks: Vec<Note>,
+    pub thresholds: Vec<Threshold>,
+    /// The last transitions of the journal, oldest first.
+    pub journal: Vec<crate::state::Record>,
+    /// The command that would exempt it.
+    pub exempt_with: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    pub source: String,
+    pub action: String,
+    pub owner: String,
+    pub until: Option<String>,
+}
+
+/// What one tick measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    pub time: String,
+    pub stage: String,
+    pub severity: f64,
+    pub signal: String,
+    pub rate: f64,
+    pub trigger: f64,
+    pub strikes: u32,
+}
+
+fn tidy(value: f64) -> String {
+    format!("{:.1}", value).trim_end_matches(".0").to_owned()
+}
+
+fn span(seconds: u64) -> String {
+    crate::model::format_duration(std::time::Duration::from_secs(seconds))
+}
+
+fn thresholds(list: &[Threshold]) -> String {
+    let mut table = Table::new(["SIGNAL", "THRESHOLD", "SET BY"]);
+    for one in list.iter().filter(|one| one.value > 0.0) {
+        let by = format!("{} ({})", one.origin, one.key);
+        table.row([one.signal.clone(), tidy(one.value), by]);
+    }
+    table.render()
+}
+
+pub fn status_lines(status: &Status) -> String {
+    let mode = if status.dry_run {
+        "dry run"
+    } else {
+        "enforcing"
+    };
+    let mut text = format!(
+        "iq {} (pid {}): profile {}, {mode}, since {}\n",
+        status.version, status.pid, status.profile, status.started
+    );
+    let HeldCount {
+        rate_soft,
+        rate_hard,
+        block,
+    } = status.held;
+    text.push_str(&format!(
+        "sources: {} in the last tick; held: {rate_soft} RATE_SOFT, {rate_hard} RATE_HARD, {block} BLOCK; \
+         exempt entries: {}\n",
+        status.sources, status.exempt
+    ));
+    let next = status
+        .next_tuning_s
+        .map_or("autotune is off".to_owned(), |left| {
+            format!("next tuning in {}", span(left))
+        });
+    text.push_str(&format!(
+        "phase: {}, {} observed, {next}, clean share {:.3}{}\n",
+        status.phase,
+        span(status.observed_s),
+        status.clean_share,
+        if status.may_block {
+            ""
+        } else {
+            "; nobody is blocked yet"
+        }
+    ));
+    text.push_str(&thresholds(&status.thresholds));
+    if !status.history.is_empty() {
+        let mut table = Table::new([
+            "REVISION", "AT", "PHASE", "PPS", "BPS", "SYN", "PORTS", "SAMPLES", "CLEAN",
+        ]);
+        for one in &status.history {
+            table.row([
+                one.revision.to_string(),
+                one.at.clone(),
+                one.phase.clone(),
+                tidy(one.pps),
+                tidy(one.bps),
+                tidy(one.syn),
+                tidy(one.ports),
+                one.samples.to_string(),
+                format!("{:.3}", one.clean_share),
+            ]);
+        }
+        text.push_str(&table.render());
+    }
+    text
+}
+
+pub fn why_lines(why: &Why) -> String {
+    let mut text = format!("{}: {}", why.source, why.stage);
+    if why.dry_run {
+        text.push_str(" (dry run: nothing is enforced)");
+    }
+    text.push('\n');
+    match &why.policy {
+        Some(policy) => text.push_str(&format!(
+            "data plane: {} by the entry {} of {}, ends {}\n",
+            policy.action,
+            policy.source,
+            policy.owner,
+            policy.until.as_deref().unwrap_or("never")
+        )),
+        None => text.push_str("data plane: no entry; packets pass\n"),
+    }
+    if let Some(exempt) = &why.exempt {
+        text.push_str(&format!("exempt: {exempt}\n"));
+    }
+    if let (Some(entered), Some(ends)) = (&why.entered, &why.ends) {
+        let until = why.until.as_deref().unwrap_or("-");
+        text.push_str(&format!(
+            "since {entered}, not left before {ends}; the kernel lets go at {until}\n"
+        ));
+    }
+    if let Some(cause) = &why.cause {
+        text.push_str(&format!(
+            "cause: {} {}/s against {}/s, severity {:.2}\n",
+            cause.signal,
+            tidy(cause.rate),
+            tidy(cause.trigger),
+            cause.severity
+        ));
+    }
+    let [minute, hour, day] = why.ports;
+    text.push_str(&format!(
+        "strikes {}, hosts behind it {}, handshake {}, ports {minute} in a minute, {hour} in an hour, \
+         {day} in a day\n",
+        why.strikes,
+        why.nat,
+        if why.proven { "proven" } else { "not seen" }
+    ));
+    let mut table = Table::new([
+        "TICK", "STAGE", "SEVERITY", "SIGNAL", "RATE", "TRIGGER", "STRIKES",
+    ]);
+    for note in &why.ticks {
+        table.row([
+            note.time.clone(),
+            note.stage.clone(),
+            format!("{:.2}", note.severity),
+            note.signal.clone(),
+            tidy(note.rate),
+            tidy(note.trigger),
+            note.strikes.to_string(),
+        ]);
+    }
+    if !why.ticks.is_empty() {
+        text.push_str(&table.render());
+    }
+    for record in &why.journal {
+        text.push_str(&format!(
+            "{} {} -> {} ({}) {} {}/s of {}/s, {}\n",
+            record.time,
+            record.from,
+            record.to,
+            record.kind,
+            record.signal,
+            tidy(record.rate),
+            tidy(record.trigger),
+            record.hold
+        ));
+    }
+    text.push_str(&thresholds(&why.thresholds));
+    text.push_str(&format!("to exempt it: {}\n", why.exempt_with));
+    text
+}

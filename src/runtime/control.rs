@@ -1,0 +1,275 @@
+//! The control socket: one JSON object per line in, one per line out. A slow or silent client
+//! costs memory for one line, never time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::poller::{Interest, Poller, Wake};
+use crate::error::{Doing, Error, Result};
+
+const SOCKET: &str = "iq.sock";
+
+/// Longest request.
+const MOST_REQUEST: usize = 4_096;
+
+/// Connections at once; one more ends the oldest.
+const MOST_CLIENTS: usize = 16;
+
+/// How long a command waits for an answer: several of the longest ticks.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Client {
+    stream: UnixStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    clients: BTreeMap<u32, Client>,
+    next: u32,
+}
+
+/// One line that a client sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    client: u32,
+    pub text: String,
+}
+
+impl ControlSocket {
+    /// Listens in `run_dir`, mode 0600. The caller holds the instance's lock, so that a socket
+    /// found there is a dead one's.
+    pub fn listen(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(SOCKET);
+        let doing = || format!("listening on {}", path.display());
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).doing(doing),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).doing(doing)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).doing(doing)?;
+        listener.set_nonblocking(true).doing(doing)?;
+        Ok(Self {
+            listener,
+            path,
+            clients: BTreeMap::new(),
+            next: 0,
+        })
+    }
+
+    /// Takes in whoever waits to connect.
+    pub fn accept(&mut self, poller: &Poller) -> Result<()> {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // Whoever it was has left, or descriptors are short: the next one may succeed.
+                Err(error) => {
+                    log::debug!("control socket: {error}");
+                    return Ok(());
+                }
+            };
+            stream
+                .set_nonblocking(true)
+                .doing(|| "preparing a control connection")?;
+            if self.clients.len() >= MOST_CLIENTS {
+                self.clients.pop_first();
+            }
+            let number = self.next;
+            self.next = self.next.wrapping_add(1);
+            poller.watch(&stream, Wake::Client(number))?;
+            let (request, answer) = (Vec::new(), Vec::new());
+            self.clients.insert(
+                number,
+                Client {
+                    stream,
+                    request,
+                    answer,
+                },
+            );
+        }
+    }
+
+    /// Reads or writes what a client is ready for; the request, once it is whole.
+    pub fn serve(&mut self, poller: &Poller, number: u32) -> Result<Option<Request>> {
+        let Some(client) = self.clients.get_mut(&number) else {
+            return Ok(None);
+        };
+        let result = if client.answer.is_empty() {
+            client.read_line()
+        } else {
+            client.write_some().map(|done| done.then(String::new))
+        };
+        match result {
+            Ok(None) => Ok(None),
+            Ok(Some(text)) if !text.is_empty() => {
+                poller.change(&client.stream, Wake::Client(number), Interest::Write)?;
+                Ok(Some(Request {
+                    client: number,
+                    text,
+                }))
+            }
+            // Answered, closed by the client, or broken: none of it concerns the loop.
+            Ok(Some(_)) | Err(_) => {
+                self.clients.remove(&number);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Gives a request its answer, one line; the connection ends once it is sent.
+    pub fn answer(&mut self, request: &Request, line: &str) {
+        if let Some(client) = self.clients.get_mut(&request.client) {
+            client.answer = line.as_bytes().to_vec();
+            client.answer.push(b'\n');
+        }
+    }
+}
+
+impl Client {
+    /// A whole line, `Some("")` at the end of the stream or if the line has no end.
+    fn read_line(&mut self) -> std::io::Result<Option<String>> {
+        let mut chunk = [0; 1_024];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(Some(String::new())),
+                Ok(count) => self.request.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            if let Some(end) = self.request.iter().position(|byte| *byte == b'\n') {
+                let line = self.request[..end].to_vec();
+                return Ok(Some(String::from_utf8(line).unwrap_or_default()));
+            }
+            if self.request.len() > MOST_REQUEST {
+                return Ok(Some(String::new()));
+            }
+        }
+    }
+
+    /// Whether all of the answer is sent.
+    fn write_some(&mut self) -> std::io::Result<bool> {
+        while !self.answer.is_empty() {
+            match self.stream.write(&self.answer) {
+                Ok(count) => drop(self.answer.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for ControlSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // What stays is removed by the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Asks the IQ that runs in `run_dir`; `None` if none does.
+///
+/// # Errors
+/// World's, if it does not answer in time.
+pub fn ask(run_dir: &Path, request: &str) -> Result<Option<String>> {
+    let path = run_dir.join(SOCKET);
+    let doing = || format!("asking the IQ at {}", path.display());
+    let mut stream = match UnixStream::connect(&path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        stream => stream.doing(doing)?,
+    };
+    stream.set_read_timeout(Some(PATIENCE)).doing(doing)?;
+    stream.set_write_timeout(Some(PATIENCE)).doing(doing)?;
+    stream
+        .write_all(format!("{request}\n").as_bytes())
+        .doing(doing)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).doing(doing)?;
+    if line.is_empty() {
+        return Err(Error::world(format!(
+            "{}: it closed the connection; see its log",
+            doing()
+        )));
+    }
+    Ok(Some(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Serves until a request is answered with itself.
+    fn echo(socket: &mut ControlSocket, poller: &Poller, requests: usize) {
+        let mut answered = 0;
+        while answered < requests || !socket.clients.is_empty() {
+            for wake in poller.wait().unwrap() {
+                match wake {
+                    Wake::Control => socket.accept(poller).unwrap(),
+                    Wake::Client(number) => {
+                        if let Some(request) = socket.serve(poller, number).unwrap() {
+                            let text = request.text.clone();
+                            socket.answer(&request, &text);
+                            answered += 1;
+                        }
+                    }
+                    Wake::Shutdown | Wake::Events | Wake::Tick | Wake::Files => unreachable!(),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn requests_are_answered_whatever_other_clients_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(ask(dir.path(), "{}").unwrap(), None, "nobody listens");
+        let mut socket = ControlSocket::listen(dir.path()).unwrap();
+        let mode = fs::metadata(dir.path().join(SOCKET))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let poller = Poller::new().unwrap();
+        poller.watch(&socket, Wake::Control).unwrap();
+        let connect = || UnixStream::connect(dir.path().join(SOCKET)).unwrap();
+        let silent = connect();
+        let mut endless = connect();
+        endless.write_all(&[b'x'; 2 * MOST_REQUEST]).unwrap();
+        let mut half = connect();
+        half.write_all(b"{\"half\":").unwrap();
+        let path = dir.path().to_owned();
+        let asking = std::thread::spawn(move || {
+            let answer = ask(&path, "{\"whole\":1}").unwrap();
+            drop((silent, endless, half));
+            answer
+        });
+        echo(&mut socket, &poller, 1);
+        assert_eq!(asking.join().unwrap().as_deref(), Some("{\"whole\":1}\n"));
+        drop(socket);
+        assert_eq!(
+            ask(dir.path(), "{}").unwrap(),
+            None,
+            "nobody listens any more"
+        );
+    }
+}
