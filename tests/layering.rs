@@ -10,28 +10,56 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("telemetry", &["model"]),
     ("engine", &["model", "telemetry"]),
+    ("autotune", &["engine"]),
+    ("exempt", &["model"]),
+    ("graph", &["model"]),
     // The seams and what crosses them.
     ("error", &[]),
     ("seams", &["error", "model"]),
     // The world.
-    ("dataplane", &["error", "model", "seams", "telemetry"]),
-    ("profile", &["engine", "model"]),
+    (
+        "dataplane",
+        &["error", "graph", "model", "seams", "telemetry"],
+    ),
+    ("profile", &["engine", "graph", "model"]),
     ("runtime", &["error", "model"]),
-    ("report", &["dataplane", "engine", "error", "model"]),
-    ("cli", &["dataplane", "model", "runtime"]),
+    ("state", &["autotune", "engine", "error", "exempt", "model"]),
+    ("store", &["error", "graph", "model"]),
+    (
+        "report",
+        &[
+            "dataplane",
+            "engine",
+            "error",
+            "graph",
+            "model",
+            "profile",
+            "state",
+            "store",
+        ],
+    ),
+    ("cli", &["graph", "model"]),
+    // The command line laid over the host's file.
+    ("host", &["cli", "error", "model"]),
     // The composition roots.
     (
         "cmd",
         &[
+            "autotune",
             "cli",
             "dataplane",
             "engine",
             "error",
+            "exempt",
+            "graph",
+            "host",
             "model",
             "profile",
             "report",
             "runtime",
             "seams",
+            "state",
+            "store",
             "telemetry",
         ],
     ),
@@ -39,7 +67,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-const PURE: &[&str] = &["model", "telemetry", "engine"];
+const PURE: &[&str] = &[
+    "model",
+    "telemetry",
+    "engine",
+    "autotune",
+    "exempt",
+    "graph",
+];
 
 /// What the pure half never names.
 const WORLD: &[&str] = &[

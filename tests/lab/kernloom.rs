@@ -130,5 +130,6 @@ fn private(command: &mut Command, lab: &Lab) {
     let pair = |flag: &str, path: &Path| [PathBuf::from(flag), path.to_owned()];
     command
         .args(pair("--bpffs", lab.bpffs()))
-        .args(pair("--run-dir", lab.run_dir()));
+        .args(pair("--run-dir", lab.run_dir()))
+        .args(pair("--state-dir", &lab.dir().join("state")));
 }

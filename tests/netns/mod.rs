@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+mod graph;
 mod iq;
 mod lab_itself;
 mod shield;
