@@ -8,6 +8,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     unreachable_pub,
+    clippy::too_many_lines,
     dead_code,
     non_snake_case,
     non_camel_case_types,

@@ -80,6 +80,10 @@ pub struct GraphStore {
 impl GraphStore {
     /// Opens the database of this node, making it where there is none.
     pub fn open(path: &Path, node: &str) -> Result<Self> {
+        Self::open_bounded(path, node, MOST_PAGES)
+    }
+
+    pub(super) fn open_bounded(path: &Path, node: &str, pages: u32) -> Result<Self> {
         if let Some(dir) = path.parent() {
             DirBuilder::new()
                 .recursive(true)
@@ -90,7 +94,7 @@ impl GraphStore {
         let name = path.display().to_string();
         let failed = |error| failed(&name, "opening", &error);
         let mut db = Connection::open(path).map_err(failed)?;
-        configure(&db).map_err(failed)?;
+        configure(&db, pages).map_err(failed)?;
         prepare(&mut db, &name, node)?;
         Ok(Self { db, path: name })
     }
@@ -172,12 +176,12 @@ fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Error {
     Error::world(format!("{doing} {path}: {error}{mend}"))
 }
 
-fn configure(db: &Connection) -> rusqlite::Result<()> {
+fn configure(db: &Connection, pages: u32) -> rusqlite::Result<()> {
     db.busy_timeout(Duration::from_secs(5))?;
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     // In WAL mode, NORMAL loses at most the last flush to a power cut, and never consistency.
     db.pragma_update(None, "synchronous", "NORMAL")?;
-    db.pragma_update_and_check(None, "max_page_count", MOST_PAGES, |_| Ok(()))?;
+    db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     db.pragma_update_and_check(None, "journal_size_limit", MOST_JOURNAL, |_| Ok(()))
 }
 

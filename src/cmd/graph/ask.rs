@@ -139,7 +139,7 @@ impl GraphKeeper<'_> {
         let peer = Peer::parse(peer, |name| self.groups().contains(name)).map_err(operator)?;
         let peer = match peer {
             Peer::Source(source) => Peer::Source(self.tracked(source)?),
-            peer => peer,
+            peer @ (Peer::Any | Peer::Group(_)) => peer,
         };
         if (direction == Direction::Cast) != (peer == Peer::Any) {
             return Err(Error::operator(

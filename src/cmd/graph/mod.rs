@@ -40,15 +40,14 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
         }
         None => alone(host, &store, &ask)?,
     };
-    match &args.command {
-        GraphCommand::Export {
-            output: Some(path), ..
-        } => {
-            write_whole(path, &text)?;
-            print(&format!("wrote {}\n", path.display()))
-        }
-        _ => print(&text),
+    if let GraphCommand::Export {
+        output: Some(path), ..
+    } = &args.command
+    {
+        write_whole(path, &text)?;
+        return print(&format!("wrote {}\n", path.display()));
     }
+    print(&text)
 }
 
 /// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
