@@ -17,7 +17,7 @@ build_needs=(
 )
 lab_needs=(
     ip=iproute2 ping=iputils-ping nmap=nmap nping=nmap hping3=hping3 nginx=nginx-light curl=curl
-    iperf3=iperf3 tcpdump=tcpdump nft=nftables ethtool=ethtool
+    iperf3=iperf3 tcpdump=tcpdump nft=nftables ethtool=ethtool chromium=chromium
 )
 
 main() {
