@@ -130,7 +130,7 @@ fn the_page_shows_the_graph_as_a_picture_and_finds_an_edge_among_thousands() {
         browser,
         dir.path(),
         &["--dump-dom"],
-        &format!("{url}#search=10.0.0.7%20tcp/23"),
+        &format!("{url}#search=10.0.6.130%20tcp/5000"),
     );
     assert!(
         found.contains("1 of 5001 edges"),

@@ -439,7 +439,7 @@ fn counted(lab: &Lab, beginning: &str) -> u64 {
         .filter(|line| line.trim_start().starts_with(beginning))
         .filter_map(|line| {
             line.split_whitespace()
-                .nth(1)?
+                .nth(2)?
                 .replace(',', "")
                 .parse::<u64>()
                 .ok()
@@ -487,6 +487,10 @@ fn live(lab: &Lab, company: &Company) {
         "--interval=200ms",
     ];
     let mut iq = Kernloom::iq(lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(lab, "readiness").code == Some(0))
+    })
+    .unwrap();
     assert_eq!(graph(lab, "enforce").code, Some(2), "nothing is frozen yet");
     assert!(good(lab, "readiness").contains("not ready"));
     let early = graph(lab, "freeze");
