@@ -53,7 +53,8 @@ impl Coverage {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Readiness {
-    /// Chance that the next edge-day belongs to an edge not seen so far: 0..=1.
+    /// Chance that the next edge-day belongs to an edge that a freeze now would leave out, because
+    /// it was not seen so far or has not earned its place: 0..=1.
     pub risk: f64,
     /// Days on which learning ran.
     pub days: u64,
@@ -87,8 +88,17 @@ impl Readiness {
                 .filter(|record| wanted(record.state))
                 .count()
         };
+        let edge_days: u64 = days.iter().sum();
+        let left_out: u64 = legitimate
+            .iter()
+            .filter(|(_, record)| !record.state.is_accepted())
+            .map(|(_, record)| record.days)
+            .sum();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let left_out = left_out as f64 / edge_days.max(1) as f64;
+        let unseen = risk(&days, coverage.days);
         Self {
-            risk: risk(&days, coverage.days),
+            risk: unseen + (1.0 - unseen) * left_out,
             days: coverage.days,
             hours_of_week: coverage.hours_of_week(),
             accepted: in_state(&State::is_accepted),
@@ -98,7 +108,7 @@ impl Readiness {
                 .filter(|(_, record)| record.days == 1)
                 .map(|(edge, _)| (*edge).clone())
                 .collect(),
-            edge_days: days.iter().sum(),
+            edge_days,
         }
     }
 

@@ -234,3 +234,77 @@ fn w42_a_frozen_file_is_replaced_whole_or_left_alone() {
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("--accept-edits"), "{error}");
 }
+
+/// Flushes for ever, one number everywhere: the child of the test below, killed by it.
+#[test]
+#[ignore = "runs only as the child of the test that kills it"]
+fn flushes_until_it_is_killed() {
+    let path = std::env::var("KERNLOOM_STORE").unwrap();
+    let mut store = GraphStore::open(path.as_ref(), "node").unwrap();
+    let start = store.load().unwrap().coverage.days + 1;
+    for number in start.. {
+        let edges: Vec<_> = (0..50)
+            .map(|host_number| {
+                let mut record = record(State::Learned);
+                record.ticks = number;
+                (edge(host(host_number), 443), Some(record))
+            })
+            .collect();
+        let coverage = Coverage {
+            days: number,
+            ..Coverage::default()
+        };
+        store
+            .flush(&Batch {
+                edges: &edges,
+                coverage: Some(&coverage),
+                ..Batch::default()
+            })
+            .unwrap();
+        println!("{number}");
+    }
+}
+
+#[test]
+fn w42_a_kill_at_any_moment_leaves_whole_flushes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("graph.db");
+    let mut before = 0;
+    for kill in 0..8 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "--ignored",
+                "--nocapture",
+                "store::tests::flushes_until_it_is_killed",
+            ])
+            .env("KERNLOOM_STORE", &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let numbers = said
+            .map_while(Result::ok)
+            .filter_map(|line| line.parse::<u64>().ok());
+        let told = numbers.take(5 + kill).last().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let kept = GraphStore::open(&path, "node").unwrap().load().unwrap();
+        assert!(
+            kept.coverage.days >= told,
+            "{} was told, {} is kept",
+            told,
+            kept.coverage.days
+        );
+        assert!(told > before);
+        assert_eq!(kept.records.len(), 50);
+        assert!(
+            kept.records
+                .values()
+                .all(|record| record.ticks == kept.coverage.days)
+        );
+        before = kept.coverage.days;
+    }
+}

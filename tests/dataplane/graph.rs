@@ -739,3 +739,18 @@ fn without_the_edge_stage_nothing_of_it_is_loaded() {
             .is_none()
     );
 }
+
+#[test]
+fn w37_a_thousand_edges_in_one_tick_are_all_seen() {
+    let plane = Plane::with(LoadOptions {
+        graph: Some(GraphSizes::default()),
+        ..LoadOptions::default()
+    });
+    graph(&plane).set_groups(&Groups::default(), &[]).unwrap();
+    switch(&plane, Mode::Learn, &permits(&[]));
+    for number in 0..1_000u32 {
+        let source = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        plane.send(&Frame::syn(source, 443).build());
+    }
+    assert_eq!(rows(&plane).len(), 1_000);
+}

@@ -507,7 +507,8 @@ fn live(lab: &Lab, company: &Company) {
             failed(&done)
         );
         rounds += 1;
-        Ok(rounds >= 16 && good(lab, "readiness").contains(": ready"))
+        let readiness = good(lab, "readiness");
+        Ok(rounds >= 16 && learned_days(&readiness) >= 8 && readiness.contains(": ready"))
     })
     .unwrap_or_else(|error| {
         panic!(
@@ -592,6 +593,48 @@ fn live(lab: &Lab, company: &Company) {
         failed(&done)
     );
     decisions_count_at_once(lab, company);
+    w40_a_restart_opens_nothing_that_was_closed(lab, company, iq, &judge);
+}
+
+/// Part of the story above: it needs the company.
+fn w40_a_restart_opens_nothing_that_was_closed(
+    lab: &Lab,
+    company: &Company,
+    iq: Kernloom,
+    judge: &[&str],
+) {
+    let (evil, app1, server) = (company.host("evil"), company.host("app1"), lab.server());
+    good(lab, "enforce --lease 0");
+    drop(iq);
+    // With no IQ at all, the kernel goes on.
+    assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
+    tcp(&app1.net, server.v4, 443, PATIENCE).unwrap();
+    // And --graph-mode=learn on the command line of the next does not open what a command closed.
+    let mut iq = Kernloom::iq(lab, binary(), judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    assert!(
+        iq.text().contains("was put in force by command and stays"),
+        "{}",
+        iq.text()
+    );
+    assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
+    tcp(&app1.net, server.v4, 443, PATIENCE).unwrap();
+    // Killed without a farewell: what was flushed is there, and the kernel still enforces.
+    iq.process()
+        .signal(nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    wait_until(SOON, "iq to be gone", || Ok(iq.check_running().is_err())).unwrap();
+    assert!(good(lab, "edges --state frozen").contains("tcp/443"));
+    assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
+}
+
+/// The number in "learned on 8 days".
+fn learned_days(readiness: &str) -> u32 {
+    let (_, rest) = readiness.split_once("learned on ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 fn nothing_odd_arrives(lab: &Lab, company: &Company) {

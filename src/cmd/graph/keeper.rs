@@ -351,7 +351,6 @@ impl<'a> GraphKeeper<'a> {
                 _ => {}
             }
         }
-        text.push_str(&format!("{} edges would be frozen\n", next.edges.len()));
         text
     }
 

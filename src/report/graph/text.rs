@@ -16,7 +16,7 @@ pub fn readiness_lines(readiness: &Readiness) -> String {
         "not ready"
     };
     let mut text = format!(
-        "risk {:.1} % that the next day brings a legitimate edge not seen so far: {verdict} (bound {:.0} %)\n\
+        "risk {:.1} % that the next legitimate edge seen in a day is one that would not be frozen: {verdict} (bound {:.0} %)\n\
          {} edges would be frozen, {} are still candidates\n\
          learned on {} days, in {} of {HOURS_OF_WEEK} hours of the week; {} edge-days\n",
         readiness.risk * 100.0,
