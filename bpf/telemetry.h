@@ -19,10 +19,17 @@ static __always_inline void kl_count(struct kl_counts *counts, __u32 reason, __u
 	count->bytes += len;
 }
 
-/* One of 64 bits, the same for the same value, by a secret multiplier. */
+/*
+ * One of 64 bits, the same for the same value, by a secret multiplier. Twice and folded in between:
+ * one product would map consecutive ports to an arithmetic progression, which an unlucky multiplier
+ * crowds into few bits.
+ */
 static __always_inline __u64 kl_sketch_bit(__u32 value)
 {
-	return 1ULL << ((kl_config.port_seed * value) >> 58);
+	__u64 hash = kl_config.port_seed * (value + 1ULL);
+
+	hash ^= hash >> 32;
+	return 1ULL << ((kl_config.port_seed * hash) >> 58);
 }
 
 static __always_inline __u32 kl_ones(__u64 word)

@@ -17,6 +17,8 @@ pub mod model;
 pub mod profile;
 pub mod report;
 pub mod runtime;
+#[cfg(test)]
+mod scenarios;
 pub mod seams;
 pub mod state;
 pub mod store;

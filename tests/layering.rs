@@ -63,6 +63,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    // Tests of several modules together.
+    ("scenarios", &["engine", "model", "profile", "telemetry"]),
     ("lib", &["cmd"]),
     ("main", &[]),
 ];

@@ -12,7 +12,6 @@ const SHIFT: u32 = f64::MANTISSA_DIGITS - 1 - SUB_BITS;
 const LOWEST: i32 = -4;
 const HIGHEST: i32 = 41;
 
-#[expect(clippy::cast_sign_loss, reason = "LOWEST is below HIGHEST")]
 const BUCKETS: usize = ((HIGHEST - LOWEST) as usize) << SUB_BITS;
 
 /// Positive values; how often each occurred, to a thirtieth.

@@ -1,5 +1,11 @@
 //! Weeks of traffic under virtual time, through the engine, in windows of a minute.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts of made-up traffic, far inside every range"
+)]
+
 mod bounds;
 mod weeks;
 

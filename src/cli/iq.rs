@@ -75,7 +75,10 @@ pub struct IqRunArgs {
 #[derive(Debug, Subcommand)]
 pub enum IqCommand {
     /// List or show the built-in profiles
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example: kernloom iq profiles show web-server"
+    )]
     Profiles(ProfilesCommand),
     /// Show what the running IQ does: phase, thresholds, who is held
     #[command(after_help = "Example: sudo kernloom iq status --json")]

@@ -1,6 +1,6 @@
 use super::{iq, opened, pins};
 use crate::cli::{Places, ResetArgs};
-use crate::dataplane::{Entry, Owner};
+use crate::dataplane::{Action, Entry, Owner};
 use crate::error::Result;
 use crate::report::{entry_line, print};
 use crate::runtime::now;
@@ -9,16 +9,19 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let pins = pins(places);
     let shield = opened(&pins)?;
     let chosen = |entry: &Entry| match entry.rule.owner {
+        // Exemptions are no enforcement: the lists they come from still stand.
+        Owner::Iq if matches!(entry.rule.action, Action::Allow) => args.all,
         Owner::Iq => !args.operator,
         Owner::Operator => args.operator || args.all,
     };
     let lock = pins.lock()?;
     let removed = shield.edit(&lock).remove_all(chosen)?;
-    let mut told = None;
     if !args.operator {
         shield.announce_reset();
         drop(lock);
-        told = iq::tell_of_reset(&places.run_dir)?;
+        if let Some(told) = iq::tell_of_reset(&places.run_dir)? {
+            log::info!("{told}");
+        }
     }
     let kept = shield.entries()?.len();
     let at = now()?;
@@ -31,8 +34,5 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
         text.push_str("; 'kernloom reset --all' removes these too");
     }
     text.push('\n');
-    if let Some(told) = told {
-        text.push_str(&format!("{told}\n"));
-    }
     print(&text)
 }

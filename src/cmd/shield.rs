@@ -130,7 +130,7 @@ fn top(pins: &PinDir, args: &TopArgs) -> Result<()> {
     meter.samples();
     wait(args.interval)?;
     table.visit(|slot, row| meter.row(slot, row));
-    let mut samples = meter.samples();
+    let mut samples = meter.samples().to_vec();
     let by = |sample: &Sample| match args.by {
         SortBy::Packets => sample.packets,
         SortBy::Bytes => sample.bytes,

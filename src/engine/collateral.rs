@@ -3,7 +3,6 @@
 
 use super::config::Config;
 use super::decision::Decision;
-use super::ladder::Ladder;
 use super::roster::Roster;
 use crate::model::Stage;
 use crate::telemetry::Sample;
@@ -54,13 +53,12 @@ impl Allowance {
     }
 
     /// Takes back what exceeds the budget, the least severe first; how many that were. `proven`
-    /// has, for each escalation of a proven source, its decision, its packets, and its ladder as
-    /// it was before.
+    /// has, for each proven source that is to leave OBSERVE, its decision and its packets.
     pub(super) fn withhold(
         mut self,
         roster: &mut Roster,
         decisions: &mut Vec<Decision>,
-        proven: &[(usize, f64, Ladder)],
+        proven: &[(usize, f64)],
     ) -> u64 {
         let exceeds = |budget: &Self| {
             budget.held > budget.sources && budget.touched > budget.share * budget.total
@@ -70,13 +68,11 @@ impl Allowance {
         }
         let mut by_severity: Vec<_> = proven
             .iter()
-            .filter_map(|(at, packets, before)| Some((*at, *packets, before, decisions.get(*at)?)))
-            .filter(|(.., decision)| decision.from == Stage::Observe)
-            .map(|(at, packets, before, decision)| (at, packets, before, decision.why.severity))
+            .filter_map(|(at, packets)| Some((*at, *packets, decisions.get(*at)?.why.severity)))
             .collect();
-        by_severity.sort_by(|a, b| a.3.total_cmp(&b.3).then(a.0.cmp(&b.0)));
+        by_severity.sort_by(|a, b| a.2.total_cmp(&b.2).then(a.0.cmp(&b.0)));
         let mut taken_back = Vec::new();
-        for (at, packets, before, _) in by_severity {
+        for (at, packets, _) in by_severity {
             if !exceeds(&self) {
                 break;
             }
@@ -84,7 +80,7 @@ impl Allowance {
                 continue;
             };
             if let Some(ladder) = roster.ladders.get_mut(&decision.source) {
-                ladder.withhold(before);
+                ladder.withhold();
             }
             self.touched -= self.worth(packets);
             self.held -= 1;

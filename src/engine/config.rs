@@ -98,7 +98,7 @@ impl Default for Evidence {
                 day: 20,
             },
             sustained: 0.5,
-            consent: 32.0,
+            consent: 64.0,
             nat: 8,
         }
     }
@@ -178,6 +178,9 @@ pub struct Config {
     pub collateral: Collateral,
 }
 
+/// High ticks before many sources together are limited, at most: waiting saves nobody there.
+const MANY_UP_NEED: u32 = 2;
+
 /// Strikes a source can gather beyond the harshest threshold.
 const STRIKES_ABOVE: u32 = 3;
 
@@ -246,6 +249,7 @@ impl Config {
             block_at: None,
             gate: None,
             noncompliance: None,
+            up_need: self.up_need.min(MANY_UP_NEED),
             soft: limit,
             hard: limit,
             ..self.clone()

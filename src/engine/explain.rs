@@ -3,8 +3,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Engine;
-use super::aggregate::{everyone, prefix_of};
-use super::config::Config;
 use super::ladder::Ladder;
 use super::severity::Signal;
 use crate::model::{Hold, Ktime, Source, Stage};
@@ -88,7 +86,7 @@ impl Engine {
     }
 
     fn explanation(&self, source: &Source, ladder: &Ladder, now: Ktime) -> Explanation {
-        let hold = ladder.hold(self.config_of(source));
+        let hold = ladder.hold();
         Explanation {
             source: *source,
             stage: ladder.stage,
@@ -109,16 +107,6 @@ impl Engine {
             ports: self.tracks.ports(source, now),
             cause: ladder.cause.into(),
             last: ladder.last.into(),
-        }
-    }
-
-    fn config_of(&self, source: &Source) -> &Config {
-        if *source == everyone() {
-            &self.overall_config
-        } else if prefix_of(source) == *source {
-            &self.prefix_config
-        } else {
-            &self.config
         }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Tick<'a> {
     pub(super) now: Ktime,
     /// Expected time to the next tick.
     pub(super) length: Duration,
+    /// Ladders are of many sources each.
+    pub(super) many: bool,
 }
 
 impl Tick<'_> {
@@ -83,6 +85,12 @@ pub(super) struct Ladder {
     pub(super) stage: Stage,
     /// What RATE_SOFT limits, by the signal that led there.
     pub(super) scope: LimitScope,
+    /// The limit in force, at RATE_SOFT and RATE_HARD.
+    pub(super) limit: Option<RateLimit>,
+    /// What its triggers were divided by when the limit was set.
+    pub(super) pressure: u8,
+    /// It answered something that this host asked when the limit was set.
+    pub(super) asked: bool,
     /// Hosts behind the address when the limit was set.
     pub(super) hosts: u8,
     /// Of the last window in which it sent.
@@ -162,6 +170,9 @@ impl Default for Ladder {
             unyielding: 0,
             stage: Stage::Observe,
             scope: LimitScope::New,
+            limit: None,
+            pressure: 1,
+            asked: false,
             hosts: 1,
             proven: false,
         }
@@ -186,28 +197,44 @@ impl Ladder {
     }
 
     /// What the data plane is to do at this stage.
-    pub(super) fn hold(&self, config: &Config) -> Option<Hold> {
+    pub(super) fn hold(&self) -> Option<Hold> {
+        let limit = |scope| self.limit.map(|limit| Hold::Limit { limit, scope });
         match self.stage {
             Stage::Observe => None,
-            Stage::RateSoft => Some(Hold::Limit {
-                limit: self.soft_limit(config),
-                scope: self.scope,
-            }),
-            Stage::RateHard => Some(Hold::Limit {
-                limit: config.hard_limit().times(self.hosts.into()),
-                scope: LimitScope::All,
-            }),
+            Stage::RateSoft => limit(self.scope),
+            Stage::RateHard => limit(LimitScope::All),
             Stage::Block => Some(Hold::Deny),
         }
     }
 
-    /// A single proven host that opens too much over a long time is held to what would not have
-    /// been too much; an address that could be somebody else's, or that many share, is not.
-    fn soft_limit(&self, config: &Config) -> RateLimit {
-        let usual = config.soft_limit().times(self.hosts.into());
+    /// The limit of `stage` for what led there.
+    fn limit_of(&self, tick: &Tick<'_>, stage: Stage) -> Option<RateLimit> {
+        let config = tick.config;
+        match stage {
+            Stage::Observe | Stage::Block => None,
+            Stage::RateSoft => Some(self.soft_limit(tick)),
+            Stage::RateHard => Some(config.hard_limit().times(self.hosts.into())),
+        }
+    }
+
+    /// A single host that this host asks nothing of is held to what would not have been too much
+    /// of what it opened, and so are many together; an address that hosts share is not.
+    fn soft_limit(&self, tick: &Tick<'_>) -> RateLimit {
+        let config = tick.config;
+        let usual = config
+            .soft_limit()
+            .times(self.hosts.into())
+            .over(self.pressure.into());
+        let slow = if self.proven {
+            1.0
+        } else {
+            config.triggers.ports
+        };
         let allowed = match self.cause.signal {
-            Signal::PortsMinute | Signal::PortsHour | Signal::PortsDay => 1.0,
+            Signal::Ports | Signal::Refusals if !tick.many => config.triggers.ports,
+            Signal::PortsMinute | Signal::PortsHour | Signal::PortsDay => slow,
             Signal::Sustained => f64::from(self.cause.trigger),
+            Signal::Syns | Signal::HalfOpen if tick.many => config.triggers.syn,
             Signal::Packets
             | Signal::Bytes
             | Signal::Syns
@@ -217,8 +244,9 @@ impl Ladder {
             | Signal::Drops
             | Signal::Silence => return usual,
         };
+        let applies = self.scope == LimitScope::New && self.hosts == 1 && !self.asked;
         match NonZeroU32::new(whole(allowed.ceil())) {
-            Some(pps) if self.proven && self.hosts == 1 && pps < usual.pps => RateLimit {
+            Some(pps) if applies && pps < usual.pps => RateLimit {
                 pps,
                 burst: pps.saturating_mul(NonZeroU32::MIN.saturating_add(1)),
             },
@@ -245,7 +273,7 @@ impl Ladder {
         let widens = mood == Mood::High
             && self.stage == Stage::RateSoft
             && self.scope == LimitScope::New
-            && scope_for(score.signal) == LimitScope::All;
+            && scope_for(score.signal, self.scope) == LimitScope::All;
         (tick.now + stay / 2 >= self.ends || widens).then(|| self.enter(tick, self.stage, score))
     }
 
@@ -336,12 +364,12 @@ impl Ladder {
     /// Where the source should be after this tick: here or one stage harsher.
     fn target(&mut self, tick: &Tick<'_>, score: &Score, mood: Mood) -> Stage {
         let config = tick.config;
-        if self.stage == Stage::Observe && score.flashes(config) {
+        let lasted = score.slow && score.severity >= HIGH;
+        if self.stage == Stage::Observe && (score.flashes(config) || lasted) {
             self.strikes = self.strikes.max(config.soft_at);
             return Stage::RateSoft;
         }
-        let enough = if score.slow { 1 } else { config.up_need };
-        if mood != Mood::High || self.up < enough {
+        if mood != Mood::High || self.up < config.up_need {
             return self.stage;
         }
         let justified = config.justified(self.strikes);
@@ -384,13 +412,15 @@ impl Ladder {
         } else {
             Kind::Renew
         };
-        let widest = self.scope == LimitScope::All && from != Stage::Observe;
-        self.scope = if widest {
-            LimitScope::All
-        } else {
-            scope_for(score.signal)
-        };
+        if from == Stage::Observe {
+            self.scope = LimitScope::New;
+        }
+        if self.scope == LimitScope::New {
+            self.scope = scope_for(score.signal, self.scope);
+        }
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
+        self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
+        self.asked = score.answers;
         self.cause = Brief::of_score(&score);
         self.settle(tick, to);
         let why = Why::of(&score, self.strikes);
@@ -415,17 +445,20 @@ impl Ladder {
             self.entered = tick.now;
         }
         self.stage = stage;
+        self.limit = self.limit_of(tick, stage);
         self.ends = tick.now + tick.config.stay(stage);
         self.until = self.ends + tick.grace();
     }
 
-    /// Goes back to what it was before this tick's escalation, which is not to be.
-    pub(super) fn withhold(&mut self, before: &Self) {
-        let Self { strikes, last, .. } = *self;
+    /// Stays at OBSERVE after all.
+    pub(super) fn withhold(&mut self) {
         *self = Self {
-            strikes,
-            last,
-            ..*before
+            gate_since: self.gate_since,
+            last: self.last,
+            strikes: self.strikes,
+            up: self.up,
+            proven: self.proven,
+            ..Self::default()
         };
     }
 
@@ -445,10 +478,13 @@ impl Ladder {
     }
 }
 
-/// The harshest stage that what was measured can lead to.
+/// The harshest stage that what was measured can lead to. Unless volume is the harm, connections
+/// are held to their limit and packets are not: of an address that hosts share, of a peer in whose
+/// name anybody could have begun them, and of one of whom nobody knows whether they fail.
 fn harshest(score: &Score) -> Stage {
-    let shared = score.hosts > 1 && !score.signal.is_volume();
-    if shared || score.signal == Signal::Sustained {
+    let shared = score.hosts > 1 || (score.proven && score.spoofable);
+    let uncertain = score.tentative || score.signal == Signal::Sustained;
+    if (shared && score.volume < HIGH) || uncertain {
         Stage::RateSoft
     } else {
         Stage::Block
@@ -467,8 +503,11 @@ fn reaches(value: f64, bound: f64) -> bool {
 }
 
 /// What RATE_SOFT must limit against `signal`: new connections, or packets where volume harms.
-fn scope_for(signal: Signal) -> LimitScope {
+/// Drops only say that the limit in force is exceeded.
+fn scope_for(signal: Signal, now: LimitScope) -> LimitScope {
     match signal {
+        Signal::Packets | Signal::Bytes => LimitScope::All,
+        Signal::Drops => now,
         Signal::Syns
         | Signal::Ports
         | Signal::HalfOpen
@@ -478,6 +517,5 @@ fn scope_for(signal: Signal) -> LimitScope {
         | Signal::PortsDay
         | Signal::Sustained
         | Signal::Silence => LimitScope::New,
-        Signal::Packets | Signal::Bytes | Signal::Drops => LimitScope::All,
     }
 }

@@ -152,6 +152,7 @@ impl Engine {
             config: &self.config,
             now,
             length: self.window_length,
+            many: false,
         };
         let mut round = Round::new(tick, exempt);
         for sample in window.samples {
@@ -204,6 +205,7 @@ impl Engine {
                 config: &self.overall_config,
                 now,
                 length: self.window_length,
+                many: true,
             },
             exempt,
         );
@@ -223,6 +225,7 @@ impl Engine {
                 config: &self.prefix_config,
                 now,
                 length: self.window_length,
+                many: true,
             },
             exempt,
         );
@@ -259,6 +262,7 @@ impl Engine {
             config: &self.config,
             now,
             length: self.window_length,
+            many: false,
         };
         let source = sample.source;
         let (length, coverage) = (elapsed.max(SECOND), Coverage::default());
@@ -271,7 +275,7 @@ impl Engine {
             None => self.alerted.entry(source).or_default(),
         };
         let step = ladder.alert(&tick, &score)?;
-        Some(decision(ladder, tick.config, step, source))
+        Some(decision(ladder, step, source))
     }
 
     /// Forgets every source.

@@ -18,9 +18,8 @@ pub(super) struct Round<'a> {
     pub(super) tick: Tick<'a>,
     pub(super) exempt: Exempt<'a>,
     pub(super) decisions: Vec<Decision>,
-    /// For each escalation of a proven source: its decision, its packets per second, and the
-    /// ladder before.
-    pub(super) proven: Vec<(usize, f64, Ladder)>,
+    /// For each proven source that leaves OBSERVE: its decision, and its packets per second.
+    pub(super) proven: Vec<(usize, f64)>,
 }
 
 /// What became of a source in a tick.
@@ -86,7 +85,6 @@ impl<'a> Round<'a> {
     /// Advances one ladder. Whether a source is exempt is asked only where it makes a difference:
     /// asking can be the most costly part of a tick.
     fn advance(&mut self, source: Source, ladder: &mut Ladder, score: &Score) -> Seen {
-        let before = *ladder;
         let from = ladder.stage();
         let mut step = ladder.advance(&self.tick, score);
         let asks = from > Stage::Observe || step.is_some() || score.severity >= HIGH;
@@ -101,12 +99,10 @@ impl<'a> Round<'a> {
             step = (from > Stage::Observe).then_some(Step { from, kind, why });
         }
         if let Some(step) = step {
-            if step.kind == Kind::Escalate && score.proven {
-                self.proven
-                    .push((self.decisions.len(), score.packets, before));
+            if step.from == Stage::Observe && score.proven {
+                self.proven.push((self.decisions.len(), score.packets));
             }
-            let config = self.tick.config;
-            self.decisions.push(decision(ladder, config, step, source));
+            self.decisions.push(decision(ladder, step, source));
         }
         Seen {
             stage: ladder.stage(),
@@ -119,19 +115,13 @@ impl<'a> Round<'a> {
             return;
         }
         if let Some(step) = ladder.shelter(&self.tick, overall) {
-            let config = self.tick.config;
-            self.decisions.push(decision(ladder, config, step, prefix));
+            self.decisions.push(decision(ladder, step, prefix));
         }
     }
 }
 
-pub(super) fn decision(
-    ladder: &Ladder,
-    config: &super::Config,
-    step: Step,
-    source: Source,
-) -> Decision {
-    let hold = ladder.hold(config);
+pub(super) fn decision(ladder: &Ladder, step: Step, source: Source) -> Decision {
+    let hold = ladder.hold();
     Decision {
         source,
         from: step.from,

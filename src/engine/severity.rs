@@ -100,9 +100,6 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 /// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
 const ROUNDING: f64 = 1.0 + 1e-9;
 
-/// Share of a proven source's packets that may fail before it is no longer taken at its word.
-const FAILURES: f64 = 0.05;
-
 /// What is known of a source beyond its window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
@@ -142,8 +139,13 @@ pub(super) struct Score {
     pub(super) ratio: f64,
     /// Severity comes from what took longer than a window.
     pub(super) slow: bool,
+    /// Nobody looks whether what counts against it failed.
+    pub(super) tentative: bool,
     pub(super) hosts: u32,
+    pub(super) pressure: f64,
     pub(super) proven: bool,
+    /// It answered something that this host asked.
+    pub(super) answers: bool,
     /// Somebody else could have sent all of it in this source's name.
     pub(super) spoofable: bool,
 }
@@ -159,8 +161,11 @@ impl Score {
         trigger: 0.0,
         ratio: 0.0,
         slow: false,
+        tentative: false,
         hosts: 1,
+        pressure: 1.0,
         proven: false,
+        answers: false,
         spoofable: false,
     };
 
@@ -174,47 +179,22 @@ impl Score {
         standing: &Standing,
     ) -> (Self, Triggers) {
         let per_second = 1.0 / length.max(SHORTEST_WINDOW).as_secs_f64();
-        let (triggers, weights, evidence) = (&config.triggers, &config.weights, &config.evidence);
         let hosts = f64::from(standing.hosts);
-        let unasked = unasked_share(sample, coverage, evidence.consent);
-        let many = hosts / standing.pressure;
+        let unasked = unasked_share(sample, coverage, config.evidence.consent);
         let rates = Triggers {
             pps: sample.packets as f64 * unasked * per_second,
             bps: sample.bytes as f64 * unasked * per_second,
             syn: sample.syns as f64 * per_second,
             ports: f64::from(scanned_ports(sample, coverage)) * per_second,
         };
-        let half_open = f64::from(sample.half_open) * per_second;
-        let refusals = f64::from(sample.refusals) * per_second;
-        let port_weight = if weights.ports > 0.0 { many } else { 0.0 };
-        let terms = [
-            (Signal::Syns, rates.syn, triggers.syn * many, weights.syn),
-            (
-                Signal::Ports,
-                rates.ports,
-                triggers.ports / standing.pressure,
-                weights.ports,
-            ),
-            (
-                Signal::HalfOpen,
-                half_open,
-                evidence.half_open * triggers.syn * many,
-                0.0,
-            ),
-            (
-                Signal::Refusals,
-                refusals,
-                evidence.refusals * triggers.ports * port_weight,
-                0.0,
-            ),
-            (Signal::Packets, rates.pps, triggers.pps * many, weights.pps),
-            (Signal::Bytes, rates.bps, triggers.bps * many, weights.bps),
-        ];
+        let terms = terms(config, sample, &rates, per_second, standing);
         let mut score = Self {
             packets: sample.packets as f64 * per_second,
             drops: sample.drops as f64 * per_second,
             hosts: standing.hosts,
+            pressure: standing.pressure,
             proven: sample.proven,
+            answers: sample.answers > 0,
             spoofable: is_spoofable(sample, coverage),
             ..Self::SILENT
         };
@@ -223,6 +203,7 @@ impl Score {
             && count / trigger >= score.severity
         {
             score.slow = true;
+            score.tentative = !coverage.refusals;
             score.severity = (count / trigger).min(config.cap);
             (score.signal, score.rate, score.trigger) = (signal, count, trigger);
         }
@@ -270,25 +251,57 @@ impl Score {
     }
 }
 
+/// Signal, rate, trigger and weight of everything that one window tells.
+fn terms(
+    config: &Config,
+    sample: &Sample,
+    rates: &Triggers,
+    per_second: f64,
+    standing: &Standing,
+) -> [(Signal, f64, f64, f64); 6] {
+    let (triggers, weights, evidence) = (&config.triggers, &config.weights, &config.evidence);
+    let many = f64::from(standing.hosts) / standing.pressure;
+    let ports = triggers.ports / standing.pressure;
+    let half_open = evidence.half_open * triggers.syn * many;
+    // Refusals are to ports what half-opens are to SYNs: without a weight there is no trigger.
+    let refusals = if weights.ports > 0.0 {
+        evidence.refusals * triggers.ports * many
+    } else {
+        0.0
+    };
+    let per_second = |count: u32| f64::from(count) * per_second;
+    [
+        (Signal::Syns, rates.syn, triggers.syn * many, weights.syn),
+        (Signal::Ports, rates.ports, ports, weights.ports),
+        (
+            Signal::HalfOpen,
+            per_second(sample.half_open),
+            half_open,
+            0.0,
+        ),
+        (Signal::Refusals, per_second(sample.refusals), refusals, 0.0),
+        (Signal::Packets, rates.pps, triggers.pps * many, weights.pps),
+        (Signal::Bytes, rates.bps, triggers.bps * many, weights.bps),
+    ]
+}
+
 fn failures(sample: &Sample) -> u32 {
     sample.half_open.saturating_add(sample.refusals)
 }
 
-/// How much a packet counts on average, up to 1: answers to this host, and the connections of a
-/// proven peer that does not also fail all the time, count as one in `consent`.
+/// How much a packet counts on average, up to 1: answers to this host, and what a proven peer
+/// sends beyond openings and what is refused, count as one in `consent`. Where nobody sees
+/// refusals, what a peer sends beyond openings may be no connection at all, and less is conceded.
 fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
     if !coverage.consent || consent <= 1.0 || sample.packets == 0 {
         return 1.0;
     }
     let packets = sample.packets as f64;
-    let established = coverage.proof
-        && coverage.refusals
-        && sample.proven
-        && f64::from(failures(sample)) <= FAILURES * packets;
-    let asked = if established {
-        packets - f64::from(sample.opens)
-    } else {
-        f64::from(sample.answers)
+    let established = packets - f64::from(sample.opens) - f64::from(sample.refusals);
+    let (asked, consent) = match (coverage.proof && sample.proven, coverage.refusals) {
+        (true, true) => (established, consent),
+        (true, false) => (established, consent.sqrt()),
+        (false, _) => (f64::from(sample.answers), consent),
     };
     let asked = asked.clamp(0.0, packets);
     (packets - asked + asked / consent) / packets

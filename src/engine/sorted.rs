@@ -3,6 +3,8 @@
 //! A tick merges it with a sorted window: linear, in memory order, and unlike a hash table it
 //! gives senders, who choose their addresses, nothing to collide in.
 
+use std::mem;
+
 use crate::model::Source;
 
 /// Entries that room is kept for, however quiet it gets.
@@ -92,13 +94,33 @@ impl<T: Copy> Sorted<T> {
     pub(super) fn end_pass(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.cursor = 0;
         self.items.retain(|(_, value)| keep(value));
-        if !self.new.is_empty() {
-            self.items.append(&mut self.new);
-            // Two runs in order: the sort merges them in linear time.
-            self.items.sort_by_key(|(source, _)| *source);
-        }
+        self.merge_new();
         fit(&mut self.items);
         fit(&mut self.new);
+    }
+
+    /// Merges from the back, so that nothing is held twice.
+    fn merge_new(&mut self) {
+        if self.items.is_empty() {
+            mem::swap(&mut self.items, &mut self.new);
+            return;
+        }
+        let mut left = self.items.len();
+        self.items.extend_from_slice(&self.new);
+        let mut free = self.items.len();
+        while let Some(next) = self.new.last().copied() {
+            free -= 1;
+            match left.checked_sub(1).map(|at| self.items[at]) {
+                Some(known) if known.0 > next.0 => {
+                    self.items[free] = known;
+                    left -= 1;
+                }
+                _ => {
+                    self.items[free] = next;
+                    self.new.pop();
+                }
+            }
+        }
     }
 
     #[cfg(test)]

@@ -4,13 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Engine;
 use super::aggregate::{everyone, prefix_of};
-use super::config::Config;
 use super::decision::{Decision, Kind, Why};
 use super::explain::Reading;
 use super::ladder::{Ladder, Step};
-use super::roster::{Roster, decision};
+use super::roster::decision;
 use super::severity::Signal;
-use crate::model::{Hold, Ktime, LimitScope, Moment, Source, Stage};
+use crate::model::{Hold, Ktime, LimitScope, Moment, RateLimit, Source, Stage};
 
 /// One source above OBSERVE. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,12 +19,16 @@ pub struct Held {
     pub stage: Stage,
     /// What RATE_SOFT limits.
     pub scope: LimitScope,
+    /// The limit in force, at RATE_SOFT and RATE_HARD.
+    pub limit: Option<RateLimit>,
     pub entered_ms: u64,
     /// Before this the stage is not left.
     pub ends_ms: u64,
     /// When the kernel's entry ends by itself.
     pub until_ms: u64,
     pub strikes: u32,
+    /// Low ticks in a row.
+    pub down: u32,
     pub nat: u32,
     pub proven: bool,
     pub cause: Reading,
@@ -48,10 +51,12 @@ impl Engine {
                 source: *source,
                 stage: ladder.stage,
                 scope: ladder.scope,
+                limit: ladder.limit,
                 entered_ms: now.unix_ms(ladder.entered),
                 ends_ms: now.unix_ms(ladder.ends),
                 until_ms: now.unix_ms(ladder.until),
                 strikes: ladder.strikes,
+                down: ladder.down,
                 nat: ladder.hosts.into(),
                 proven: ladder.proven,
                 cause: ladder.cause.into(),
@@ -62,13 +67,17 @@ impl Engine {
     }
 
     /// Takes up who was held before a restart and still is to be, for the time that was left, and
-    /// answers with what the kernel must hold for it. What has ended meanwhile and what is held
-    /// already is passed over; strikes never exceed the ceiling.
+    /// answers with what the kernel must hold for it. What has ended meanwhile, what is held
+    /// already and what contradicts itself is passed over; strikes never exceed the ceiling.
     pub fn restore(&mut self, state: &EngineState, now: Moment) -> Vec<Decision> {
         let mut decisions = Vec::new();
         for held in &state.held {
             let until = now.ktime(held.until_ms);
             if held.stage == Stage::Observe || until <= now.ktime {
+                continue;
+            }
+            let limits = matches!(held.stage, Stage::RateSoft | Stage::RateHard);
+            if limits != held.limit.is_some() {
                 continue;
             }
             let ladder = Ladder {
@@ -77,7 +86,9 @@ impl Engine {
                 until,
                 stage: held.stage,
                 scope: held.scope,
+                limit: held.limit,
                 strikes: held.strikes.min(self.config.strike_ceiling()),
+                down: held.down,
                 hosts: u8::try_from(held.nat).unwrap_or(u8::MAX).max(1),
                 proven: held.proven,
                 cause: held.cause.into(),
@@ -91,16 +102,12 @@ impl Engine {
     /// Takes up an entry that the kernel holds in IQ's name and no state tells of, so that it
     /// neither stays longer than it says nor is set anew: what it allows is taken for its stage.
     pub fn adopt(&mut self, source: Source, hold: Hold, until: Ktime, now: Ktime) {
-        let (stage, scope) = match hold {
-            Hold::Deny => (Stage::Block, LimitScope::All),
-            Hold::Limit {
-                scope: LimitScope::All,
-                ..
-            } => (Stage::RateHard, LimitScope::All),
-            Hold::Limit {
-                scope: LimitScope::New,
-                ..
-            } => (Stage::RateSoft, LimitScope::New),
+        let (stage, scope, limit) = match hold {
+            Hold::Deny => (Stage::Block, LimitScope::All, None),
+            Hold::Limit { limit, scope } => match scope {
+                LimitScope::All => (Stage::RateHard, scope, Some(limit)),
+                LimitScope::New => (Stage::RateSoft, scope, Some(limit)),
+            },
         };
         if until > now {
             let ladder = Ladder {
@@ -109,6 +116,7 @@ impl Engine {
                 until,
                 stage,
                 scope,
+                limit,
                 ..Ladder::default()
             };
             self.take_up(source, ladder);
@@ -116,12 +124,12 @@ impl Engine {
     }
 
     fn take_up(&mut self, source: Source, ladder: Ladder) -> Option<Decision> {
-        let (roster, config): (&mut Roster, &Config) = if source == everyone() {
-            (&mut self.overall, &self.overall_config)
+        let roster = if source == everyone() {
+            &mut self.overall
         } else if prefix_of(&source) == source {
-            (&mut self.prefixes, &self.prefix_config)
+            &mut self.prefixes
         } else {
-            (&mut self.sources, &self.config)
+            &mut self.sources
         };
         if roster.ladders.get(&source).is_some() {
             return None;
@@ -142,6 +150,6 @@ impl Engine {
                 exempt: false,
             },
         };
-        (cause.signal != Signal::Silence).then(|| decision(&ladder, config, step, source))
+        (cause.signal != Signal::Silence).then(|| decision(&ladder, step, source))
     }
 }

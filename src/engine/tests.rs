@@ -1,6 +1,8 @@
 //! Scenarios and properties of the whole engine, under virtual time.
 
+mod evidence;
 mod properties;
+mod restart;
 mod scenarios;
 
 use std::num::NonZeroU32;

@@ -23,13 +23,25 @@ impl fmt::Display for LimitScope {
 }
 
 /// A packet limit: sustained rate in packets per second, and how many may come at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RateLimit {
     pub pps: NonZeroU32,
     pub burst: NonZeroU32,
 }
 
 impl RateLimit {
+    /// Rate and burst of one in `parts`, at least 1; 0 counts as one.
+    pub fn over(self, parts: u32) -> Self {
+        let part = |whole: NonZeroU32| {
+            NonZeroU32::new(whole.get() / parts.max(1)).unwrap_or(NonZeroU32::MIN)
+        };
+        Self {
+            pps: part(self.pps),
+            burst: part(self.burst),
+        }
+    }
+
     /// Rate and burst for `factor` senders; 0 counts as one.
     pub fn times(self, factor: u32) -> Self {
         let by = NonZeroU32::new(factor).unwrap_or(NonZeroU32::MIN);

@@ -36,10 +36,7 @@ impl Wall {
     /// Hour of the week, 0..168, from Monday 00:00 UTC.
     pub const fn hour_of_week(self) -> u8 {
         // 1970-01-01 was a Thursday.
-        let hour = (self.0 / 3_600 + 3 * 24) % 168;
-        #[expect(clippy::cast_possible_truncation, reason = "below 168")]
-        let hour = hour as u8;
-        hour
+        ((self.0 / 3_600 + 3 * 24) % 168) as u8
     }
 }
 

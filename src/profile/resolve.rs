@@ -180,7 +180,35 @@ impl Effective {
             collateral: Collateral::default(),
         };
         self.check_reach(&config)?;
+        self.check_plan()?;
         Ok(config)
+    }
+
+    /// Refuses a schedule of autotune that contradicts itself.
+    fn check_plan(&self) -> Result<(), ProfileError> {
+        let plan = &self.spec.autotune.bootstrap;
+        let key = |name: &str| format!("autotune.bootstrap.{name}");
+        for (name, end, after_name, after) in [
+            ("phase2_end", plan.phase2_end, "phase1_end", plan.phase1_end),
+            ("window", plan.window, "phase2_end", plan.phase2_end),
+        ] {
+            if end < after {
+                let problem = format!("{end} is before {after_name} ({after})");
+                return Err(self.invalid(&key(name), problem));
+            }
+        }
+        for (name, phase) in [
+            ("phase1", &plan.phase1),
+            ("phase2", &plan.phase2),
+            ("phase3", &plan.phase3),
+            ("steady", &plan.steady),
+        ] {
+            if phase.max_down.get() >= 1.0 {
+                let problem = "a step of 1 or more down leaves no threshold; use less than 1";
+                return Err(self.invalid(&key(&format!("{name}.max_down")), problem));
+            }
+        }
+        Ok(())
     }
 
     fn invalid(&self, key: &str, problem: impl Into<String>) -> ProfileError {

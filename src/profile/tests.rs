@@ -728,6 +728,25 @@ fn protection_in_name_only_is_refused() {
 }
 
 #[test]
+fn a_schedule_that_contradicts_itself_is_refused() {
+    for (plan, problem) in [
+        (
+            "phase1_end: 200h",
+            "phase2_end: 5d is before phase1_end (8d8h)",
+        ),
+        ("window: 24h", "window: 1d is before phase2_end (5d)"),
+        (
+            "steady: {max_down: 1}",
+            "steady.max_down: a step of 1 or more down leaves no threshold; use less than 1",
+        ),
+    ] {
+        let text = format!("{LEAST}  autotune: {{bootstrap: {{{plan}}}}}\n");
+        let expected = format!("test.yaml: spec.autotune.bootstrap.{problem}");
+        assert_eq!(error(&text), expected);
+    }
+}
+
+#[test]
 fn a_burst_that_is_left_out_is_two_seconds_worth() {
     let text = format!("{LEAST}  adapters:\n    shield_pep: {{soft_rate_pps: 300}}\n");
     assert_eq!(resolve(&text).soft_limit().to_string(), "300pps/600");

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
+use crate::state::Record;
 
 /// One line of the control socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -111,7 +112,7 @@ pub struct Why {
     pub ticks: Vec<Note>,
     pub thresholds: Vec<Threshold>,
     /// The last transitions of the journal, oldest first.
-    pub journal: Vec<crate::state::Record>,
+    pub journal: Vec<Record>,
     /// The command that would exempt it.
     pub exempt_with: String,
 }
@@ -231,6 +232,20 @@ pub fn why_lines(why: &Why) -> String {
     if let Some(exempt) = &why.exempt {
         text.push_str(&format!("exempt: {exempt}\n"));
     }
+    text.push_str(&standing(why));
+    if !why.ticks.is_empty() {
+        text.push_str(&tick_table(&why.ticks));
+    }
+    why.journal
+        .iter()
+        .for_each(|record| text.push_str(&record_line(record)));
+    text.push_str(&thresholds(&why.thresholds));
+    text.push_str(&format!("to exempt it: {}\n", why.exempt_with));
+    text
+}
+
+fn standing(why: &Why) -> String {
+    let mut text = String::new();
     if let (Some(entered), Some(ends)) = (&why.entered, &why.ends) {
         let until = why.until.as_deref().unwrap_or("-");
         text.push_str(&format!(
@@ -248,16 +263,20 @@ pub fn why_lines(why: &Why) -> String {
     }
     let [minute, hour, day] = why.ports;
     text.push_str(&format!(
-        "strikes {}, hosts behind it {}, handshake {}, ports {minute} in a minute, {hour} in an hour, \
-         {day} in a day\n",
+        "strikes {}, hosts behind it {}, handshake {}, ports {minute} in a minute, {hour} in an \
+         hour, {day} in a day\n",
         why.strikes,
         why.nat,
         if why.proven { "proven" } else { "not seen" }
     ));
+    text
+}
+
+fn tick_table(ticks: &[Note]) -> String {
     let mut table = Table::new([
         "TICK", "STAGE", "SEVERITY", "SIGNAL", "RATE", "TRIGGER", "STRIKES",
     ]);
-    for note in &why.ticks {
+    for note in ticks {
         table.row([
             note.time.clone(),
             note.stage.clone(),
@@ -268,23 +287,19 @@ pub fn why_lines(why: &Why) -> String {
             note.strikes.to_string(),
         ]);
     }
-    if !why.ticks.is_empty() {
-        text.push_str(&table.render());
-    }
-    for record in &why.journal {
-        text.push_str(&format!(
-            "{} {} -> {} ({}) {} {}/s of {}/s, {}\n",
-            record.time,
-            record.from,
-            record.to,
-            record.kind,
-            record.signal,
-            tidy(record.rate),
-            tidy(record.trigger),
-            record.hold
-        ));
-    }
-    text.push_str(&thresholds(&why.thresholds));
-    text.push_str(&format!("to exempt it: {}\n", why.exempt_with));
-    text
+    table.render()
+}
+
+fn record_line(record: &Record) -> String {
+    format!(
+        "{} {} -> {} ({}) {} {}/s of {}/s, {}\n",
+        record.time,
+        record.from,
+        record.to,
+        record.kind,
+        record.signal,
+        tidy(record.rate),
+        tidy(record.trigger),
+        record.hold
+    )
 }

@@ -83,15 +83,16 @@ mod tests {
         let mut watch = Watch::new().unwrap();
         watch.add(&file).unwrap();
         let changed = || watch.changed().unwrap().into_iter().collect::<Vec<_>>();
+        let only = [file.clone()];
         assert!(changed().is_empty());
         fs::write(&other, "").unwrap();
         assert!(changed().is_empty());
         fs::write(&file, "1").unwrap();
-        assert_eq!(changed(), [file.clone()]);
+        assert_eq!(changed(), only);
         fs::rename(&other, &file).unwrap();
-        assert_eq!(changed(), [file.clone()]);
+        assert_eq!(changed(), only);
         fs::remove_file(&file).unwrap();
-        assert_eq!(changed(), [file]);
+        assert_eq!(changed(), only);
         assert!(changed().is_empty());
     }
 }

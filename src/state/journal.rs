@@ -20,7 +20,7 @@ pub struct Record {
     pub source: String,
     pub from: String,
     pub to: String,
-    /// `escalate`, `release`, `forgive`, `restore`.
+    /// `escalate` or `release`.
     pub kind: String,
     pub severity: f64,
     pub signal: String,

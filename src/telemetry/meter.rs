@@ -37,8 +37,10 @@ struct Last {
 #[derive(Debug, Default)]
 pub struct Meter {
     last: Vec<Option<Last>>,
-    /// One per slot that received anything since the last call of `samples`.
+    /// One per slot that received anything since the last call of `samples`; then what that gave.
     rows: Vec<Sample>,
+    given: bool,
+    order: Vec<(u128, u8, u32)>,
 }
 
 impl Meter {
@@ -47,11 +49,14 @@ impl Meter {
         Self {
             last: vec![None; slots],
             rows: Vec::new(),
+            given: false,
+            order: Vec::new(),
         }
     }
 
     /// Adds one row of a reading. Slots beyond the table's size are ignored.
     pub fn row(&mut self, slot: usize, row: Row) {
+        self.forget_given();
         let Some(last) = self.last.get_mut(slot) else {
             return;
         };
@@ -83,10 +88,18 @@ impl Meter {
         });
     }
 
+    fn forget_given(&mut self) {
+        if mem::take(&mut self.given) {
+            self.rows.clear();
+        }
+    }
+
     /// The samples of all rows since the last call, one per source that sent, sorted by source.
-    pub fn samples(&mut self) -> Vec<Sample> {
-        let mut samples = mem::take(&mut self.rows);
-        samples.sort_unstable_by_key(|sample| sample.source);
+    pub fn samples(&mut self) -> &[Sample] {
+        self.forget_given();
+        self.given = true;
+        let samples = &mut self.rows;
+        sort(samples, &mut self.order);
         samples.dedup_by(|row, sum| {
             let same = row.source == sum.source;
             if same {
@@ -94,11 +107,35 @@ impl Meter {
             }
             same
         });
-        for sample in &mut samples {
+        for sample in samples.iter_mut() {
             sample.ports = linear_count(sample.port_bits);
             sample.stacks = linear_count(sample.stack_bits);
         }
         samples
+    }
+}
+
+/// Sorts by source. Numbers are compared and moved instead of samples, which are several times as
+/// large; then each sample is moved once, in place.
+fn sort(samples: &mut [Sample], order: &mut Vec<(u128, u8, u32)>) {
+    order.clear();
+    order.extend((0..).zip(samples.iter()).map(|(at, sample)| {
+        let address = u128::from_be_bytes(sample.source.octets());
+        (address, sample.source.bits(), at)
+    }));
+    order.sort_unstable();
+    for start in 0..order.len() {
+        let mut hole = start;
+        // Follows a cycle of the permutation; places that are done point at themselves.
+        while let Some((_, _, from)) = order.get_mut(hole) {
+            let next = *from as usize;
+            *from = u32::try_from(hole).unwrap_or(u32::MAX);
+            if next == start || next == hole {
+                break;
+            }
+            samples.swap(hole, next);
+            hole = next;
+        }
     }
 }
 
@@ -123,6 +160,22 @@ mod tests {
         let samples = meter.samples();
         assert_eq!(samples.len(), 1, "{samples:?}");
         samples[0]
+    }
+
+    #[test]
+    fn samples_come_in_the_order_of_sources() {
+        let mut meter = Meter::new(1_000);
+        for turn in 1..4u32 {
+            for slot in 0..1_000u32 {
+                let n = slot.wrapping_mul(7_919) % 997;
+                let source = format!("192.0.{}.{}", n / 256, n % 256);
+                meter.row(slot as usize, row(&source, turn, u64::from(turn) * 60));
+            }
+            let samples = meter.samples();
+            assert_eq!(samples.len(), 997);
+            assert!(samples.is_sorted_by(|a, b| a.source < b.source));
+            assert_eq!(samples.iter().map(|s| s.packets).sum::<u64>(), 1_000);
+        }
     }
 
     #[test]

@@ -24,9 +24,8 @@ fn a_scan_of_forty_ports_is_estimated_within_linear_countings_error() {
             plane.send(&Frame::syn(source, port).build());
         }
         let estimate = linear_count(plane.row(plane.tracked(source)).unwrap().ports);
-        // A multiplicative hash spreads consecutive ports more evenly than chance, so the
-        // estimate may run high (up to 40 bits set), and never far below.
-        assert!((25..=63).contains(&estimate), "{estimate}");
+        // 30 of 64 bits are expected, give or take 2.4; 19 would be a chance of one in 100 000.
+        assert!((23..=63).contains(&estimate), "{estimate}");
     }
 }
 

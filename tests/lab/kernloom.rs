@@ -44,6 +44,13 @@ impl Kernloom {
         })
     }
 
+    /// Waits for a line that holds `wanted`, from the start of its output.
+    pub(crate) fn wait_line(&mut self, limit: Duration, wanted: &str) -> Result<Line> {
+        let what = format!("a line with '{wanted}'");
+        self.process
+            .wait_line(limit, &what, |line| line.contains(wanted))
+    }
+
     /// Runs a command of kernloom on the server to its end: `&["shield", "stats"]`.
     pub(crate) fn run(lab: &Lab, binary: &Path, args: &[&str]) -> Result<String> {
         let mut command = lab.server().net.command(&binary.to_string_lossy());
@@ -131,5 +138,6 @@ fn private(command: &mut Command, lab: &Lab) {
     command
         .args(pair("--bpffs", lab.bpffs()))
         .args(pair("--run-dir", lab.run_dir()))
-        .args(pair("--state-dir", &lab.dir().join("state")));
+        .args(pair("--state-dir", &lab.state_dir()))
+        .args(pair("--config", &lab.config()));
 }

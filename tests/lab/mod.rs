@@ -225,6 +225,16 @@ impl Lab {
         &self.places.run
     }
 
+    /// `--state-dir` of this lab; made by kernloom.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.places.dir.join("state")
+    }
+
+    /// `--config` of this lab: an empty file, so that the host's own is not read.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.places.dir.join("kernloom.toml")
+    }
+
     /// A directory for files of this lab, e.g. state and profiles.
     pub(crate) fn dir(&self) -> &Path {
         &self.places.dir
@@ -246,6 +256,9 @@ impl Places {
         let places = Self { bpffs, dir, run };
         std::fs::create_dir_all(&places.run)
             .map_err(|e| LabError::new(format!("creating {}", places.run.display()), e))?;
+        let config = places.dir.join("kernloom.toml");
+        std::fs::write(&config, "")
+            .map_err(|e| LabError::new(format!("creating {}", config.display()), e))?;
         Ok(places)
     }
 }

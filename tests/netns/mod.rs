@@ -3,6 +3,7 @@
 use std::path::Path;
 
 mod graph;
+mod daemon;
 mod iq;
 mod lab_itself;
 mod shield;

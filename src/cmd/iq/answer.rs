@@ -57,7 +57,7 @@ impl Iq<'_> {
             },
             Ask::Exempt { source, ttl_s } => {
                 let until = wall(now) + Duration::from_secs(*ttl_s);
-                self.lists.exempt_until(*source, until, now);
+                self.lists.exempt_until(*source, until);
                 let freed = self.forgive(&[*source], "exemption")?;
                 self.sync_lists(now)?;
                 Answer::Done(format!(

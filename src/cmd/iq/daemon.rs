@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::super::graph::{GRAPH, GraphKeeper};
 use super::gate::LogGate;
-use super::keep::{self, Keeper, Kernel, Reconciled};
+use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
 use super::lists::{Lists, wall};
 use super::notes::{Notes, stamp};
+use super::run::Before;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
     Action, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable, What,
@@ -137,14 +138,9 @@ impl<'a> Iq<'a> {
 
     /// Takes up what was held before. A dry run holds nothing, so what one printed is not taken
     /// up by a run that enforces, nor the other way round.
-    pub(super) fn begin(
-        &mut self,
-        state: &State,
-        kernel: &Kernel,
-        same_boot: bool,
-        reading: Moment,
-    ) -> Result<()> {
+    pub(super) fn begin(&mut self, state: &State, before: &Before) -> Result<()> {
         let dry_run = self.settings.iq.dry_run;
+        let reading = before.reading;
         if dry_run {
             if state.dry_run {
                 self.engine.restore(&state.engine, reading);
@@ -162,7 +158,7 @@ impl<'a> Iq<'a> {
             kept,
             adopted,
             orders,
-        } = keep::reconcile(engine, held, kernel, same_boot, reading);
+        } = keep::reconcile(engine, held, before);
         if kept + adopted > 0 {
             log::info!(target: IQ, "{kept} sources stay held as before, {adopted} more were found in the kernel");
         }
@@ -180,18 +176,19 @@ impl<'a> Iq<'a> {
 
     pub(super) fn read_lists(&mut self) -> Result<()> {
         let now = moment()?;
-        self.lists.read_whitelist(now);
+        self.lists.read_whitelist();
         let forgiven = self.lists.read_feedback(now);
         self.forgive(&forgiven, "feedback")?;
         self.sync_lists(now)
     }
 
+    /// Puts the lists in force. What an operator said is on disk before anyone is told so.
     pub(super) fn sync_lists(&mut self, now: Moment) -> Result<()> {
-        self.keeper.note_change();
-        if self.settings.iq.dry_run {
-            return Ok(());
+        self.lists.compile(now);
+        if !self.settings.iq.dry_run {
+            self.lists.sync(self.shield, self.pins, now)?;
         }
-        self.lists.sync(self.shield, self.pins, now)
+        self.save(now)
     }
 
     /// Lets go of every held source inside one of `sources`; they may be judged anew.
@@ -235,7 +232,7 @@ impl<'a> Iq<'a> {
         let samples = self.meter.samples();
         let window = Window {
             length,
-            samples: &samples,
+            samples,
             coverage: Coverage::default(),
         };
         let learner = &mut self.learner;
@@ -250,6 +247,14 @@ impl<'a> Iq<'a> {
             &|source| exempt.cover(source),
             &mut |rates| learner.learn(rates),
         );
+        if self.settings.iq.whitelist_learn {
+            let listed = |sample: &&Sample| {
+                let covering = self.lists.exempt().covering(&sample.source, wall(now));
+                covering.is_some()
+            };
+            self.learner
+                .learn_exempt(samples.iter().filter(listed), length);
+        }
         self.carry_out(now, &decisions)?;
         self.notes.take(&self.engine, now);
         self.tune(length, now);
@@ -333,7 +338,7 @@ impl<'a> Iq<'a> {
             self.read_profile();
         }
         if whitelist {
-            self.lists.read_whitelist(now);
+            self.lists.read_whitelist();
         }
         if feedback {
             let forgiven = self.lists.read_feedback(now);
@@ -390,6 +395,10 @@ impl<'a> Iq<'a> {
             let line = decision_line(decision, now.ktime, self.settings.iq.dry_run);
             match outcome {
                 Ok(Outcome::Done) => self.tell(decision, &line, now),
+                // Its exemption has taken the entry's place already.
+                Ok(Outcome::OperatorRules) if decision.why.exempt => {
+                    self.tell(decision, &line, now);
+                }
                 Ok(Outcome::OperatorRules) => {
                     log::debug!(target: IQ, "{line} (an entry that is not IQ's stands)")
                 }

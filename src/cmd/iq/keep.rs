@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::IQ;
+use super::run::Before;
 use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
 use crate::engine::{Engine, EngineState};
 use crate::error::Result;
@@ -112,20 +113,15 @@ pub(super) struct Reconciled {
 /// Brings the engine to where it was. Within a boot, and with the instance still there, the kernel
 /// is the truth about what is held: what it no longer has was reset or has ended. Otherwise the
 /// state is, for the time that is left.
-pub(super) fn reconcile(
-    engine: &mut Engine,
-    state: &EngineState,
-    kernel: &Kernel,
-    same_boot: bool,
-    now: Moment,
-) -> Reconciled {
+pub(super) fn reconcile(engine: &mut Engine, state: &EngineState, before: &Before) -> Reconciled {
+    let (kernel, now) = (&before.kernel, before.reading);
     let holds: BTreeMap<Source, (Hold, Ktime)> = kernel
         .entries
         .iter()
         .filter(|entry| entry.rule.owner == Owner::Iq && entry.is_live(now.ktime))
         .filter_map(|entry| Some((entry.source, (hold_of(&entry.rule)?, entry.rule.expires?))))
         .collect();
-    let trusted = same_boot && kernel.reused;
+    let trusted = before.same_boot && kernel.reused;
     let still = EngineState {
         held: state
             .held
@@ -232,4 +228,156 @@ fn rule_of(entry: &OperatorEntry, now: Moment) -> Option<Rule> {
         owner: Owner::Operator,
         expires,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Held, Reading, Signal};
+    use crate::model::Stage;
+    use crate::profile::{Overrides, Profile};
+
+    const NOW: Moment = Moment {
+        ktime: Ktime::from_secs(1_000),
+        unix: Duration::from_secs(50_000),
+    };
+
+    fn engine() -> Engine {
+        let profile = Profile::named("web-server").unwrap();
+        Engine::new(profile.resolve(&Overrides::default()).unwrap())
+    }
+
+    fn held(source: &str, until_s: u64) -> Held {
+        Held {
+            source: source.parse().unwrap(),
+            stage: Stage::RateHard,
+            scope: LimitScope::All,
+            limit: Some(RateLimit {
+                pps: NonZeroU32::new(100).unwrap(),
+                burst: NonZeroU32::new(200).unwrap(),
+            }),
+            entered_ms: 49_000_000,
+            ends_ms: until_s * 1_000,
+            until_ms: until_s * 1_000,
+            strikes: 5,
+            down: 0,
+            nat: 1,
+            proven: false,
+            cause: Reading {
+                severity: 3.0,
+                signal: Signal::Syns,
+                rate: 5_000.0,
+                trigger: 250.0,
+            },
+        }
+    }
+
+    fn entry(source: &str, owner: Owner, end_s: u64) -> Entry {
+        Entry {
+            source: source.parse().unwrap(),
+            rule: Rule {
+                action: Action::Deny,
+                owner,
+                expires: Some(Ktime::from_secs(end_s)),
+            },
+        }
+    }
+
+    /// Who is held after `state` met `entries`, and what the kernel is told.
+    fn met(
+        state: &[Held],
+        entries: Vec<Entry>,
+        (same_boot, reused): (bool, bool),
+    ) -> (Vec<String>, Reconciled) {
+        let before = Before {
+            kernel: Kernel { entries, reused },
+            same_boot,
+            reading: NOW,
+        };
+        let state = EngineState {
+            held: state.to_vec(),
+        };
+        let mut engine = engine();
+        let reconciled = reconcile(&mut engine, &state, &before);
+        let mut sources: Vec<String> = engine
+            .held()
+            .map(|(source, ..)| source.to_string())
+            .collect();
+        sources.sort();
+        (sources, reconciled)
+    }
+
+    #[test]
+    fn w18_within_a_boot_the_kernel_says_who_is_held() {
+        let state = [held("192.0.2.1", 50_600), held("192.0.2.2", 50_600)];
+        let entries = vec![
+            entry("192.0.2.1", Owner::Iq, 1_600),
+            entry("192.0.2.3", Owner::Iq, 1_300),
+            entry("192.0.2.4", Owner::Iq, 999),
+            entry("192.0.2.5", Owner::Operator, 1_300),
+        ];
+        let (sources, reconciled) = met(&state, entries, (true, true));
+        assert_eq!(
+            sources,
+            ["192.0.2.1", "192.0.2.3"],
+            "reset, ended and operators' entries are not IQ's to hold"
+        );
+        assert_eq!((reconciled.kept, reconciled.adopted), (1, 1));
+    }
+
+    #[test]
+    fn w18_without_the_kernels_tables_the_state_says_so_for_the_time_that_is_left() {
+        let state = [held("192.0.2.1", 50_600), held("192.0.2.2", 49_999)];
+        for boots in [(false, false), (true, false)] {
+            let (sources, reconciled) = met(&state, Vec::new(), boots);
+            assert_eq!(sources, ["192.0.2.1"], "what ended meanwhile is dropped");
+            let [order] = reconciled.orders[..] else {
+                panic!("{reconciled:?}");
+            };
+            let (hold, until) = order.hold.unwrap();
+            assert_eq!(hold.to_string(), "limit-all:100pps/200");
+            assert_eq!(until, Ktime::from_secs(1_600));
+        }
+    }
+
+    #[test]
+    fn operators_entries_come_back_after_a_reboot_unless_they_ended() {
+        let limit = Entry {
+            rule: Rule {
+                action: Action::Limit {
+                    limit: RateLimit {
+                        pps: NonZeroU32::new(7).unwrap(),
+                        burst: NonZeroU32::new(9).unwrap(),
+                    },
+                    scope: LimitScope::New,
+                },
+                owner: Owner::Operator,
+                expires: None,
+            },
+            ..entry("192.0.2.8", Owner::Operator, 0)
+        };
+        let written = operators(
+            &[
+                limit,
+                entry("192.0.2.9", Owner::Operator, 1_100),
+                entry("192.0.2.1", Owner::Iq, 1_600),
+            ],
+            NOW,
+        );
+        assert_eq!(written.len(), 2);
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(
+            text,
+            r#"[{"source":"192.0.2.8","action":{"limit-new":{"pps":7,"burst":9}},"until_ms":null},{"source":"192.0.2.9","action":"deny","until_ms":50100000}]"#
+        );
+        // 60 s later by the time of day, 30 s into the next boot.
+        let later = |secs| Moment {
+            ktime: Ktime::from_secs(30),
+            unix: Duration::from_secs(secs),
+        };
+        assert_eq!(rule_of(&written[0], later(50_060)), Some(limit.rule));
+        let end = rule_of(&written[1], later(50_060)).unwrap().expires;
+        assert_eq!(end, Some(Ktime::from_secs(70)));
+        assert_eq!(rule_of(&written[1], later(50_100)), None);
+    }
 }

@@ -7,6 +7,10 @@ use crate::engine::{Config, Overview, Triggers};
 use crate::profile::Effective;
 use crate::profile::schema;
 use crate::report::Threshold;
+use crate::telemetry::Sample;
+
+/// From this share of a trigger on, the engine leaves exempt sources out of what is learned.
+const LOUD: f64 = 0.5;
 
 /// The profile's figures, and what became of them.
 pub(super) struct Learner {
@@ -70,6 +74,36 @@ impl Learner {
     pub(super) fn learn(&mut self, rates: &Triggers) {
         if let Some(tuner) = &mut self.tuner {
             tuner.learn(rates);
+        }
+    }
+
+    /// Takes in exempt sources too, as an operator may ask. Quiet ones were learned from already.
+    pub(super) fn learn_exempt<'s>(
+        &mut self,
+        samples: impl Iterator<Item = &'s Sample>,
+        length: Duration,
+    ) {
+        let Some(tuner) = &mut self.tuner else {
+            return;
+        };
+        let per_second = 1.0 / length.as_secs_f64().max(0.1);
+        let triggers = tuner.triggers();
+        let loud = |rate: f64, trigger: f64| trigger > 0.0 && rate >= LOUD * trigger;
+        #[expect(clippy::cast_precision_loss, reason = "counts of one tick")]
+        let rates = |sample: &Sample| Triggers {
+            pps: sample.packets as f64 * per_second,
+            bps: sample.bytes as f64 * per_second,
+            syn: sample.syns as f64 * per_second,
+            ports: f64::from(sample.ports) * per_second,
+        };
+        for rates in samples.map(rates) {
+            if loud(rates.pps, triggers.pps)
+                || loud(rates.bps, triggers.bps)
+                || loud(rates.syn, triggers.syn)
+                || loud(rates.ports, triggers.ports)
+            {
+                tuner.learn(&rates);
+            }
         }
     }
 
@@ -186,5 +220,112 @@ fn plan(autotune: &schema::Autotune) -> Plan {
             ports: floors.scan.get(),
         },
         ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::{Overrides, Profile};
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn effective(name: &str, set: &[&str]) -> Effective {
+        let overrides = Overrides {
+            set: set.iter().map(|one| (*one).to_owned()).collect(),
+            ..Overrides::default()
+        };
+        Profile::named(name).unwrap().effective(&overrides).unwrap()
+    }
+
+    fn learner(name: &str, set: &[&str], state: Option<TunerState>) -> Learner {
+        let effective = effective(name, set);
+        let base = effective.config().unwrap();
+        Learner::new(&effective, base, name, state)
+    }
+
+    /// Hours of many sources at these rates; ticks are a minute long.
+    fn run(learner: &mut Learner, hours: u32, rates: &Triggers) {
+        let overview = Overview {
+            sources: 20,
+            learned: 20,
+            ..Overview::default()
+        };
+        for minute in 0..60 * hours {
+            for _ in 0..20 {
+                learner.learn(rates);
+            }
+            learner.tick(HOUR / 60, &overview, u64::from(minute) * 60_000);
+        }
+    }
+
+    const BUSY: Triggers = Triggers {
+        pps: 900.0,
+        bps: 90_000.0,
+        syn: 150.0,
+        ports: 12.0,
+    };
+
+    #[test]
+    fn nobody_is_blocked_while_thresholds_are_first_learned_unless_asked() {
+        let block_at = |learner: &Learner| learner.config().block_at;
+        assert_eq!(block_at(&learner("idp", &[], None)), Some(8));
+        let asked = ["autotune.bootstrap.allow_block=false"];
+        let mut waiting = learner("idp", &asked, None);
+        assert_eq!(block_at(&waiting), None);
+        run(&mut waiting, 337, &BUSY);
+        assert_eq!(waiting.tuner().unwrap().phase(), Phase::Steady);
+        assert_eq!(block_at(&waiting), Some(8), "the bootstrap is over");
+        let off = [asked[0], "autotune.bootstrap.enabled=false"];
+        assert_eq!(block_at(&learner("idp", &off, None)), Some(8));
+    }
+
+    #[test]
+    fn w32_a_restart_loses_no_sample_and_w31_a_changed_profile_no_time() {
+        let mut before = learner("web-server-bootstrap", &[], None);
+        run(&mut before, 60, &BUSY);
+        let state = before.state().unwrap();
+        assert!(state.triggers.pps < 8_000.0, "{:?}", state.triggers);
+        // As the state file has it.
+        let text = serde_json::to_string(&state).unwrap();
+        let read: TunerState = serde_json::from_str(&text).unwrap();
+        let after = learner("web-server-bootstrap", &[], Some(read.clone()));
+        assert_eq!(after.state().unwrap(), state);
+        assert_eq!(after.config().triggers, before.config().triggers);
+        let floors = ["autotune.floors.pps=350"];
+        let changed = learner("web-server-bootstrap", &floors, Some(read.clone()));
+        assert_eq!(changed.state().unwrap().observed, state.observed);
+        let production = learner("web-server", &[], Some(read)).state().unwrap();
+        assert_eq!(production.observed, state.observed);
+        assert_eq!(production.estimator, state.estimator);
+    }
+
+    #[test]
+    fn w33_thresholds_of_another_profile_do_not_survive_a_switch_but_what_is_left_to_state_does() {
+        let mut router = learner("ziti-router", &[], None);
+        run(&mut router, 2, &BUSY);
+        let state = router.state().unwrap();
+        let idp = learner("idp", &[], Some(state.clone()));
+        assert_eq!(idp.config().triggers.pps, 350.0);
+        let deferred = ["signal_engine.pps_trigger=0", "signal_engine.syn_trigger=0"];
+        let idp = learner("idp", &deferred, Some(state.clone()));
+        let (now, learned) = (idp.config().triggers, state.triggers);
+        assert_eq!(
+            (now.pps, now.syn, now.ports),
+            (learned.pps, learned.syn, 10.0)
+        );
+    }
+
+    #[test]
+    fn each_threshold_says_who_set_it() {
+        let mut learner = learner("web-server-bootstrap", &[], None);
+        let effective = effective("web-server-bootstrap", &[]);
+        let origin = |learner: &Learner| learner.thresholds(&effective)[0].origin.clone();
+        assert_eq!(origin(&learner), "profile web-server-bootstrap");
+        run(&mut learner, 2, &BUSY);
+        assert_eq!(
+            origin(&learner),
+            "learned, revision 2, from profile web-server-bootstrap"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Whom IQ must leave alone: read from files and commands, compiled into the data plane.
 
+use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,7 @@ impl Lists {
     }
 
     /// Reads the whitelist anew. What cannot be read leaves the list as it was.
-    pub(super) fn read_whitelist(&mut self, now: Moment) {
+    pub(super) fn read_whitelist(&mut self) {
         let path = self.whitelist_path.display();
         let Some(text) = read(&self.whitelist_path, !self.whitelist.is_empty()) else {
             return;
@@ -75,7 +76,6 @@ impl Lists {
             log::info!(target: IQ, "{path}: {} sources are exempt", whitelist.sources.len());
         }
         self.whitelist = whitelist.sources;
-        self.compile(now);
     }
 
     /// Reads the feedback anew and answers with the sources that it forgives for the first time.
@@ -95,29 +95,27 @@ impl Lists {
         self.first_seen.retain(|key, _| keys.contains(key));
         let mut forgiven = Vec::new();
         for entry in &self.feedback {
-            let key = entry.key();
-            if !self.first_seen.contains_key(&key) {
-                self.first_seen.insert(key, wall(now));
+            if let Vacant(unseen) = self.first_seen.entry(entry.key()) {
+                unseen.insert(wall(now));
                 if entry.action == Feedbacks::Forgive {
                     forgiven.push(entry.target);
                 }
             }
         }
-        self.compile(now);
         forgiven
     }
 
-    pub(super) fn exempt_until(&mut self, source: Source, until: Wall, now: Moment) {
+    pub(super) fn exempt_until(&mut self, source: Source, until: Wall) {
         self.commanded.retain(|one| one.source != source);
         self.commanded.push(Exemption {
             source,
             until,
             by: By::Command,
         });
-        self.compile(now);
     }
 
-    fn compile(&mut self, now: Moment) {
+    /// Takes in everything that was read or commanded.
+    pub(super) fn compile(&mut self, now: Moment) {
         let now = wall(now);
         self.commanded.retain(|one| now < one.until);
         let mut exempt = Exempt::default();

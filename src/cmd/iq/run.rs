@@ -13,12 +13,13 @@ use crate::dataplane::{
     interface_index,
 };
 use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::model::format_duration;
+use crate::host::{Host, IqHost};
+use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
     ControlSocket, Poller, Ticker, Wake, Watch, moment, only_iq, shutdown_on_signal,
 };
+use crate::state::State;
 
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     for name in &settings.iq.iface {
@@ -30,27 +31,9 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let pins = pins(&host.places);
     pins.create()?;
     let shutdown = shutdown_on_signal()?;
-    let options = LoadOptions {
-        sources: settings.iq.sources,
-        max_deny: settings.iq.max_deny,
-        graph: settings.graph.as_ref().map(|_| GraphSizes::default()),
-        ..LoadOptions::default()
-    };
     let reused = pins.is_loaded()?;
-    let shield = attach(&pins, &settings.iq.iface, &options)?;
-    let now = moment()?;
-    let same_boot = state.written.boot == keeper.boot();
-    let reading = state.written.reading(keeper.boot(), now);
-    if !reused && !same_boot && !settings.iq.dry_run {
-        let back = keep::put_back(&state.operators, &shield, &pins, reading)?;
-        if back > 0 {
-            log::info!(target: IQ, "put back {back} entries of operators after the reboot");
-        }
-    }
-    let kernel = Kernel {
-        entries: shield.entries()?,
-        reused,
-    };
+    let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
+    let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
     let lists = Lists::new(
         host.management.clone(),
         (&settings.iq.whitelist, &settings.iq.feedback),
@@ -62,14 +45,11 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         None => None,
     };
     let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, graph, &state)?;
-    iq.begin(&state, &kernel, same_boot, reading)?;
+    iq.begin(&state, &before)?;
     let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
     let mut socket = ControlSocket::listen(&host.places.run_dir)?;
-    let mut watch = Watch::new()?;
-    for path in iq.files() {
-        watch_file(&mut watch, &path);
-    }
+    let watch = watching(&iq)?;
     let poller = Poller::new()?;
     poller.watch(&shutdown, Wake::Shutdown)?;
     poller.watch(&events, Wake::Events)?;
@@ -125,24 +105,70 @@ fn begin_graph<'a>(
     Ok(keeper)
 }
 
-/// A file that cannot be watched is used as it was read at the start.
-fn watch_file(watch: &mut Watch, path: &Path) {
-    if let Err(error) = watch.add(path) {
-        log::warn!(target: IQ, "{error}; changes to it need a restart");
+/// What was there before this start, read before anything changes it.
+pub(super) struct Before {
+    pub(super) kernel: Kernel,
+    pub(super) same_boot: bool,
+    /// By which the times of the state are read.
+    pub(super) reading: Moment,
+}
+
+impl Before {
+    fn find(
+        settings: &Settings,
+        keeper: &Keeper,
+        state: &State,
+        (shield, pins): (&Shield, &PinDir),
+        reused: bool,
+    ) -> Result<Self> {
+        let now = moment()?;
+        let same_boot = state.written.boot == keeper.boot();
+        let reading = state.written.reading(keeper.boot(), now);
+        if !reused && !same_boot && !settings.iq.dry_run {
+            let back = keep::put_back(&state.operators, shield, pins, reading)?;
+            if back > 0 {
+                log::info!(target: IQ, "put back {back} entries of operators after the reboot");
+            }
+        }
+        Ok(Self {
+            kernel: Kernel {
+                entries: shield.entries()?,
+                reused,
+            },
+            same_boot,
+            reading,
+        })
     }
+}
+
+/// A file that cannot be watched is used as it was read at the start.
+fn watching(iq: &Iq<'_>) -> Result<Watch> {
+    let mut watch = Watch::new()?;
+    for path in iq.files() {
+        if let Err(error) = watch.add(&path) {
+            log::warn!(target: IQ, "{error}; changes to it need a restart");
+        }
+    }
+    Ok(watch)
 }
 
 /// Attaches to the named interfaces; without a name, to what is attached already, else to the
 /// interface of the default route.
-fn attach(pins: &PinDir, interfaces: &[String], options: &LoadOptions) -> Result<Shield> {
+fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
+    let options = LoadOptions {
+        sources: iq.sources,
+        max_deny: iq.max_deny,
+        graph: graph.then(GraphSizes::default),
+        ..LoadOptions::default()
+    };
     let lock = pins.lock()?;
     let there = Shield::attached(pins)?;
-    let shield = Shield::open_or_load(pins, options, &lock)?;
-    if interfaces.is_empty() && !there.is_empty() {
+    let shield = Shield::open_or_load(pins, &options, &lock)?;
+    if iq.iface.is_empty() && !there.is_empty() {
         there.iter().for_each(say_attached);
         return Ok(shield);
     }
-    let mut interfaces = interfaces.to_vec();
+    let mut interfaces = iq.iface.clone();
     if interfaces.is_empty() {
         let interface = default_interface()?;
         log::info!(target: IQ, "protecting {interface}, the interface of the default route");

@@ -1,8 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Moment;
 
 const SOURCES: [&str; 3] = ["192.0.2.1", "192.0.2.2", "2001:db8::/64"];
 
@@ -14,16 +15,47 @@ fn level() -> impl Strategy<Value = u64> {
 }
 
 prop_compose! {
-    fn sample()(at in 0..3usize, packets in level(), syns in level(), ports in level(), drops in
-        prop::sample::select(vec![0u64, 0, 0, 1, 9, 10, 500])) -> Sample {
+    fn sample()(
+        at in 0..3usize,
+        counts in (level(), level(), level()),
+        drops in prop::sample::select(vec![0u64, 0, 0, 1, 9, 10, 500]),
+        failing in prop::sample::select(vec![0u32, 0, 1, 60, 2_000]),
+        asked in prop::sample::select(vec![0u32, 0, 0, 700]),
+        bits in (any::<u64>(), any::<u64>()),
+        known in (any::<bool>(), any::<bool>()),
+    ) -> Sample {
+        let (packets, syns, ports) = counts;
         Sample {
             packets: packets * 12,
             bytes: packets * 700,
             syns: syns * 5 / 2,
+            opens: u32::try_from(syns * 5 / 2).unwrap(),
             drops,
             ports: u32::try_from(ports / 5).unwrap(),
+            port_bits: if ports > 60 { bits.0 } else { ports & 3 },
+            stack_bits: bits.1 & 0xff,
+            half_open: failing,
+            refusals: failing / 2,
+            answers: asked,
+            proven: known.0,
+            fresh: known.1,
             ..quiet(source(SOURCES[at]))
         }
+    }
+}
+
+fn coverage() -> impl Strategy<Value = Coverage> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(proof, refusals, consent)| Coverage {
+        proof,
+        refusals,
+        consent,
+    })
+}
+
+fn world(config: Config, coverage: Coverage) -> World {
+    World {
+        coverage,
+        ..World::new(config)
     }
 }
 
@@ -112,10 +144,8 @@ impl Kernel {
 fn play(world: &mut World, kernel: &mut Kernel, samples: &[Sample]) -> Vec<Decision> {
     let config = world.engine.config.clone();
     let decisions = world.tick(samples);
-    assert!(
-        decisions.is_sorted_by(|a, b| a.source < b.source),
-        "one per source, in order"
-    );
+    let sources: BTreeSet<_> = decisions.iter().map(|d| d.source).collect();
+    assert_eq!(sources.len(), decisions.len(), "one per source");
     for decision in &decisions {
         kernel.apply(&config, world.secs, decision);
     }
@@ -147,8 +177,10 @@ proptest! {
     /// Decisions are well-formed, every stage is kept for its stay, and the kernel's entry never
     /// ends first, whatever the traffic.
     #[test]
-    fn decisions_keep_their_promises(config in config(), story in story()) {
-        let mut world = World::new(config);
+    fn decisions_keep_their_promises(
+        config in config(), coverage in coverage(), story in story(),
+    ) {
+        let mut world = world(config, coverage);
         let mut kernel = Kernel::default();
         for (seconds, samples) in &story {
             for _ in 0..*seconds {
@@ -160,11 +192,11 @@ proptest! {
     /// Once the traffic ends, so does every hold, after a walk down of known length; and nothing
     /// is remembered beyond it.
     #[test]
-    fn silence_frees_everyone(config in config(), story in story()) {
+    fn silence_frees_everyone(config in config(), coverage in coverage(), story in story()) {
         let stays: Duration = Stage::ALL.iter().map(|stage| config.stay(*stage)).sum();
         let most = stays.as_secs() + u64::from(config.down_need) + 1;
         let strikes = u64::from(config.strike_ceiling());
-        let mut world = World::new(config);
+        let mut world = world(config, coverage);
         let mut kernel = Kernel::default();
         for (seconds, samples) in &story {
             world.ticks(*seconds, samples);
@@ -182,9 +214,11 @@ proptest! {
 
     /// The order of a table dump does not matter, and neither does who is asked.
     #[test]
-    fn equal_windows_give_equal_decisions(config in config(), story in story()) {
-        let mut forward = World::new(config.clone());
-        let mut backward = World::new(config);
+    fn equal_windows_give_equal_decisions(
+        config in config(), coverage in coverage(), story in story(),
+    ) {
+        let mut forward = world(config.clone(), coverage);
+        let mut backward = world(config, coverage);
         for (seconds, samples) in &story {
             let reversed: Vec<_> = samples.iter().rev().copied().collect();
             prop_assert_eq!(forward.ticks(*seconds, samples), backward.ticks(*seconds, &reversed));
@@ -198,7 +232,7 @@ proptest! {
         for (seconds, samples) in &story {
             let mild: Vec<_> = samples
                 .iter()
-                .map(|sample| Sample { drops: 0, ..*sample })
+                .map(|sample| Sample { drops: 0, port_bits: 0, half_open: 0, refusals: 0, ..*sample })
                 .filter(|sample| severity(&world.engine.config, sample) < 1.0)
                 .collect();
             prop_assert_eq!(world.ticks(*seconds, &mild), vec![]);
@@ -223,5 +257,41 @@ proptest! {
                 prop_assert!(alerted.stage(of) >= plain.stage(of).min(Stage::RateSoft));
             }
         }
+    }
+
+    /// A restart between any two ticks, over a reboot that sets the kernel's clock back, changes
+    /// nobody's stage and lengthens nobody's stay.
+    #[test]
+    fn a_restart_neither_frees_nor_keeps_anyone(
+        config in config(), coverage in coverage(), story in story(),
+    ) {
+        let mut old = world(config.clone(), coverage);
+        for (seconds, samples) in &story {
+            old.ticks(*seconds, samples);
+        }
+        let before = Moment {
+            ktime: Ktime::from_secs(old.secs),
+            unix: Duration::from_secs(1_800_000_000),
+        };
+        let after = Moment {
+            ktime: Ktime::from_secs(500_000),
+            ..before
+        };
+        let written = old.engine.state(before);
+        let json = serde_json::to_string(&written).unwrap();
+        let state = serde_json::from_str(&json).unwrap();
+        let mut new = world(config, coverage);
+        new.secs = 500_000;
+        new.engine.restore(&state, after);
+        prop_assert_eq!(new.engine.state(after), written);
+        let stages = |world: &World| -> BTreeMap<_, _> {
+            world.engine.held().map(|(source, stage, _)| (*source, stage)).collect()
+        };
+        for _ in 0..400 {
+            prop_assert_eq!(stages(&old), stages(&new));
+            old.tick(&[]);
+            new.tick(&[]);
+        }
+        prop_assert!(stages(&new).is_empty());
     }
 }

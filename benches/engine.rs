@@ -1,0 +1,190 @@
+//! What a tick costs with the largest table: from rows to decisions, in CPU time and memory.
+//!
+//! `cargo bench --bench engine`. Reading the table itself is in `dataplane`. Exit code 1 if a
+//! budget is missed.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kernloom::autotune::{Plan, Tuner};
+use kernloom::engine::Engine;
+use kernloom::error::{Error, Result};
+use kernloom::model::{Ktime, Source};
+use kernloom::profile::{Overrides, Profile};
+use kernloom::telemetry::{Coverage, Meter, Row, Window};
+use nix::sys::time::TimeValLike;
+use nix::time::{ClockId, clock_gettime};
+
+const SOURCES: u32 = 131_072;
+const TICKS: u32 = 40;
+
+/// Milliseconds of CPU, the median tick; MiB of the whole process while it lasts.
+const TICK_BUDGET: f64 = 25.0;
+const MEMORY_BUDGET: f64 = 48.0;
+
+/// What every source does in one second.
+struct Load {
+    name: &'static str,
+    packets: u32,
+    syns: u32,
+    ports: u64,
+    /// Every slot has another source each tick.
+    made_up: bool,
+}
+
+const LOADS: [Load; 4] = [
+    Load {
+        name: "quiet clients",
+        packets: 20,
+        syns: 1,
+        ports: 1,
+        made_up: false,
+    },
+    Load {
+        name: "clients at their threshold",
+        packets: 700,
+        syns: 120,
+        ports: 3,
+        made_up: false,
+    },
+    Load {
+        name: "everybody floods",
+        packets: 60_000,
+        syns: 60_000,
+        ports: u64::MAX,
+        made_up: false,
+    },
+    Load {
+        name: "made-up sources",
+        packets: 1,
+        syns: 1,
+        ports: 1,
+        made_up: true,
+    },
+];
+
+fn cpu() -> Result<Duration> {
+    let now = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .map_err(|error| Error::world(format!("reading the CPU clock: {error}")))?;
+    Ok(Duration::from_nanos(
+        u64::try_from(now.num_nanoseconds()).unwrap_or(0),
+    ))
+}
+
+/// A field of /proc/self/status in MiB.
+fn memory(field: &str) -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")
+        .map_err(|error| Error::world(format!("reading /proc/self/status: {error}")))?;
+    let kib = status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix(field)?
+                .split_whitespace()
+                .nth(1)?
+                .parse::<f64>()
+                .ok()
+        })
+        .ok_or_else(|| Error::world(format!("/proc/self/status has no {field}")))?;
+    Ok(kib / 1024.0)
+}
+
+/// Starts the peak of resident memory anew (proc(5), clear_refs).
+fn forget_peak() -> Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5")
+        .map_err(|error| Error::world(format!("writing /proc/self/clear_refs: {error}")))
+}
+
+fn row(load: &Load, slot: u32, tick: u32) -> Row {
+    let turn = if load.made_up { tick } else { 0 };
+    let address = slot
+        .wrapping_add(turn.wrapping_mul(SOURCES))
+        .wrapping_mul(2_654_435_761);
+    let ticks = if load.made_up { 1 } else { tick };
+    Row {
+        source: Source::host(Ipv4Addr::from(address).into()),
+        bytes: u64::from(load.packets) * u64::from(ticks) * 60,
+        packets: load.packets.wrapping_mul(ticks),
+        syns: load.syns.wrapping_mul(ticks),
+        drops: 0,
+        ports: load.ports,
+        stacks: 1,
+    }
+}
+
+/// The CPU time of each tick in milliseconds, the decisions of all of them, and the memory then.
+fn run(load: &Load) -> Result<(Vec<f64>, usize, f64)> {
+    let profile = Profile::named("web-server").map_err(|error| Error::world(error.to_string()))?;
+    let config = profile
+        .resolve(&Overrides::default())
+        .map_err(|error| Error::world(error.to_string()))?;
+    let mut meter = Meter::new(SOURCES as usize);
+    let mut tuner: Tuner = Tuner::new(Plan::default(), "web-server", config.triggers);
+    let mut engine = Engine::new(config);
+    let mut decisions = 0;
+    let mut costs = Vec::new();
+    for tick in 1..=TICKS {
+        let start = cpu()?;
+        for slot in 0..SOURCES {
+            meter.row(slot as usize, row(load, slot, tick));
+        }
+        let samples = meter.samples();
+        let window = Window {
+            length: Duration::from_secs(1),
+            samples,
+            coverage: Coverage {
+                proof: true,
+                refusals: true,
+                consent: true,
+            },
+        };
+        let now = Ktime::from_secs(1_000 + u64::from(tick));
+        let mut learn = |rates: &_| tuner.learn(rates);
+        decisions += engine
+            .tick_learning(now, window, &|_| false, &mut learn)
+            .len();
+        tuner.tick(window.length, &engine.overview(), tick.into());
+        costs.push((cpu()? - start).as_secs_f64() * 1e3);
+    }
+    Ok((costs, decisions, memory("VmRSS")?))
+}
+
+fn measure() -> Result<bool> {
+    println!("a tick over {SOURCES} active sources, ms of CPU; budget {TICK_BUDGET} ms, median");
+    println!(
+        "{:<28} {:>8} {:>8} {:>8} {:>10} {:>12} {:>12}",
+        "load", "first", "median", "most", "decisions", "MiB resident", "MiB at most"
+    );
+    let mut kept = true;
+    for load in &LOADS {
+        forget_peak()?;
+        let (costs, decisions, resident) = run(load)?;
+        let peak = memory("VmHWM")?;
+        let first = costs.first().copied().unwrap_or_default();
+        let mut sorted = costs;
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
+        let most = sorted.last().copied().unwrap_or_default();
+        kept &= median <= TICK_BUDGET && resident <= MEMORY_BUDGET;
+        println!(
+            "{:<28} {first:>8.1} {median:>8.1} {most:>8.1} {decisions:>10} {resident:>12.1} {peak:>12.1}",
+            load.name
+        );
+    }
+    println!("budget of resident memory after the last tick: {MEMORY_BUDGET} MiB");
+    Ok(kept)
+}
+
+fn main() -> ExitCode {
+    match measure() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            println!("a budget is missed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("engine: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! What counts, for whom, and how far it leads.
+
+use super::*;
+use crate::model::{Hold, LimitScope};
+
+fn peer() -> Source {
+    source("203.0.113.9")
+}
+
+fn measured(config: Config) -> World {
+    World {
+        coverage: ALL,
+        ..World::new(config)
+    }
+}
+
+fn proven(sample: Sample) -> Sample {
+    Sample {
+        proven: true,
+        ..sample
+    }
+}
+
+/// SYNs that nobody follows up.
+fn half_open(of: Source, syns: u32) -> Sample {
+    Sample {
+        opens: syns,
+        half_open: syns,
+        ..syn_flood(of, syns.into())
+    }
+}
+
+/// One new port each time, nearly never the same bit twice in a row.
+fn probe(of: Source, n: u64) -> Sample {
+    Sample {
+        packets: 1,
+        bytes: 60,
+        syns: 1,
+        opens: 1,
+        refusals: 1,
+        ports: 1,
+        port_bits: 1 << (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58),
+        ..quiet(of)
+    }
+}
+
+fn harshest(world: &World, of: Source) -> Stage {
+    let decisions = world.log.iter().filter(|(_, d)| d.source == of);
+    decisions.map(|(_, d)| d.to).max().unwrap_or_default()
+}
+
+#[test]
+fn w21_what_anybody_could_have_sent_in_its_name_blocks_nobody() {
+    let mut world = measured(web());
+    world.ticks(600, &[half_open(peer(), 2_400)]);
+    assert_eq!(harshest(&world, peer()), Stage::RateHard);
+    // The same in the name of a peer that did complete a handshake.
+    let mut world = measured(web());
+    world.ticks(600, &[proven(half_open(peer(), 1_100))]);
+    assert_eq!(harshest(&world, peer()), Stage::RateSoft);
+}
+
+#[test]
+fn proof_or_volume_opens_the_block_gate() {
+    let mut world = measured(web());
+    world.ticks(60, &[proven(syn_flood(peer(), 2_500))]);
+    assert_eq!(world.stage(peer()), Stage::Block);
+    let mut world = measured(web());
+    world.ticks(60, &[udp_flood(peer(), 12_000)]);
+    assert_eq!(world.stage(peer()), Stage::Block);
+}
+
+#[test]
+fn half_opens_and_refusals_are_signals_of_their_own() {
+    let mut world = measured(web());
+    let decisions = world.ticks(2, &[half_open(peer(), 400)]);
+    assert_eq!(decisions[0].why.signal, Signal::HalfOpen);
+    assert_eq!(
+        (decisions[0].why.rate, decisions[0].why.trigger),
+        (400.0, 125.0)
+    );
+    let mut world = measured(web());
+    let fin_scan = Sample {
+        packets: 900,
+        bytes: 54_000,
+        refusals: 900,
+        ..quiet(peer())
+    };
+    let decisions = world.tick(&[fin_scan]);
+    assert_eq!(decisions[0].why.signal, Signal::Refusals);
+}
+
+#[test]
+fn w19_a_proven_client_of_many_services_is_no_scanner() {
+    let client = Sample {
+        opens: 60,
+        ports: 60,
+        port_bits: u64::MAX >> 20,
+        ..proven(syn_flood(peer(), 60))
+    };
+    let mut world = measured(web());
+    assert_eq!(world.ticks(3_600, &[client]), []);
+    let scanner = Sample {
+        refusals: 55,
+        ..client
+    };
+    let mut world = measured(web());
+    assert_eq!(world.tick(&[scanner])[0].why.signal, Signal::PortsMinute);
+}
+
+#[test]
+fn w19_answers_to_this_host_are_no_flood() {
+    let resolver = Sample {
+        packets: 50_000,
+        bytes: 15_000_000,
+        answers: 50_000,
+        ..quiet(source("192.0.2.53"))
+    };
+    let mut world = measured(web());
+    assert_eq!(world.ticks(600, &[resolver]), []);
+    world.coverage.consent = false;
+    assert!(
+        !world.tick(&[resolver]).is_empty(),
+        "unless nobody tells them apart"
+    );
+}
+
+#[test]
+fn what_a_proven_peer_sends_in_its_connections_counts_less() {
+    let upload = Sample {
+        packets: 40_000,
+        bytes: 48_000_000,
+        opens: 1,
+        ..proven(quiet(peer()))
+    };
+    let mut world = measured(web());
+    assert_eq!(world.ticks(600, &[upload]), []);
+    let refused = Sample {
+        refusals: 40_000,
+        ..upload
+    };
+    assert!(!world.tick(&[refused]).is_empty(), "unless it is refused");
+    let mut blind = measured(web());
+    blind.coverage.refusals = false;
+    assert!(
+        !blind.ticks(2, &[upload]).is_empty(),
+        "unless nobody sees refusals"
+    );
+    let smaller = Sample {
+        packets: 5_754,
+        ..upload
+    };
+    blind.engine.reset();
+    assert_eq!(blind.ticks(600, &[smaller]), []);
+}
+
+#[test]
+fn w08_slow_scans_are_seen_over_a_minute_an_hour_and_a_day() {
+    for (every, signal, most) in [
+        (2, Signal::PortsMinute, 60),
+        (60, Signal::PortsHour, 3_600),
+        (1_200, Signal::PortsDay, 43_200),
+    ] {
+        let mut world = measured(web());
+        let mut first = None;
+        for second in 0..86_400 {
+            let due = second % every == 0;
+            let probes = [probe(peer(), second / every)];
+            let decisions = world.tick(if due { &probes } else { &[] });
+            if let Some(decision) = decisions.first() {
+                first = Some((second, decision.clone()));
+                break;
+            }
+        }
+        let (second, decision) = first.unwrap();
+        assert_eq!(
+            (decision.why.signal, decision.to),
+            (signal, Stage::RateSoft)
+        );
+        assert!(second <= most, "{signal}: after {second} s");
+        let ports = world
+            .engine
+            .explain(&peer(), Ktime::from_secs(world.secs))
+            .ports;
+        assert!(ports[2] >= 15, "{ports:?}");
+    }
+}
+
+#[test]
+fn where_nobody_sees_refusals_a_slow_scan_is_limited_and_no_more() {
+    let mut world = World::new(web());
+    for n in 0..600 {
+        world.tick(&[probe(peer(), n)]);
+    }
+    assert_eq!(harshest(&world, peer()), Stage::RateSoft);
+}
+
+#[test]
+fn a_flood_of_made_up_sources_does_not_displace_a_slow_scanner() {
+    let mut world = measured(web());
+    for n in 0..12 {
+        world.tick(&[probe(peer(), n)]);
+    }
+    for round in 0..3u32 {
+        let flood: Vec<_> = (0..80_000)
+            .map(|n| {
+                probe(
+                    Source::host(std::net::Ipv4Addr::from(round * 80_000 + n).into()),
+                    1,
+                )
+            })
+            .collect();
+        world.tick(&flood);
+        world.ticks(60, &[]);
+    }
+    let ports = world
+        .engine
+        .explain(&peer(), Ktime::from_secs(world.secs))
+        .ports;
+    assert!(ports[2] >= 9, "{ports:?}");
+}
+
+#[test]
+fn w08_a_low_rate_kept_up_for_an_hour_is_limited_to_what_is_not_too_much() {
+    let mut world = measured(web());
+    let steady = Sample {
+        opens: 200,
+        ..proven(syn_flood(peer(), 200))
+    };
+    assert_eq!(world.ticks(1_800, &[steady]), [], "half an hour is no hour");
+    let decisions = world.ticks(1_800, &[steady]);
+    assert_eq!(decisions[0].why.signal, Signal::Sustained);
+    assert_eq!(decisions[0].why.trigger, 125.0);
+    let Some(Hold::Limit { limit, scope }) = decisions[0].hold else {
+        panic!("{decisions:?}");
+    };
+    assert_eq!((limit.pps.get(), scope), (125, LimitScope::New));
+    assert_eq!(harshest(&world, peer()), Stage::RateSoft);
+    let mut world = measured(web());
+    world.ticks(60, &[proven(syn_flood(peer(), 20_000))]);
+    world.log.clear();
+    world.until(peer(), Stage::Observe, &[proven(syn_flood(peer(), 20))]);
+    assert_eq!(
+        world.ticks(600, &[proven(syn_flood(peer(), 20))]),
+        [],
+        "a flood is no hour"
+    );
+}
+
+/// 250 sources of one /24, none of which is loud.
+fn neighbours(prefix: &str, syns: u32) -> Vec<Sample> {
+    (1..=250)
+        .map(|n| half_open(source(&format!("{prefix}.{n}")), syns))
+        .collect()
+}
+
+#[test]
+fn w08_a_prefix_is_limited_for_what_its_sources_do_together() {
+    let mut world = measured(web());
+    let decisions = world.ticks(2, &neighbours("198.51.100", 16));
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    assert_eq!(decisions[0].source, source("198.51.100.0/24"));
+    assert_eq!(decisions[0].to, Stage::RateSoft);
+    let limit = decisions[0].hold.unwrap().to_string();
+    assert_eq!(
+        limit, "limit-new:1000pps/2000",
+        "what would not have been too much"
+    );
+    world.ticks(600, &neighbours("198.51.100", 16));
+    let held: Vec<_> = world
+        .engine
+        .held()
+        .map(|(s, stage, _)| (*s, stage))
+        .collect();
+    assert_eq!(
+        held,
+        [(source("198.51.100.0/24"), Stage::RateSoft)],
+        "and never blocked"
+    );
+    let mut proven_ones = neighbours("198.51.100", 16);
+    for sample in &mut proven_ones {
+        (sample.proven, sample.half_open) = (true, 0);
+    }
+    assert_eq!(measured(web()).ticks(60, &proven_ones), []);
+}
+
+#[test]
+fn w07_a_spoofed_flood_is_seen_and_known_networks_keep_limits_of_their_own() {
+    let known = proven(Sample {
+        packets: 20,
+        bytes: 9_000,
+        ..syn_flood(peer(), 1)
+    });
+    let mut spoofed: Vec<_> = (0..20_000u32)
+        .map(|n| {
+            let address = std::net::Ipv4Addr::from(n.wrapping_mul(2_654_435_761));
+            Sample {
+                fresh: true,
+                ..half_open(Source::host(address.into()), 1)
+            }
+        })
+        .collect();
+    spoofed.push(known);
+    let mut world = measured(web());
+    let decisions = world.ticks(2, &spoofed);
+    let told: Vec<_> = decisions
+        .iter()
+        .map(|d| (d.source.to_string(), d.hold.unwrap().to_string()))
+        .collect();
+    let expected = [
+        ("203.0.113.0/24", "limit-new:1000pps/2000"),
+        ("::/0", "limit-new:5000pps/10000"),
+    ];
+    assert_eq!(told, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    assert!(world.engine.overview().pressure > 4.0);
+    // Peace: everything is let go.
+    world.ticks(300, &[known]);
+    assert!(world.engine.is_empty());
+    assert_eq!(world.engine.overview().pressure, 1.0);
+}
+
+#[test]
+fn w08_under_pressure_less_is_too_much_for_who_proves_nothing() {
+    let far_apart: Vec<_> = (0..300u32)
+        .map(|n| {
+            let address = std::net::Ipv4Addr::from(n.wrapping_mul(2_654_435_761));
+            half_open(Source::host(address.into()), 110)
+        })
+        .collect();
+    let mut world = measured(web());
+    assert_eq!(
+        world.ticks(20, &far_apart[..20]),
+        [],
+        "few of them are below every bound"
+    );
+    let decisions = world.ticks(4, &far_apart);
+    let hosts = decisions.iter().filter(|d| d.source.bits() == 128).count();
+    assert_eq!(hosts, 300);
+}
+
+#[test]
+fn without_proof_nobody_is_summed_up() {
+    let mut world = World::new(web());
+    assert_eq!(world.ticks(60, &neighbours("198.51.100", 60)), []);
+}
+
+#[test]
+fn the_collateral_budget_takes_back_the_mildest() {
+    let loud = |n: u32, syns| {
+        let address = std::net::Ipv4Addr::from(0x0a00_0000 + n * 256);
+        Sample {
+            opens: u32::try_from(syns).unwrap(),
+            ..proven(syn_flood(Source::host(address.into()), syns))
+        }
+    };
+    // A misfitting threshold: every client is too loud. A few far more than the others.
+    let mut all: Vec<_> = (0..100).map(|n| loud(n, 2_500 + u64::from(n))).collect();
+    all.push(loud(200, 100_000));
+    let mut world = measured(web());
+    let decisions = world.tick(&all);
+    assert!(
+        decisions.len() >= 3 && decisions.len() <= 11,
+        "{}",
+        decisions.len()
+    );
+    assert_eq!(
+        world.engine.overview().withheld,
+        101 - decisions.len() as u64
+    );
+    assert!(
+        decisions.iter().any(|d| d.source == all[100].source),
+        "the worst is held"
+    );
+    // The same from sources without proof is no mistake.
+    for sample in &mut all {
+        sample.proven = false;
+    }
+    let hosts = measured(web()).tick(&all);
+    assert!(hosts.len() > 100);
+}
+
+#[test]
+fn hosts_behind_an_address_are_counted_only_with_proof() {
+    let many = Sample {
+        stack_bits: 0xffff,
+        ..syn_flood(peer(), 100)
+    };
+    let nat = |sample| {
+        let mut world = measured(web());
+        world.tick(&[sample]);
+        world
+            .engine
+            .explain(&peer(), Ktime::from_secs(world.secs))
+            .nat
+    };
+    assert_eq!(nat(many), 1);
+    assert_eq!(nat(proven(many)), 8);
+    let made_up = Sample {
+        half_open: 90,
+        ..proven(many)
+    };
+    assert_eq!(
+        nat(made_up),
+        1,
+        "options of half-open SYNs are easily made up"
+    );
+}
+
+#[test]
+fn limits_of_a_shared_address_are_those_of_its_hosts_together() {
+    let shared = Sample {
+        stack_bits: 0xffff,
+        ..proven(half_open(peer(), 0))
+    };
+    let mut world = measured(web());
+    world.tick(&[Sample {
+        packets: 10,
+        ..shared
+    }]);
+    let flood = Sample {
+        opens: 25_000,
+        half_open: 0,
+        ..proven(syn_flood(peer(), 25_000))
+    };
+    let decisions = world.tick(&[flood]);
+    let hold = decisions[0].hold.unwrap().to_string();
+    assert_eq!(
+        (decisions[0].why.nat, hold.as_str()),
+        (8, "limit-new:3200pps/6400")
+    );
+    assert!(decisions[0].why.to_string().ends_with(" nat=8 proven"));
+}

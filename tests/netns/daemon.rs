@@ -1,0 +1,361 @@
+//! `kernloom iq` end to end: what survives a kill, what a dry run writes, what is read again, and
+//! what it answers.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::binary;
+use crate::lab::{Assault, Attack, Family, Flood, Kernloom, Lab, Plan, Stage, wait_until};
+
+const SOON: Duration = Duration::from_secs(15);
+const ENFORCE: [&str; 2] = ["--profile=web-server", "--dry-run=false"];
+
+fn lab(name: &str) -> Option<Lab> {
+    Lab::for_test(
+        name,
+        &Plan {
+            clients: &["evil", "good"],
+            office_hosts: 0,
+        },
+    )
+}
+
+fn start(lab: &Lab, args: &[&str]) -> Kernloom {
+    let mut iq = Kernloom::iq(lab, binary(), args).unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    iq
+}
+
+fn run(lab: &Lab, args: &[&str]) -> String {
+    Kernloom::run(lab, binary(), args).unwrap()
+}
+
+fn json(lab: &Lab, args: &[&str]) -> Value {
+    serde_json::from_str(&run(lab, args)).unwrap()
+}
+
+/// Exit code and standard error of a command that is to fail.
+fn refused(lab: &Lab, args: &[&str]) -> (i32, String) {
+    let said = Kernloom::ask(lab, binary(), args).unwrap();
+    (said.code.unwrap(), said.err)
+}
+
+/// About two seconds of SYNs, far above every profile's trigger.
+fn flood(lab: &Lab) -> Attack {
+    let assault = Assault::Flood {
+        flood: Flood::Syn4,
+        packets: 9_000,
+        gap: Duration::from_micros(200),
+    };
+    Attack::launch(lab, "evil", assault).unwrap()
+}
+
+/// A running IQ that holds the evil client, and that client's address.
+fn holding(lab: &Lab, args: &[&str]) -> (Kernloom, String) {
+    let mut iq = start(lab, args);
+    let evil = lab.source("evil", Family::V4).unwrap();
+    let mut attack = flood(lab);
+    iq.wait_transition(SOON, &evil, |step| step.to > Stage::Observe)
+        .unwrap();
+    attack.finish(SOON).unwrap();
+    (iq, evil)
+}
+
+fn kill(mut iq: Kernloom) {
+    iq.process().signal(Signal::SIGKILL).unwrap();
+    iq.process().wait(SOON).unwrap();
+}
+
+fn stop(mut iq: Kernloom) -> String {
+    iq.process().stop().unwrap();
+    iq.text()
+}
+
+fn why(lab: &Lab, source: &str) -> Value {
+    json(lab, &["iq", "why", source, "--json"])
+}
+
+#[test]
+fn w18_killed_and_started_again_it_keeps_attackers_held_and_frees_nothing() {
+    let Some(lab) = lab("restart") else { return };
+    let (iq, evil) = holding(&lab, &ENFORCE);
+    run(
+        &lab,
+        &["shield", "deny", "add", "203.0.113.9", "--ttl", "1h"],
+    );
+    kill(iq);
+    assert!(
+        run(&lab, &["shield", "limit", "list"]).contains(&evil),
+        "the kernel went on alone"
+    );
+
+    let mut iq = start(&lab, &ENFORCE);
+    iq.wait_line(SOON, "1 more were found in the kernel")
+        .unwrap();
+    let told = why(&lab, &evil);
+    assert_ne!(told["stage"], "OBSERVE", "{told}");
+    assert_eq!(told["policy"]["owner"], "iq", "{told}");
+    assert!(run(&lab, &["shield", "deny", "list"]).contains("203.0.113.9"));
+
+    // An orderly end writes the state: the stage and its cause come back from there.
+    assert!(stop(iq).contains("sources stay enforced until they expire"));
+    let mut iq = start(&lab, &ENFORCE);
+    iq.wait_line(SOON, "1 sources stay held as before").unwrap();
+    assert_eq!(why(&lab, &evil)["stage"], told["stage"]);
+
+    // What was reset while nobody ran is not brought back from the state.
+    stop(iq);
+    run(&lab, &["reset"]);
+    let iq = start(&lab, &ENFORCE);
+    assert_eq!(why(&lab, &evil)["stage"], "OBSERVE");
+    assert_eq!(why(&lab, &evil)["policy"], Value::Null);
+    drop(iq);
+}
+
+#[test]
+fn state_alone_holds_attackers_again_when_the_kernels_tables_are_gone() {
+    let Some(lab) = lab("reload") else { return };
+    let (iq, evil) = holding(&lab, &ENFORCE);
+    stop(iq);
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
+    let iq = start(&lab, &ENFORCE);
+    let told = why(&lab, &evil);
+    assert_ne!(told["stage"], "OBSERVE", "{told}");
+    assert_eq!(told["policy"]["source"], evil.as_str(), "{told}");
+    drop(iq);
+}
+
+#[test]
+fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
+    let Some(lab) = lab("dry") else { return };
+    fs::create_dir_all(lab.state_dir()).unwrap();
+    fs::write(lab.state_dir().join("whitelist.txt"), "192.0.2.0/24\n").unwrap();
+    let (iq, evil) = holding(&lab, &["--profile=web-server"]);
+    for list in ["limit", "deny", "allow"] {
+        let listed = run(&lab, &["shield", list, "list"]);
+        assert_eq!(
+            listed.lines().count(),
+            1,
+            "{list}: only headings in\n{listed}"
+        );
+    }
+    let told = why(&lab, &evil);
+    assert_eq!(
+        (&told["dry_run"], &told["policy"]),
+        (&Value::Bool(true), &Value::Null),
+        "{told}"
+    );
+    assert_ne!(told["stage"], "OBSERVE", "{told}");
+    let journal = fs::read_to_string(lab.state_dir().join("journal.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(journal.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["source"], &first["dry_run"]),
+        (&evil.as_str().into(), &Value::Bool(true))
+    );
+    drop(iq);
+}
+
+#[test]
+fn w27_lists_are_read_again_when_they_change_and_a_broken_one_changes_nothing() {
+    let Some(lab) = lab("lists") else { return };
+    let (mut iq, evil) = holding(&lab, &ENFORCE);
+    let file = |name: &str| lab.state_dir().join(name);
+    fs::write(
+        file("whitelist.txt"),
+        format!("not-an-address\n{evil} # ours\n"),
+    )
+    .unwrap();
+    iq.wait_line(SOON, "whitelist.txt:1: 'not-an-address' is not an address")
+        .unwrap();
+    iq.wait_transition(SOON, &evil, |step| step.to == Stage::Observe)
+        .unwrap();
+    assert!(run(&lab, &["shield", "allow", "list"]).contains("iq/whitelist"));
+    assert!(
+        why(&lab, &evil)["exempt"]
+            .as_str()
+            .unwrap()
+            .contains("by whitelist")
+    );
+
+    let mut attack = flood(&lab);
+    attack.finish(SOON).unwrap();
+    assert_eq!(why(&lab, &evil)["stage"], "OBSERVE", "exempt in the engine");
+    let dropped = |list: &str| run(&lab, &["shield", list, "list"]).contains(&evil);
+    assert!(
+        !dropped("limit") && !dropped("deny"),
+        "exempt in the data plane"
+    );
+
+    fs::write(
+        file("feedback.json"),
+        r#"[{"target": "192.0.2.7", "action": "whitelist"}]"#,
+    )
+    .unwrap();
+    iq.wait_line(SOON, "tick").unwrap();
+    wait_until(SOON, "the feedback to be compiled", || {
+        Ok(run(&lab, &["shield", "allow", "list"]).contains("192.0.2.7"))
+    })
+    .unwrap();
+    fs::write(file("feedback.json"), "[{").unwrap();
+    iq.wait_line(
+        SOON,
+        "feedback.json:1:2: EOF while parsing an object; what was read before stays in force",
+    )
+    .unwrap();
+    assert!(run(&lab, &["shield", "allow", "list"]).contains("192.0.2.7"));
+
+    fs::write(file("whitelist.txt"), "").unwrap();
+    wait_until(SOON, "the exemption to end", || {
+        Ok(!run(&lab, &["shield", "allow", "list"]).contains(&evil))
+    })
+    .unwrap();
+}
+
+#[test]
+fn w17_a_reset_starts_the_running_iq_over_and_it_holds_the_next_attack() {
+    let Some(lab) = lab("reset") else { return };
+    let (mut iq, evil) = holding(&lab, &ENFORCE);
+    let said = Kernloom::ask(&lab, binary(), &["reset"]).unwrap();
+    assert!(
+        said.out.contains(&evil) && said.err.contains("the running iq starts over"),
+        "{said:?}"
+    );
+    assert_eq!(why(&lab, &evil)["stage"], "OBSERVE");
+    let before = iq.transitions().len();
+    let mut attack = flood(&lab);
+    wait_until(SOON, "the next attack to be held", || {
+        let fresh = &iq.transitions()[before..];
+        Ok(fresh
+            .iter()
+            .any(|step| step.source == evil && step.tightens()))
+    })
+    .unwrap();
+    attack.finish(SOON).unwrap();
+    assert!(run(&lab, &["shield", "limit", "list"]).contains(&evil));
+}
+
+#[test]
+fn it_says_why_and_forgives_and_exempts_on_request() {
+    let Some(lab) = lab("why") else { return };
+    let (iq, evil) = holding(&lab, &ENFORCE);
+    let told = why(&lab, &evil);
+    assert_eq!(told["cause"]["signal"], "syn", "{told}");
+    assert!(
+        told["ticks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|tick| tick["severity"].as_f64() > Some(1.0))
+    );
+    let syn = &told["thresholds"][2];
+    assert_eq!(
+        (&syn["value"], &syn["origin"], &syn["key"]),
+        (
+            &250.0.into(),
+            &"profile web-server".into(),
+            &"signal_engine.syn_trigger".into()
+        )
+    );
+    assert!(told["until"].as_str() > told["entered"].as_str(), "{told}");
+    let text = run(&lab, &["iq", "why", &evil]);
+    for part in [
+        "data plane: limit-",
+        "cause: syn ",
+        "profile web-server (signal_engine.syn_trigger)",
+        &format!("to exempt it: kernloom iq exempt {evil} --ttl 24h"),
+    ] {
+        assert!(text.contains(part), "'{part}' in\n{text}");
+    }
+    let status = json(&lab, &["iq", "status", "--json"]);
+    assert_eq!(status["phase"], "bootstrap-1", "{status}");
+    assert_eq!(
+        status["held"]["rate_soft"].as_u64().unwrap()
+            + status["held"]["rate_hard"].as_u64().unwrap(),
+        1
+    );
+    assert!(run(&lab, &["iq", "status"]).contains("next tuning in "));
+
+    assert_eq!(
+        run(&lab, &["iq", "forgive", &evil]),
+        format!("1 sources inside {evil} were let go\n")
+    );
+    assert_eq!(why(&lab, &evil)["policy"], Value::Null);
+    run(&lab, &["iq", "exempt", &evil, "--ttl", "1h"]);
+    let told = why(&lab, &evil);
+    assert_eq!(told["policy"]["action"], "allow", "{told}");
+    assert!(
+        told["exempt"].as_str().unwrap().contains("by iq exempt"),
+        "{told}"
+    );
+
+    // It outlives the process that was told.
+    kill(iq);
+    let iq = start(&lab, &ENFORCE);
+    assert!(
+        why(&lab, &evil)["exempt"]
+            .as_str()
+            .unwrap()
+            .contains("by iq exempt")
+    );
+    drop(iq);
+    let (code, said) = refused(&lab, &["iq", "status"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("no iq runs for "), "{said}");
+}
+
+#[test]
+fn w53_a_damaged_state_is_survived_and_two_are_refused_before_anything_is_attached() {
+    let Some(lab) = lab("damaged") else { return };
+    for _ in 0..2 {
+        stop(start(&lab, &ENFORCE));
+    }
+    let newest = lab.state_dir().join("state.json");
+    let previous = lab.state_dir().join("state.json.previous");
+    fs::write(&newest, "{\"version\":1").unwrap();
+    let mut iq = start(&lab, &ENFORCE);
+    iq.wait_line(SOON, "going on from the state before it")
+        .unwrap();
+    stop(iq);
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
+    for file in [&newest, &previous] {
+        fs::write(file, "").unwrap();
+    }
+    let start_args = ["iq", "--iface", "eth0", "--profile=web-server"];
+    let (code, said) = refused(&lab, &start_args);
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("no usable state") && said.contains("--fresh-state"),
+        "{said}"
+    );
+    let (code, said) = refused(&lab, &["shield", "status"]);
+    assert_eq!(code, 2, "nothing was loaded: {said}");
+    let mut iq = start(&lab, &[ENFORCE[0], ENFORCE[1], "--fresh-state"]);
+    iq.wait_line(SOON, "starting over as told").unwrap();
+}
+
+#[test]
+fn a_profile_file_is_read_again_and_a_broken_version_never_replaces_a_working_one() {
+    let Some(lab) = lab("profile") else { return };
+    let path = lab.dir().join("ours.yaml");
+    let profile = |trigger: &str| {
+        format!(
+            "apiVersion: kernloom.io/v1alpha1\nkind: PDPConfig\nmetadata: {{name: ours, extends: nas}}\n\
+             spec: {{signal_engine: {{pps_trigger: {trigger}}}}}\n"
+        )
+    };
+    fs::write(&path, profile("900")).unwrap();
+    let flag = format!("--pdp-config={}", path.display());
+    let mut iq = start(&lab, &[&flag]);
+    let trigger = || json(&lab, &["iq", "status", "--json"])["thresholds"][0]["value"].clone();
+    assert_eq!(trigger(), 900.0);
+    fs::write(&path, profile("many")).unwrap();
+    iq.wait_line(SOON, "the profile read before stays in force")
+        .unwrap();
+    assert_eq!(trigger(), 900.0);
+    fs::write(&path, profile("0.0")).unwrap();
+    iq.wait_line(SOON, "profile ours read again").unwrap();
+    assert_eq!(trigger(), 900.0, "left to what was learned so far");
+}
