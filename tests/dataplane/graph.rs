@@ -437,11 +437,11 @@ fn w22_multicast_and_broadcast_are_edges_of_nobody_and_dhcp_always_passes() {
     switch(&plane, Mode::Enforce, &permits(&[any]));
     let hello = Frame::udp(source, 137, 137).to(broadcast);
     assert!(plane.send(&hello.build()).drops());
-    assert_eq!(plane.send(&hello.to_everyone().build()), Reason::Pass);
+    assert_eq!(plane.send(&hello.broadcast().build()), Reason::Pass);
     // Unicast in a frame to everyone is unicast.
     assert!(
         plane
-            .send(&Frame::udp(source, 137, 137).to_everyone().build())
+            .send(&Frame::udp(source, 137, 137).broadcast().build())
             .drops()
     );
 }

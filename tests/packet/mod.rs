@@ -72,7 +72,7 @@ impl Frame {
     }
 
     /// In an Ethernet frame to ff:ff:ff:ff:ff:ff.
-    pub fn to_everyone(mut self) -> Self {
+    pub fn broadcast(mut self) -> Self {
         self.everyone = true;
         self
     }
