@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kernloom::dataplane::{
-    Action, Floor, GraphSizes, LoadOptions, Owner, Permits, PinDir, Rule, Shield,
+    Action, Features, Floor, LoadOptions, Owner, Permits, PinDir, Rule, Shield,
 };
 use kernloom::error::{Doing, Error, Result};
 use kernloom::graph::{
@@ -192,7 +192,7 @@ fn measure(path: &Path) -> Result<f64> {
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
 fn known_edge(source: IpAddr) -> Result<f64> {
     let options = LoadOptions {
-        graph: Some(GraphSizes::default()),
+        features: Features::Graph,
         ..LoadOptions::default()
     };
     let (shield, floor) = (Shield::load(&options)?, Floor::load(0)?);
@@ -231,7 +231,7 @@ fn enforce(shield: &Shield, permits: &Permits) -> Result<()> {
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn freeze() -> Result<f64> {
     let options = LoadOptions {
-        graph: Some(GraphSizes::default()),
+        features: Features::Graph,
         ..LoadOptions::default()
     };
     let shield = Shield::load(&options)?;

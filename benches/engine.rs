@@ -105,6 +105,7 @@ fn row(load: &Load, slot: u32, tick: u32) -> Row {
         source: Source::host(Ipv4Addr::from(address).into()),
         bytes: u64::from(load.packets) * u64::from(ticks) * 60,
         packets: load.packets.wrapping_mul(ticks),
+        acks: 0,
         syns: load.syns.wrapping_mul(ticks),
         drops: 0,
         ports: load.ports,

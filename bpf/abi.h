@@ -11,7 +11,9 @@
 #include <linux/types.h>
 
 enum kl_limits {
-	KL_LAYOUT = 1,			/* version of everything below */
+	KL_LAYOUT = 2,			/* version of everything below */
+	KL_POLICY_LAYOUT = 1,		/* version of kl_prefix, kl_policy and kl_note alone */
+	KL_MAPPED_BITS = 96,		/* in front of an IPv4 address */
 	KL_WAYS = 4,			/* entries per set of the source table */
 	KL_SEEDS = 5,
 	KL_VLAN_DEPTH = 4,		/* tags walked before a frame counts as too deep */
@@ -21,27 +23,57 @@ enum kl_limits {
 	KL_SILENT_JIFFIES = 1 << 18,	/* silence after which any verdict is evaluated anew */
 	KL_AGE_SHIFT = 9,		/* jiffies per age class of the replacement rule, log2 */
 	KL_NOT_BEFORE_SHIFT = 16,	/* unit of not_before: 2^16 ns */
-	KL_GENERATIONS = 1 << 25,
-	KL_REASONS = 32,
+	KL_REASONS = 64,
+	KL_LENGTHS = 16,			/* bins of the length histogram */
+	KL_LENGTH_SHIFT = 7,		/* width of a bin: 128 bytes; the last is open */
+	KL_PORTS = 1 << 16,
+	KL_GENERATIONS = 1 << 24,
+	KL_BYTE_SHIFT = 16,		/* interval_ns of a limit in bytes counts 2^-16 ns */
+	KL_CEILING_BYTES_SHIFT = 8,	/* a ceiling in bytes counts pieces of 256, log2 */
+	KL_CEILING_PIECES = 63,		/* most pieces one packet counts for */
+	KL_CEILING_MOST = 191,		/* most that kl_control.ceiling_count may be */
+	KL_CEILING_LIFE_S = 30,		/* how long a promoted source keeps its entry */
+	KL_NOTES = 4096,		/* different reasons entries may carry */
+	KL_NOTE_BYTES = 64,
 	KL_EVENTS_BYTES = 1 << 18,
 };
 
-/* Why a packet left the way it did. Append only: numbers are public. */
+/*
+ * Why a packet left the way it did. Passed below KL_REASON_DROPS, dropped from there
+ * on. Append only: numbers are public. A passed packet with an odd header counts under
+ * its class; where several apply, under the highest number.
+ */
 enum kl_reason {
 	KL_REASON_PASS = 0,		/* counted; no rule matched */
 	KL_REASON_NOT_IP = 1,		/* ARP and friends: always pass */
 	KL_REASON_VLAN_DEPTH = 2,	/* more tags than are walked: passed unjudged */
 	KL_REASON_TRUNCATED = 3,	/* no complete IP header: passed, the stack drops it */
-	KL_REASON_MALFORMED = 4,	/* contradictory IP header: judged by source, then passed */
-	KL_REASON_ALLOW = 5,		/* an allow entry matched */
-	KL_REASON_WITHIN_LIMIT = 6,	/* limited source, within its limit */
-	KL_REASON_DENY = 7,		/* dropped: a deny entry matched */
-	KL_REASON_LIMIT = 8,		/* dropped: above the source's limit */
-	KL_REASON_EDGE_OBSERVED = 20,	/* passed; the frozen graph lacks its edge */
-	KL_REASON_EDGE_UNKNOWN = 21,	/* dropped: the frozen graph lacks its edge */
-	KL_REASON_EDGE_DENIED = 22,	/* dropped: the operator denied its edge */
-	KL_REASON_EDGE_FRAGMENT = 23,	/* dropped: of no datagram whose first fragment passed */
-	KL_REASON_EDGE_UNREAD = 24,	/* dropped: its edge cannot be read from its headers */
+	KL_REASON_ALLOW = 4,		/* an allow entry matched */
+	KL_REASON_WITHIN_LIMIT = 5,	/* limited source, within its limit */
+	KL_REASON_ESSENTIAL = 6,	/* what no default-deny may drop (RFC 4890) */
+	/* odd headers, judged by source, then passed */
+	KL_REASON_OPTIONS = 8,		/* IPv4 options or IPv6 extension headers */
+	KL_REASON_FRAGMENT_FIRST = 9,
+	KL_REASON_FRAGMENT_LATER = 10,
+	KL_REASON_FRAGMENT_TINY = 11,	/* first, without its whole transport header (RFC 3128) */
+	KL_REASON_L4_MALFORMED = 12,	/* contradictory transport header */
+	KL_REASON_L4_TRUNCATED = 13,	/* the packet ends inside its headers */
+	KL_REASON_EXT_DEPTH = 14,	/* more extension headers than are walked */
+	KL_REASON_ROUTING_0 = 15,	/* IPv6 routing header type 0 (RFC 5095) */
+	KL_REASON_MALFORMED = 16,	/* contradictory IP header */
+	KL_REASON_EDGE_OBSERVED = 17,	/* the frozen graph lacks its edge, and is only observed */
+
+	KL_REASON_DROPS = 32,
+	KL_REASON_DENY = 32,		/* a deny entry matched */
+	KL_REASON_LIMIT = 33,		/* above the source's limit */
+	KL_REASON_NOT_ALLOWED = 34,	/* default-deny, and no allow entry matched */
+	KL_REASON_VLAN_DEPTH_DROP = 35,	/* default-deny: the source is out of reach */
+	KL_REASON_TRUNCATED_DROP = 36,	/* default-deny: there is no source */
+	KL_REASON_ROUTING_0_DROP = 37,	/* default-deny: from any source */
+	KL_REASON_EDGE_UNKNOWN = 38,	/* the frozen graph lacks its edge */
+	KL_REASON_EDGE_DENIED = 39,	/* the operator denied its edge */
+	KL_REASON_EDGE_FRAGMENT = 40,	/* of no datagram whose first fragment passed */
+	KL_REASON_EDGE_UNREAD = 41,	/* its edge cannot be read from its headers */
 };
 
 enum kl_action {
@@ -50,11 +82,16 @@ enum kl_action {
 	KL_ACTION_DENY = 2,
 	KL_ACTION_LIMIT_NEW = 3,	/* limit what opens something: TCP SYN, UDP, ICMP */
 	KL_ACTION_LIMIT_ALL = 4,
+	KL_ACTION_LIMIT_NEW_BYTES = 5,	/* the same two, counted in bytes */
+	KL_ACTION_LIMIT_ALL_BYTES = 6,
 };
 
 enum kl_owner {
 	KL_OWNER_OPERATOR = 0,
 	KL_OWNER_IQ = 1,
+	KL_OWNER_FEED = 2,		/* an imported list */
+	KL_OWNER_CEILING = 3,		/* made by the program for a source above the default limit */
+	KL_OWNER_MANAGEMENT = 4,	/* protects the way in; no automatic rule overrules it */
 };
 
 /* Below the generation in kl_source.verdict. */
@@ -64,7 +101,8 @@ enum kl_verdict_bits {
 	KL_VERDICT_PREFIX = 0x10,	/* the deciding entry is found through the trie */
 	KL_VERDICT_EACH = 0x20,		/* longer rules inside: every packet is evaluated */
 	KL_VERDICT_HELD = 0x40,		/* not_before holds */
-	KL_VERDICT_SHIFT = 7,		/* the generation stands above, 25 bits */
+	KL_VERDICT_KNOWN = 0x80,	/* passes where only allowed sources do */
+	KL_VERDICT_SHIFT = 8,		/* the generation stands above, 24 bits */
 };
 
 /*
@@ -76,14 +114,17 @@ struct kl_source {
 	__u32 key[4];		/* identity, network byte order, IPv4 mapped */
 	__u64 bytes;
 	__u64 ports;		/* distinct opened ports: linear counting bitmap; userspace clears */
-	__u64 stacks;		/* distinct SYN fingerprints: as above */
+	__u32 stacks;		/* distinct SYN fingerprints: as above */
 	__u32 packets;
 	__u32 syns;		/* TCP SYN without ACK */
+	__u32 acks;		/* TCP ACK without SYN or RST: what an established peer sends */
 	__u32 drops;
 	__u32 seen;		/* jiffies of the last packet */
 	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
-	__u16 checked;		/* jiffies of the last evaluation */
-	__u16 not_before;	/* a limited source passes nothing before this, 2^16 ns */
+	/* With a rule: jiffies of its evaluation; a limited source passes nothing before, 2^16 ns. */
+	/* Without: the ceiling's window, jiffies of its start (24 bits), then its count (8 bits). */
+	__u16 checked;
+	__u16 not_before;
 };
 _Static_assert(sizeof(struct kl_source) == 64, "kl_source is one cache line");
 
@@ -105,17 +146,29 @@ struct kl_trie_key {
 
 struct kl_policy {
 	__u64 expires_ns;	/* bpf_ktime_get_ns(); 0 = never */
-	__u64 interval_ns;	/* GCRA emission interval: 1 s / rate */
+	__u64 interval_ns;	/* GCRA emission interval: 1 s / rate; by byte in 2^-KL_BYTE_SHIFT ns */
 	__u64 tolerance_ns;	/* GCRA tau: (burst - 1) * interval */
 	__u64 tat_ns;		/* GCRA theoretical arrival time */
 	__u32 lock;		/* struct bpf_spin_lock where the program sees it */
 	__u32 longer;		/* live rules longer than this prefix inside it */
 	__u8 action;		/* enum kl_action */
 	__u8 owner;		/* enum kl_owner */
-	__u8 pad[2];
-	__u32 rate_pps;		/* the limit as it was asked for; the program uses interval_ns */
+	__u16 note;		/* key of the text that says why; 0 = none */
+	__u32 rate;		/* per second, as it was asked for; the program uses interval_ns */
 };
 _Static_assert(sizeof(struct kl_policy) == 48, "kl_policy is ABI");
+
+/* Why an entry was made: UTF-8, padded with zeros. */
+struct kl_note {
+	char text[KL_NOTE_BYTES];
+};
+
+/* What the pinned maps hold. The one struct whose first two words never change. */
+struct kl_layout {
+	__u32 layout;		/* KL_LAYOUT */
+	__u32 policy_layout;	/* KL_POLICY_LAYOUT */
+	__u64 build;		/* hash of the object the program came from */
+};
 
 struct kl_count {
 	__u64 packets;
@@ -125,9 +178,23 @@ struct kl_count {
 /* Per CPU. */
 struct kl_counts {
 	struct kl_count reason[KL_REASONS];
+	__u64 length[KL_LENGTHS];	/* frames by length */
 	__u64 sources;		/* ways taken */
 	__u64 replaced;		/* ways taken from another source */
+	__u64 crowded;		/* of those, from one heard of within 2^KL_AGE_SHIFT jiffies */
 	__u64 events_lost;	/* ring buffer full */
+};
+
+/* What was opened at one destination port, by one CPU. Wraps. */
+struct kl_port {
+	__u32 syns;		/* TCP SYN without ACK */
+	__u32 udp;		/* UDP to a lower port than it came from */
+};
+_Static_assert(sizeof(struct kl_port) == 8, "kl_port is an array map's slot");
+
+enum kl_feature {
+	KL_FEATURE_LEARN = 1,	/* sketches, port histogram, events */
+	KL_FEATURE_GRAPH = 2,	/* the edge stage */
 };
 
 enum kl_event_kind {
@@ -147,28 +214,66 @@ struct kl_config {
 	__u64 seed[KL_SEEDS];	/* secret multipliers of the source hash */
 	__u64 port_seed;
 	__u32 set_mask;		/* sets of one CPU's partition - 1 */
+	__u32 probe_set;	/* behind all partitions: one set per CPU for probes */
 	__u32 v6_bits;		/* width IPv6 sources are tracked at: 1..128 */
 	__u32 v6_mask[4];	/* the same as a mask, network byte order */
+	__u32 features;		/* enum kl_feature */
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
 	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
-	__u32 graph;		/* 1: the edge stage exists */
+	__u32 pad;
 };
 
-/* Shared, pinned, written by userspace. */
+/* kl_control.allow_only */
+enum kl_allow_only {
+	KL_ALLOW_ONLY_OFF = 0,
+	KL_ALLOW_ONLY_ON = 1,
+	KL_ALLOW_ONLY_LEASED = 2,	/* on until lease_ns, then off, unless confirmed before */
+};
+
+/* A source, as in kl_source. */
+struct kl_identity {
+	__u32 addr[4];
+};
+
+/* Frozen at load, for the handshake program: where the tracepoint's fields are. */
+struct kl_proof_config {
+	__u32 new_state;
+	__u32 family;
+	__u32 remote4;
+	__u32 remote6;
+	__u32 v6_mask[4];	/* as in kl_config */
+};
+
+/* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */
 struct kl_control {
 	__u32 generation;	/* policy version, 1..KL_GENERATIONS-1; bumped after every change */
-	__u32 has_exact;	/* 0 only if the policy hash holds nothing */
+	__u32 has_exact;	/* 0 only if the policy hash holds nothing; the program sets it too */
 	__u32 has_prefix;	/* 0 only if the prefix trie holds nothing */
 	__u32 port_alert;	/* sketch bits that raise KL_EVENT_PORTS; 0 = never */
-	__u32 resets;		/* bumped by `kernloom reset`; a running IQ watches it */
-	__u32 layout;		/* KL_LAYOUT of whoever loaded the program */
-	__u32 v6_bits;		/* kl_config.v6_bits, for those who only open the pins */
-	__u32 pad;
+	__u32 allow_only;	/* enum kl_allow_only */
+	__u32 lease;		/* number of the last lease given */
+	__u32 lapsed;		/* number of the last lease that ran out; written by the program */
+	__u32 ceiling;		/* default limit: its enum kl_action; 0 = none */
+	__u64 probe;		/* what a probe's frame begins with; 0 = none under way */
 	__u64 test_now_ns;
 	__u32 test_jiffies;
-	__u32 test_reason;	/* reason of the last packet of a test run */
+	__u32 test_reason;	/* enum kl_reason of the last packet of a test run or probe */
+	__u32 test_bits;	/* length of the prefix whose entry decided; KL_NO_ENTRY = none */
+	__u32 v6_bits;		/* kl_config.v6_bits, for those who only open the pins */
+	__u64 lease_ns;		/* bpf_ktime_get_ns() at which the lease runs out */
+	__u64 ceiling_interval_ns;	/* as in kl_policy */
+	__u64 ceiling_tolerance_ns;
+	__u64 ceiling_debt_ns;	/* what ceiling_count is worth */
+	__u32 ceiling_rate;	/* as in kl_policy */
+	__u32 ceiling_span;	/* jiffies one CPU may take for ceiling_count, or the source is promoted */
+	__u32 ceiling_count;	/* packets, or pieces of 2^KL_CEILING_BYTES_SHIFT bytes */
+	__u32 hz;		/* jiffies in a second */
+	__u32 resets;		/* bumped by `kernloom reset`; a running IQ watches it */
+	__u32 retired;		/* 1: other maps took over; whoever has these open starts over */
 };
+
+enum kl_answer { KL_NO_ENTRY = 255 };
 
 /* Lifetimes of what the edge stage remembers, in seconds. */
 enum kl_graph_limits {
@@ -287,7 +392,7 @@ enum kl_graph_word {
 /* Shared, written by userspace. */
 struct kl_graph {
 	__u32 word;
-	__u32 hz;			/* jiffies in a second */
+	__u32 pad;
 	__u64 lease_ns;			/* 0 = none; then the word's upper half applies */
 };
 

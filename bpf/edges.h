@@ -72,7 +72,7 @@ static __always_inline int kl_edge_ports(void *data, void *end, const struct kl_
 					 struct kl_edge_scratch *e, __u32 number)
 {
 	__u64 off = pkt->l4 & KL_OFFSET_MASK;
-	__u8 *l4 = data + off;
+	const __u8 *l4 = data + off;
 
 	e->flags = 0;
 	e->flow.rport = 0;
@@ -80,23 +80,23 @@ static __always_inline int kl_edge_ports(void *data, void *end, const struct kl_
 	if (pkt->proto == KL_IPPROTO_NONE)
 		return 0;
 	if (pkt->proto == IPPROTO_ICMP || pkt->proto == IPPROTO_ICMPV6) {
-		if (l4 + 8 > (__u8 *)end)
+		if (!kl_has(data, end, pkt, off, 8))
 			return 0;
 		e->flags = l4[0];
-		e->flow.lport = *(__u16 *)(l4 + 4);	/* the identifier of an echo */
+		e->flow.lport = *(const __u16 *)(l4 + 4);	/* the identifier of an echo */
 		return 1;
 	}
 	if (!kl_has_ports(pkt->proto))
 		return 1;
-	if (l4 + 4 > (__u8 *)end)
+	if (!kl_has(data, end, pkt, off, 4))
 		return 0;
-	e->flow.rport = *(__u16 *)l4;
-	e->flow.lport = *(__u16 *)(l4 + 2);
+	e->flow.rport = *(const __u16 *)l4;
+	e->flow.lport = *(const __u16 *)(l4 + 2);
 	if (pkt->proto == IPPROTO_TCP) {
-		if (l4 + 14 > (__u8 *)end)
+		if (!kl_has(data, end, pkt, off, 14))
 			return 0;
 		e->flags = l4[13];
-		e->ack = *(__u32 *)(l4 + number);
+		e->ack = *(const __u32 *)(l4 + number);
 	}
 	return 1;
 }

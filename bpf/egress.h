@@ -18,15 +18,16 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 
 	if (!kl_destination(data, end, pkt, pkt->addr))
 		return 0;
-	pkt->malformed = 0;
-	pkt->fragment = KL_FRAGMENT_NONE;
+	pkt->odd = pkt->more = 0;
+	pkt->end = pkt->len;
 	if (pkt->family == ETH_P_IP) {
 		if ((void *)(ip4 + 1) > end)
 			return 0;
 		pkt->ttl = ip4->ttl;
 		pkt->l4 = l3 + ip4->ihl * 4;
 		pkt->proto = ip4->protocol;
-		kl_fragment(pkt, ip4->frag_off, bpf_htons(0x1fff), bpf_htons(0x2000), ip4->id);
+		if (!kl_fragment(pkt, bpf_ntohs(ip4->frag_off) & KL_FRAG4_OFFSET, 0))
+			pkt->proto = KL_IPPROTO_NONE;
 	} else {
 		if ((void *)(ip6 + 1) > end)
 			return 0;
@@ -134,7 +135,7 @@ static __always_inline enum kl_reason kl_edge_out(struct __sk_buff *skb, void *d
 
 	if (kl_parse_ether(data, end, pkt) != KL_IP_OK || !kl_parse_leaving(data, end, pkt))
 		return KL_REASON_PASS;
-	if (pkt->fragment == KL_FRAGMENT_LATER)
+	if (pkt->odd == KL_REASON_FRAGMENT_LATER)
 		return KL_REASON_PASS;	/* worth nothing without its first */
 	if (!kl_edge_ports(data, end, pkt, e, KL_TCP_SEQ))
 		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
@@ -145,7 +146,7 @@ static __always_inline enum kl_reason kl_edge_out(struct __sk_buff *skb, void *d
 		e->flow.lport = e->flow.rport;
 		e->flow.rport = 0;
 	}
-	if (kl_always_pass(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
+	if (kl_essential(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
 	    (pkt->proto == IPPROTO_UDP && kl_dhcp(e->flow.rport, e->flow.lport)))
 		return KL_REASON_PASS;
 	kl_flow_key_of(pkt, e);

@@ -23,6 +23,7 @@ int kernloom_floor(struct xdp_md *ctx)
 
 	if (!pkt)
 		return XDP_PASS;
+	pkt->len = end - data;
 	if (kl_parse_source(data, end, pkt) == KL_IP_OK)
 		kl_parse_l4(data, end, pkt);
 	return XDP_PASS;

@@ -22,7 +22,7 @@ enum {
 
 static __always_inline __u32 kl_flow_life(const struct kl_flow *flow, __u32 proto)
 {
-	__u32 hz = kl_graph.hz;
+	__u32 hz = kl_control.hz;
 
 	if (proto != IPPROTO_TCP)
 		return KL_FLOW_UDP_S * hz;
@@ -40,7 +40,7 @@ static __always_inline void kl_flow_touch(struct kl_flow *flow, const struct kl_
 {
 	if (proto == IPPROTO_TCP && e->flags & (KL_TCP_FIN | KL_TCP_RST))
 		flow->stage = KL_FLOW_CLOSING;
-	if (flow->stage != KL_FLOW_CLOSING && jiffies - flow->seen > kl_graph.hz)
+	if (flow->stage != KL_FLOW_CLOSING && jiffies - flow->seen > kl_control.hz)
 		flow->seen = jiffies;
 }
 

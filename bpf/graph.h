@@ -26,7 +26,7 @@
 
 static __always_inline int kl_edge_drops(enum kl_reason reason)
 {
-	return reason > KL_REASON_EDGE_OBSERVED;
+	return reason >= KL_REASON_DROPS;
 }
 
 /* What to do where the graph has no allowing answer, by mode. */
@@ -53,7 +53,7 @@ static __always_inline enum kl_reason kl_edge_unread(enum kl_reason reason)
 {
 	enum kl_reason missing;
 
-	if (!kl_config.graph)
+	if (!(kl_config.features & KL_FEATURE_GRAPH))
 		return reason;
 	missing = kl_edge_missing(kl_graph_now(), KL_REASON_EDGE_UNREAD);
 	return missing == KL_REASON_PASS ? reason : missing;
@@ -152,7 +152,7 @@ static __always_inline enum kl_reason kl_later_fragment(const struct kl_packet *
 
 	kl_frag_key_of(pkt, e);
 	seen = bpf_map_lookup_elem(&kl_frags, &e->frag);
-	if (seen && jiffies - *seen < KL_FRAG_S * kl_graph.hz)
+	if (seen && jiffies - *seen < KL_FRAG_S * kl_control.hz)
 		return KL_REASON_PASS;
 	return kl_edge_missing(word, KL_REASON_EDGE_FRAGMENT);
 }
@@ -167,14 +167,6 @@ static __always_inline void kl_edge_key_in(const struct kl_packet *pkt, struct k
 	e->key.proto = pkt->proto;
 	e->key.kind = cast ? KL_EDGE_CAST : KL_EDGE_IN;
 }
-
-/* Parse result of the packet under way on this CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct kl_packet);
-} kl_scratch SEC(".maps");
 
 /* The edge's entry if there is one. */
 static __always_inline struct kl_edge *kl_edge_known(const struct kl_edge_key *key)
@@ -197,7 +189,7 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	enum kl_reason reason;
 	__u32 answer, known = 0;
 
-	if (kl_always_pass(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
+	if (kl_essential(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
 	    (pkt->proto == IPPROTO_UDP && kl_dhcp(e->flow.rport, e->flow.lport)))
 		return KL_REASON_PASS;
 	if (way)
@@ -240,31 +232,40 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	return reason;
 }
 
-/*
- * A function of its own to the verifier, which then looks at it once instead of
- * once per way to get there. It may be handed no pointer but the context (5.10).
- */
-__noinline int kl_edge_slow(struct xdp_md *ctx)
+static __always_inline int kl_edge_slowly(void *ctx, void *data, void *end)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 zero = 0;
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &zero);
-	struct kl_counts *counts = bpf_map_lookup_elem(&kl_counters, &zero);
-	struct kl_packet *pkt = bpf_map_lookup_elem(&kl_scratch, &zero);
+	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
 
-	if (!e || !pkt || data + sizeof(struct ethhdr) > end)
+	if (!e || !cpu || data + sizeof(struct ethhdr) > end)
 		return KL_REASON_PASS;	/* cannot happen: kl_edge_in had all three */
-	return kl_edge_unknown(ctx, data, end, pkt, e, counts);
+	return kl_edge_unknown(ctx, data, end, &cpu->packet, e, &cpu->counts);
 }
 
-static __always_inline enum kl_reason kl_edge_judged(void *ctx, void *data, void *end,
+/*
+ * Functions of their own to the verifier, which then looks at them once instead of
+ * once per way to get there. They may be handed no pointer but the context (5.10).
+ */
+__noinline int kl_edge_slow_xdp(struct xdp_md *ctx)
+{
+	return kl_edge_slowly(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+}
+
+__noinline int kl_edge_slow_tc(struct __sk_buff *skb)
+{
+	return kl_edge_slowly(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+}
+
+static __always_inline enum kl_reason kl_edge_judged(void *ctx, enum kl_hook hook,
+						     void *data, void *end,
 						     const struct kl_packet *pkt,
 						     struct kl_edge_scratch *e)
 {
 	__u32 word = e->word;
 	struct kl_edge *way;
 
-	if (pkt->malformed || !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
+	if (pkt->odd >= KL_REASON_EXT_DEPTH || !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
 		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
 	kl_edge_key_in(pkt, e, kl_is_cast(pkt, e->local));
 	way = kl_edge_known(&e->key);
@@ -273,12 +274,12 @@ static __always_inline enum kl_reason kl_edge_judged(void *ctx, void *data, void
 		kl_edge_count(way, pkt, e->jiffies);
 		return KL_REASON_PASS;
 	}
-	return kl_edge_slow(ctx);
+	return hook == KL_HOOK_XDP ? kl_edge_slow_xdp(ctx) : kl_edge_slow_tc(ctx);
 }
 
 /* The reason a packet that passed everything else is dropped for, KL_REASON_PASS if it is not. */
-static __always_inline enum kl_reason kl_edge_in(void *ctx, void *data, void *end,
-						 const struct kl_packet *pkt)
+static __always_inline enum kl_reason kl_edge_in(void *ctx, enum kl_hook hook, void *data,
+						 void *end, const struct kl_packet *pkt)
 {
 	__u32 slot = 0;
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
@@ -292,10 +293,10 @@ static __always_inline enum kl_reason kl_edge_in(void *ctx, void *data, void *en
 		return KL_REASON_PASS;
 	if (!kl_destination(data, end, pkt, e->local))
 		return kl_edge_missing(e->word, KL_REASON_EDGE_UNREAD);
-	if (pkt->fragment == KL_FRAGMENT_LATER)
+	if (pkt->odd == KL_REASON_FRAGMENT_LATER)
 		return kl_later_fragment(pkt, e, e->word, e->jiffies);
-	reason = kl_edge_judged(ctx, data, end, pkt, e);
-	if (pkt->fragment == KL_FRAGMENT_FIRST && !kl_edge_drops(reason)) {
+	reason = kl_edge_judged(ctx, hook, data, end, pkt, e);
+	if (pkt->more && !kl_edge_drops(reason)) {
 		kl_frag_key_of(pkt, e);
 		bpf_map_update_elem(&kl_frags, &e->frag, &e->jiffies, BPF_ANY);
 	}

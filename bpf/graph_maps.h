@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "maps.h"
 
 volatile struct kl_graph kl_graph = {};
 
@@ -27,9 +28,6 @@ struct {
 	__type(key, struct kl_trie_key);
 	__type(value, __u32);
 } kl_groups SEC(".maps");
-
-/* By value, or clang would only name the type of the inner map's value. */
-const volatile struct kl_permit kl_permit_type = {};
 
 /* One graph: every edge that is allowed or denied. Written by userspace before it counts. */
 struct kl_permits {
@@ -74,6 +72,9 @@ struct {
 	__type(value, __u32);
 } kl_frags SEC(".maps");
 
+/* Which of the two contexts a program was given. */
+enum kl_hook { KL_HOOK_XDP, KL_HOOK_TC };
+
 /* What is known of the packet under way on this CPU. */
 struct kl_edge_scratch {
 	struct kl_edge_key key;
@@ -88,6 +89,7 @@ struct kl_edge_scratch {
 	__u32 event_slot;		/* not the packet's: jiffies, and events sent in them */
 	__u32 event_sent;
 	struct bpf_sock_tuple tuple;
+	struct kl_permit permit;	/* unused: by value, or clang only names the inner map's type */
 };
 
 struct {

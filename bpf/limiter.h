@@ -34,24 +34,27 @@ static __always_inline void kl_hold(struct kl_source *src, __u32 verdict, __u64 
 static __always_inline int kl_admit(struct kl_source *src, const struct kl_packet *pkt,
 				    __u32 verdict)
 {
-	__u64 now = kl_now_ns(), tat;
+	__u64 now = kl_now_ns(), tat, cost;
 	struct kl_policy_locked *policy;
-	__u32 bits;
+	__u32 bits, flags = 0;
 	int conforms;
 
 	if (kl_held(src, verdict, now))
 		return 0;
-	policy = verdict & KL_VERDICT_PREFIX ? kl_longest(pkt, &bits) : kl_exact(pkt);
+	policy = verdict & KL_VERDICT_PREFIX ? kl_longest(pkt, &bits, &flags) : kl_exact(pkt);
 	if (!policy)
 		return 1;	/* gone since the verdict was cached; the next packet sees that */
+	cost = policy->interval_ns;
+	if (policy->action >= KL_ACTION_LIMIT_NEW_BYTES)
+		cost = cost * pkt->len >> KL_BYTE_SHIFT;
 	tat = policy->tat_ns;
 	conforms = tat <= now + policy->tolerance_ns;
-	if (conforms) {
+	if (conforms && !pkt->probe) {
 		bpf_spin_lock(&policy->lock);
 		tat = policy->tat_ns;
 		conforms = tat <= now + policy->tolerance_ns;
 		if (conforms)
-			policy->tat_ns = (tat > now ? tat : now) + policy->interval_ns;
+			policy->tat_ns = (tat > now ? tat : now) + cost;
 		bpf_spin_unlock(&policy->lock);
 	}
 	if (!conforms)

@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "parse.h"
 
 /* kl_policy as the program sees it: the verifier wants the lock by its own type. */
 struct kl_policy_locked {
@@ -18,15 +19,15 @@ struct kl_policy_locked {
 	__u32 longer;
 	__u8 action;
 	__u8 owner;
-	__u8 pad[2];
-	__u32 rate_pps;
+	__u16 note;
+	__u32 rate;
 };
 _Static_assert(sizeof(struct kl_policy_locked) == sizeof(struct kl_policy), "one layout");
 
 /*
- * Sources, one partition of set_mask + 1 sets per possible CPU. Written by the
- * program, each CPU in its own partition; read through mmap by userspace, which
- * clears the sketches.
+ * Sources, one partition of set_mask + 1 sets per possible CPU, then one set per
+ * CPU for probes. Written by the program, each CPU in its own partition; read
+ * through mmap by userspace, which clears the sketches.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -36,7 +37,7 @@ struct {
 	__type(value, struct kl_source_set);
 } kl_sources SEC(".maps");
 
-/* All policy. Written by userspace, but for the limiter's arrival time. Never evicts. */
+/* All policy. Written by userspace; the program writes arrival times and ceilings. Never evicts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -54,13 +55,51 @@ struct {
 	__type(value, struct kl_prefix);
 } kl_prefixes SEC(".maps");
 
-/* Packets and bytes by reason, table gauges. Written by the program, read by userspace. */
+/*
+ * What one CPU keeps to itself: counters, read by userspace, then the packet under
+ * way. One value, because each lookup shows in the cost of a denied packet. The
+ * second slot is the probes'; nobody reads it.
+ */
+struct kl_cpu {
+	struct kl_counts counts;
+	struct kl_packet packet;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct kl_cpu);
+} kl_counters SEC(".maps");
+
+/*
+ * Openings by destination port, one partition of KL_PORTS per possible CPU. Written
+ * by the program, each CPU in its own partition; read through mmap by userspace.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KL_PORTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kl_port);
+} kl_ports SEC(".maps");
+
+/* Why entries were made, by kl_policy.note. Userspace only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KL_NOTES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct kl_note);
+} kl_notes SEC(".maps");
+
+/* Userspace only: what the other maps hold. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct kl_counts);
-} kl_counters SEC(".maps");
+	__type(value, struct kl_layout);
+} kl_layouts SEC(".maps");
 
 /* Written by the program, read by a running IQ. */
 struct {

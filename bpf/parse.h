@@ -22,6 +22,7 @@
 
 #define KL_IPPROTO_NONE 255	/* no transport header to read */
 #define KL_OFFSET_MASK 1023	/* any header start this parser accepts; for the verifier */
+#define KL_ICMP_LEAST 8		/* bytes of the shortest message (RFC 792; RFC 4443, 2.1) */
 
 struct kl_vlan {
 	__be16 tci;
@@ -32,9 +33,14 @@ struct kl_vlan {
 struct kl_ext {
 	__u8 next;
 	__u8 len;
-	__be16 frag_off;	/* fragment header only */
+	__be16 frag_off;	/* of a routing header: its type and segments left */
 	__u32 id;
 };
+
+#define KL_FRAG4_MORE 0x2000
+#define KL_FRAG4_OFFSET 0x1fff
+#define KL_FRAG6_MORE 0x0001
+#define KL_FRAG6_OFFSET 0xfff8
 
 enum kl_ip_parse { KL_IP_OK, KL_IP_NONE, KL_IP_VLAN_DEPTH, KL_IP_TRUNCATED };
 
@@ -43,32 +49,32 @@ struct kl_packet {
 	__u32 key[4];		/* its identity: the tracked prefix */
 	__u64 l3;		/* offsets from the frame's start */
 	__u64 l4;
-	__u32 len;		/* frame length */
+	__u64 end;		/* of the IP packet: what follows is padding */
+	__u32 len;		/* frame length, which may be more than is readable here */
 	__u32 family;		/* ETH_P_IP or ETH_P_IPV6 */
 	__u32 proto;		/* transport protocol or KL_IPPROTO_NONE */
-	__u32 malformed;
+	__u32 odd;		/* highest class of odd header met (enum kl_reason), 0 = none */
+	__u32 more;		/* first of several fragments */
+	__u32 frag_id;		/* identification, where it is a fragment */
 	__u32 ttl;
 	/* transport, filled by kl_parse_l4 */
-	__u32 opens;		/* would open something: SYN without ACK, UDP, ICMP */
-	__u32 syn;
-	__u32 port;		/* destination port counted by the sketch, 0 = none */
+	__u32 opens;		/* anything but a TCP segment of a connection under way */
+	__u32 syn;		/* TCP SYN without ACK */
+	__u32 ack;		/* TCP ACK without SYN or RST */
+	__u32 port;		/* destination port opened, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
-	/* for the edge stage */
-	__u32 fragment;		/* enum kl_fragment */
-	__u32 frag_id;
+	__u32 probe;		/* 1: a question, leaves no trace */
+	__u32 decided;		/* bits of the entry that decided, KL_NO_ENTRY = none */
 };
 
-enum kl_fragment { KL_FRAGMENT_NONE, KL_FRAGMENT_FIRST, KL_FRAGMENT_LATER };
-
-/* `word`: offset and flags in network byte order; `offset`, `more`: which bits are which. */
-static __always_inline void kl_fragment(struct kl_packet *pkt, __be16 word, __be16 offset,
-					__be16 more, __u32 id)
+/* Both sides of the compare come from memory: the verifier then has one state behind it. */
+static __always_inline void kl_mark(struct kl_packet *pkt, __u32 odd)
 {
-	pkt->fragment = word & offset ? KL_FRAGMENT_LATER :
-			word & more   ? KL_FRAGMENT_FIRST :
-					KL_FRAGMENT_NONE;
-	pkt->frag_id = id;
+	barrier();
+	if (pkt->odd < odd)
+		pkt->odd = odd;
+	barrier();
 }
 
 static __always_inline enum kl_ip_parse kl_parse_ether(void *data, void *end, struct kl_packet *pkt)
@@ -103,29 +109,51 @@ static __always_inline enum kl_ip_parse kl_parse_ether(void *data, void *end, st
 	return KL_IP_OK;
 }
 
+/* A fragment's place, from its host-order field: 1 where a transport header may follow. */
+static __always_inline int kl_fragment(struct kl_packet *pkt, __u32 offset, __u32 more)
+{
+	if (offset) {
+		kl_mark(pkt, KL_REASON_FRAGMENT_LATER);
+		return 0;
+	}
+	if (more) {
+		pkt->more = 1;
+		kl_mark(pkt, KL_REASON_FRAGMENT_FIRST);
+	}
+	return 1;
+}
+
 static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
 	struct iphdr *ip = data + l3;
-	__u32 ihl, total;
+	__u32 ihl, total, frag, proto;
 
 	if ((void *)(ip + 1) > end)
 		return KL_IP_TRUNCATED;
 	ihl = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
+	frag = bpf_ntohs(ip->frag_off);
+	proto = ip->protocol;
 	pkt->addr[0] = pkt->key[0] = 0;
 	pkt->addr[1] = pkt->key[1] = 0;
 	pkt->addr[2] = pkt->key[2] = bpf_htonl(0xffff);
 	pkt->addr[3] = pkt->key[3] = ip->saddr;
 	pkt->ttl = ip->ttl;
-	/* RFC 791, 3.1: version 4, at least 5 words, a length that holds the header and fits. */
-	pkt->malformed = ip->version != 4 || ihl < sizeof(*ip) || total < ihl ||
-			 total > (__u64)(end - data) - l3;
 	pkt->l4 = l3 + ihl;
-	pkt->proto = pkt->malformed || (ip->frag_off & bpf_htons(0x1fff)) ? KL_IPPROTO_NONE :
-									    ip->protocol;
-	if (kl_config.graph)
-		kl_fragment(pkt, ip->frag_off, bpf_htons(0x1fff), bpf_htons(0x2000), ip->id);
+	pkt->end = l3 + total;
+	/* RFC 791, 3.1: version 4, at least 5 words, a length that holds the header and fits. */
+	if (ip->version != 4 || ihl < sizeof(*ip) || total < ihl || pkt->end > pkt->len) {
+		pkt->odd = KL_REASON_MALFORMED;
+		proto = KL_IPPROTO_NONE;
+	} else if (ihl > sizeof(*ip) || frag & (KL_FRAG4_OFFSET | KL_FRAG4_MORE)) {
+		if (ihl > sizeof(*ip))
+			pkt->odd = KL_REASON_OPTIONS;
+		pkt->frag_id = ip->id;
+		if (!kl_fragment(pkt, frag & KL_FRAG4_OFFSET, frag & KL_FRAG4_MORE))
+			proto = KL_IPPROTO_NONE;
+	}
+	pkt->proto = proto;
 	return KL_IP_OK;
 }
 
@@ -133,20 +161,24 @@ static __always_inline enum kl_ip_parse kl_parse_ip6(void *data, void *end, stru
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
 	struct ipv6hdr *ip = data + l3;
+	__u32 proto;
 
 	if ((void *)(ip + 1) > end)
 		return KL_IP_TRUNCATED;
+	proto = ip->nexthdr;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		pkt->addr[i] = ip->saddr.in6_u.u6_addr32[i];
 		pkt->key[i] = ip->saddr.in6_u.u6_addr32[i] & kl_config.v6_mask[i];
 	}
 	pkt->ttl = ip->hop_limit;
-	pkt->fragment = KL_FRAGMENT_NONE;
-	pkt->malformed = ip->version != 6 ||
-			 bpf_ntohs(ip->payload_len) + sizeof(*ip) > (__u64)(end - data) - l3;
 	pkt->l4 = l3 + sizeof(*ip);
-	pkt->proto = pkt->malformed ? KL_IPPROTO_NONE : ip->nexthdr;
+	pkt->end = pkt->l4 + bpf_ntohs(ip->payload_len);
+	if (ip->version != 6 || pkt->end > pkt->len) {
+		pkt->odd = KL_REASON_MALFORMED;
+		proto = KL_IPPROTO_NONE;
+	}
+	pkt->proto = proto;
 	return KL_IP_OK;
 }
 
@@ -171,12 +203,14 @@ static __always_inline enum kl_ip_parse kl_parse_source(void *data, void *end,
 
 	if (parsed != KL_IP_OK)
 		return parsed;
+	pkt->odd = pkt->more = 0;
 	if (pkt->family == ETH_P_IP)
 		parsed = kl_parse_ip4(data, end, pkt);
 	else
 		parsed = kl_parse_ip6(data, end, pkt);
 	if (kl_config.bench_sources)
 		kl_next_source(pkt);
+	barrier();
 	return parsed;
 }
 
@@ -186,82 +220,121 @@ static __always_inline int kl_is_ext(__u32 proto)
 	       proto == IPPROTO_AH || proto == IPPROTO_DSTOPTS || proto == IPPROTO_MH;
 }
 
+/* 1 if the IP packet has `size` bytes at `off` and the frame has them in reach. */
+static __always_inline int kl_has(const void *data, const void *end, const struct kl_packet *pkt,
+				  __u64 off, __u64 size)
+{
+	return off + size <= pkt->end && data + off + size <= end;
+}
+
+/* Nothing behind this header can be read, and why. */
+static __always_inline void kl_lose_l4(struct kl_packet *pkt, __u32 odd)
+{
+	kl_mark(pkt, odd);
+	pkt->proto = KL_IPPROTO_NONE;
+}
+
+/* Moves l4 and proto behind one extension header. All results through memory, as everywhere. */
+static __always_inline void kl_step_ext(void *data, void *end, struct kl_packet *pkt)
+{
+	__u32 proto = pkt->proto, field;
+	__u64 off = pkt->l4 & KL_OFFSET_MASK;
+	struct kl_ext *ext = data + off;
+
+	if (!kl_has(data, end, pkt, off, sizeof(*ext))) {
+		kl_lose_l4(pkt, KL_REASON_L4_TRUNCATED);
+		return;
+	}
+	field = bpf_ntohs(ext->frag_off);
+	pkt->proto = ext->next;
+	if (proto == IPPROTO_FRAGMENT) {
+		off += sizeof(*ext);
+		pkt->frag_id = ext->id;
+		if (!kl_fragment(pkt, field & KL_FRAG6_OFFSET, field & KL_FRAG6_MORE))
+			pkt->proto = KL_IPPROTO_NONE;
+	} else {
+		if (proto == IPPROTO_ROUTING && field >> 8 == 0)
+			kl_mark(pkt, KL_REASON_ROUTING_0);
+		off += proto == IPPROTO_AH ? (ext->len + 2) * 4 : (ext->len + 1) * 8;
+	}
+	pkt->l4 = off;
+	if (off > KL_OFFSET_MASK)
+		kl_lose_l4(pkt, KL_REASON_EXT_DEPTH);
+}
+
 /* Moves l4 and proto behind the extension headers; proto NONE where they can't be followed. */
 static __always_inline void kl_walk_ext(void *data, void *end, struct kl_packet *pkt)
 {
-	__u32 proto = pkt->proto;
-	__u64 off = pkt->l4;
-
+	kl_mark(pkt, KL_REASON_OPTIONS);
 #pragma unroll
 	for (int i = 0; i < KL_EXT_DEPTH; i++) {
-		struct kl_ext *ext;
-
-		if (!kl_is_ext(proto))
-			break;
-		off &= KL_OFFSET_MASK;
-		ext = data + off;
-		if ((void *)(ext + 1) > end) {
-			proto = KL_IPPROTO_NONE;
-			break;
-		}
-		if (proto == IPPROTO_FRAGMENT) {
-			off += sizeof(*ext);
-			proto = (ext->frag_off & bpf_htons(0xfff8)) ? KL_IPPROTO_NONE : ext->next;
-			if (kl_config.graph)
-				kl_fragment(pkt, ext->frag_off, bpf_htons(0xfff8), bpf_htons(1),
-					    ext->id);
-		} else {
-			off += proto == IPPROTO_AH ? (ext->len + 2) * 4 : (ext->len + 1) * 8;
-			proto = ext->next;
-		}
-		if (off > KL_OFFSET_MASK)
-			proto = KL_IPPROTO_NONE;
+		if (!kl_is_ext(pkt->proto))
+			return;
+		kl_step_ext(data, end, pkt);
+		barrier();
 	}
-	pkt->proto = kl_is_ext(proto) ? KL_IPPROTO_NONE : proto;
-	pkt->l4 = off;
+	if (kl_is_ext(pkt->proto))
+		kl_lose_l4(pkt, KL_REASON_EXT_DEPTH);
+}
+
+/* The packet ends inside its headers: a first fragment made so, or a packet cut short. */
+static __always_inline void kl_mark_short(struct kl_packet *pkt)
+{
+	kl_mark(pkt, pkt->more ? KL_REASON_FRAGMENT_TINY : KL_REASON_L4_TRUNCATED);
 }
 
 /*
  * What a SYN says about the stack that sent it: TTL bucket, window, header length
  * and the first option, which is the MSS with every common stack. Never 0.
  */
-static __always_inline __u32 kl_syn_stack(const struct tcphdr *tcp, void *end,
-					  const struct kl_packet *pkt)
+static __always_inline __u32 kl_syn_stack(void *data, void *end, const struct kl_packet *pkt,
+					  __u64 off, const struct tcphdr *tcp)
 {
 	const __u32 *option = (const void *)(tcp + 1);
 	__u32 mss = 0;
 
-	if (tcp->doff > 5 && (void *)(option + 1) <= end)
+	if (tcp->doff > 5 && kl_has(data, end, pkt, off, sizeof(*tcp) + sizeof(*option)))
 		mss = *option;
 	return ((pkt->ttl >> 5) << 24 ^ (__u32)tcp->window << 8 ^ tcp->doff ^ mss) | 1;
 }
 
+/* Ports and flags. Flags stand in byte 13: a tiny fragment must not hide a SYN (W55). */
 static __always_inline void kl_parse_tcp(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 off = pkt->l4 & KL_OFFSET_MASK;
 	struct tcphdr *tcp = data + off;
 
-	/* Ports and flags need 14 bytes; a first fragment may hold no more (W55). */
-	if (data + off + 14 > end)
+	if (!kl_has(data, end, pkt, off, 14)) {
+		kl_mark_short(pkt);
 		return;
-	if (!tcp->syn || tcp->ack)
+	}
+	pkt->syn = tcp->syn & !tcp->ack;
+	pkt->ack = tcp->ack & !tcp->syn & !tcp->rst;
+	pkt->opens = pkt->syn;
+	if (tcp->doff < sizeof(*tcp) / 4)
+		kl_mark(pkt, KL_REASON_L4_MALFORMED);
+	if (!kl_has(data, end, pkt, off, sizeof(*tcp)) || off + tcp->doff * 4 > pkt->end)
+		kl_mark_short(pkt);
+	if (!pkt->syn)
 		return;
-	pkt->syn = 1;
-	pkt->opens = 1;
 	pkt->port = bpf_ntohs(tcp->dest);
-	if ((void *)(tcp + 1) <= end)
-		pkt->stack = kl_syn_stack(tcp, end, pkt);
+	if (kl_has(data, end, pkt, off, sizeof(*tcp)))
+		pkt->stack = kl_syn_stack(data, end, pkt, off, tcp);
 }
 
 static __always_inline void kl_parse_udp(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 off = pkt->l4 & KL_OFFSET_MASK;
 	struct udphdr *udp = data + off;
-	__u32 source, dest;
+	__u32 source, dest, len;
 
-	pkt->opens = 1;
-	if (data + off + 4 > end)
+	if (!kl_has(data, end, pkt, off, sizeof(*udp))) {
+		kl_mark_short(pkt);
 		return;
+	}
+	len = bpf_ntohs(udp->len);
+	if (len < sizeof(*udp) || (!pkt->more && off + len > pkt->end))
+		kl_mark(pkt, KL_REASON_L4_MALFORMED);
 	source = bpf_ntohs(udp->source);
 	dest = bpf_ntohs(udp->dest);
 	/* A reply goes from a service's low port to a client's high one: not a probe (W19). */
@@ -269,17 +342,31 @@ static __always_inline void kl_parse_udp(void *data, void *end, struct kl_packet
 		pkt->port = dest;
 }
 
+static __always_inline void kl_parse_icmp(void *data, void *end, struct kl_packet *pkt)
+{
+	if (!kl_has(data, end, pkt, pkt->l4 & KL_OFFSET_MASK, KL_ICMP_LEAST))
+		kl_mark_short(pkt);
+}
+
+static __always_inline __u32 kl_icmp(const struct kl_packet *pkt)
+{
+	return pkt->family == ETH_P_IP ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+}
+
 static __always_inline void kl_parse_l4(void *data, void *end, struct kl_packet *pkt)
 {
-	pkt->opens = pkt->syn = pkt->port = pkt->stack = 0;
+	pkt->opens = 1;
+	pkt->syn = pkt->ack = pkt->port = pkt->stack = 0;
 	if (pkt->family == ETH_P_IPV6 && kl_is_ext(pkt->proto))
 		kl_walk_ext(data, end, pkt);
+	barrier();
 	if (pkt->proto == IPPROTO_TCP)
 		kl_parse_tcp(data, end, pkt);
 	else if (pkt->proto == IPPROTO_UDP)
 		kl_parse_udp(data, end, pkt);
-	else if (pkt->proto == IPPROTO_ICMP || pkt->proto == IPPROTO_ICMPV6)
-		pkt->opens = 1;
+	else if (pkt->proto == kl_icmp(pkt))
+		kl_parse_icmp(data, end, pkt);
+	barrier();
 }
 
 #endif

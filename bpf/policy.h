@@ -2,8 +2,8 @@
 /*
  * What policy says of a source, and the cache of that answer in its entry.
  *
- * The longest prefix wins. One exception: an entry IQ made never overrules an
- * operator's allow, however wide.
+ * The longest prefix wins. One exception: an automatic entry (IQ's, a feed's,
+ * the ceiling's) never overrules an allow, however wide.
  */
 #ifndef KL_POLICY_H
 #define KL_POLICY_H
@@ -17,22 +17,51 @@ static __always_inline int kl_ended(const struct kl_policy_locked *policy)
 	return policy->expires_ns && kl_now_ns() >= policy->expires_ns;
 }
 
-/* The tracked identity's own entry, ended or not. */
-static __always_inline struct kl_policy_locked *kl_exact(const struct kl_packet *pkt)
+static __always_inline int kl_live(const struct kl_policy_locked *policy)
+{
+	return policy && policy->action != KL_ACTION_NONE && !kl_ended(policy);
+}
+
+/* Made by a program's judgement or somebody else's list, not by the operator for this host. */
+static __always_inline int kl_automatic(const struct kl_policy_locked *policy)
+{
+	return policy->owner == KL_OWNER_IQ || policy->owner == KL_OWNER_FEED ||
+	       policy->owner == KL_OWNER_CEILING;
+}
+
+static __always_inline __u32 kl_own_bits(const struct kl_packet *pkt)
+{
+	return pkt->family == ETH_P_IP ? 128 : kl_config.v6_bits;
+}
+
+static __always_inline struct kl_prefix kl_exact_key(const struct kl_packet *pkt)
 {
 	struct kl_prefix key = {
 		.addr = { pkt->key[0], pkt->key[1], pkt->key[2], pkt->key[3] },
-		.bits = pkt->family == ETH_P_IP ? 128 : kl_config.v6_bits,
+		.bits = kl_own_bits(pkt),
 	};
+
+	return key;
+}
+
+/* The tracked identity's own entry, ended or not. */
+static __always_inline struct kl_policy_locked *kl_exact(const struct kl_packet *pkt)
+{
+	struct kl_prefix key = kl_exact_key(pkt);
 
 	if (!kl_control.has_exact)
 		return NULL;
 	return bpf_map_lookup_elem(&kl_policies, &key);
 }
 
-/* The longest live entry in the trie that holds the full address, and its length. */
-static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packet *pkt, __u32 *bits)
+/*
+ * The live entry in the trie that decides on the full address, and its length:
+ * the longest, but an automatic one yields to the longest allow behind it.
+ */
+static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packet *pkt, __u32 *bits,
+							   __u32 *flags)
 {
+	struct kl_policy_locked *found = NULL;
 	struct kl_trie_key key = {
 		.bits = 128,
 		.addr = { pkt->addr[0], pkt->addr[1], pkt->addr[2], pkt->addr[3] },
@@ -45,18 +74,29 @@ static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packe
 		struct kl_prefix *prefix = bpf_map_lookup_elem(&kl_prefixes, &key);
 		struct kl_policy_locked *policy;
 
-		if (!prefix)
-			return NULL;
+		/* IPv4 is carried inside ::/0, but no IPv6 prefix speaks of it. */
+		if (!prefix || (pkt->family == ETH_P_IP && prefix->bits < KL_MAPPED_BITS))
+			return found;
 		policy = bpf_map_lookup_elem(&kl_policies, prefix);
-		if (policy && policy->action != KL_ACTION_NONE && !kl_ended(policy)) {
-			*bits = prefix->bits;
-			return policy;
+		if (kl_live(policy)) {
+			int automatic = kl_automatic(policy) && policy->action != KL_ACTION_ALLOW;
+
+			/* Its end may matter even where it does not decide. */
+			if (policy->expires_ns)
+				*flags |= KL_VERDICT_RECHECK;
+
+			if (!found || policy->action == KL_ACTION_ALLOW) {
+				found = policy;
+				*bits = prefix->bits;
+			}
+			if (!automatic)
+				return found;
 		}
 		if (prefix->bits == 0)
-			return NULL;
+			return found;
 		key.bits = prefix->bits - 1;
 	}
-	return NULL;
+	return found;
 }
 
 static __always_inline __u32 kl_verdict_of(const struct kl_policy_locked *policy)
@@ -65,28 +105,41 @@ static __always_inline __u32 kl_verdict_of(const struct kl_policy_locked *policy
 
 	if (policy->expires_ns || verdict >= KL_ACTION_LIMIT_NEW)
 		verdict |= KL_VERDICT_RECHECK;
+	if (policy->action == KL_ACTION_ALLOW ||
+	    (policy->action >= KL_ACTION_LIMIT_NEW && !kl_automatic(policy)))
+		verdict |= KL_VERDICT_KNOWN;
 	return verdict;
 }
 
-/* The verdict bits for a packet, from policy alone. */
-static __always_inline __u32 kl_evaluate(const struct kl_packet *pkt)
+/* Whether the live entry `wide`, of length `bits`, decides against the identity's own live one. */
+static __always_inline int kl_overrules(const struct kl_policy_locked *wide, __u32 bits,
+					const struct kl_policy_locked *exact, __u32 own_bits)
 {
-	__u32 own_bits = pkt->family == ETH_P_IP ? 128 : kl_config.v6_bits;
+	if (bits > own_bits)
+		return !(kl_automatic(wide) && wide->action != KL_ACTION_ALLOW &&
+			 exact->action == KL_ACTION_ALLOW);
+	return kl_automatic(exact) && wide->action == KL_ACTION_ALLOW;
+}
+
+/* The verdict bits for a packet, from policy alone. */
+static __always_inline __u32 kl_evaluate(struct kl_packet *pkt)
+{
+	__u32 own_bits = kl_own_bits(pkt), bits = 0, flags = 0;
 	struct kl_policy_locked *exact = kl_exact(pkt), *wide;
-	__u32 bits = 0, each = 0;
 
 	if (exact && exact->longer)
-		each = KL_VERDICT_EACH;
-	wide = kl_longest(pkt, &bits);
-	if (exact && exact->action != KL_ACTION_NONE && !kl_ended(exact)) {
-		int overruled = wide && (bits > own_bits || (exact->owner == KL_OWNER_IQ &&
-							     wide->action == KL_ACTION_ALLOW));
-		if (!overruled)
-			return kl_verdict_of(exact) | each;
+		flags = KL_VERDICT_EACH;
+	wide = kl_longest(pkt, &bits, &flags);
+	if (kl_live(exact) && !(wide && kl_overrules(wide, bits, exact, own_bits))) {
+		pkt->decided = own_bits;
+		return kl_verdict_of(exact) | flags;
 	}
-	if (wide)
-		return kl_verdict_of(wide) | KL_VERDICT_PREFIX | each;
-	return each;
+	if (wide) {
+		pkt->decided = bits;
+		return kl_verdict_of(wide) | KL_VERDICT_PREFIX | flags;
+	}
+	pkt->decided = KL_NO_ENTRY;
+	return flags;
 }
 
 static __always_inline int kl_believed(__u32 verdict, const struct kl_source *src, __u32 jiffies)
@@ -100,7 +153,7 @@ static __always_inline int kl_believed(__u32 verdict, const struct kl_source *sr
 }
 
 /* The cached verdict where it still holds, else a fresh one. */
-static __always_inline __u32 kl_verdict(struct kl_source *src, const struct kl_packet *pkt,
+static __always_inline __u32 kl_verdict(struct kl_source *src, struct kl_packet *pkt,
 					__u32 jiffies)
 {
 	__u32 verdict = src->verdict;
@@ -108,9 +161,30 @@ static __always_inline __u32 kl_verdict(struct kl_source *src, const struct kl_p
 	if (kl_believed(verdict, src, jiffies))
 		return verdict;
 	verdict = kl_control.generation << KL_VERDICT_SHIFT | kl_evaluate(pkt);
-	src->verdict = verdict;
-	src->checked = jiffies;
-	return verdict;
+	if (verdict & KL_VERDICT_RECHECK) {
+		src->checked = jiffies;
+	} else if (src->verdict & KL_VERDICT_RECHECK) {
+		src->checked = 0;	/* from here on the ceiling's */
+		src->not_before = 0;
+	}
+	/* Reloaded, so that the verifier forgets which way it came about. */
+	*(volatile __u32 *)&src->verdict = verdict;
+	return *(volatile __u32 *)&src->verdict;
+}
+
+/* Whether only allowed sources pass now. The clock is read only while a lease is pending. */
+static __always_inline int kl_allow_only(void)
+{
+	__u32 mode = kl_control.allow_only, lease = kl_control.lease;
+
+	if (mode != KL_ALLOW_ONLY_LEASED)
+		return mode != KL_ALLOW_ONLY_OFF;
+	if (kl_control.lapsed == lease)
+		return 0;
+	if (kl_now_ns() < kl_control.lease_ns)
+		return 1;
+	kl_control.lapsed = lease;
+	return 0;
 }
 
 #endif

@@ -16,6 +16,8 @@
 #include "sources.h"
 #include "policy.h"
 #include "limiter.h"
+#include "ceiling.h"
+#include "essential.h"
 #include "telemetry.h"
 #include "graph.h"
 #include "egress.h"
@@ -28,59 +30,95 @@ enum kl_reason kl_reason_type __attribute__((unused));
 enum kl_action kl_action_type __attribute__((unused));
 enum kl_owner kl_owner_type __attribute__((unused));
 enum kl_verdict_bits kl_verdict_type __attribute__((unused));
+enum kl_allow_only kl_allow_only_type __attribute__((unused));
+enum kl_answer kl_answer_type __attribute__((unused));
 enum kl_event_kind kl_event_kind_type __attribute__((unused));
+enum kl_feature kl_feature_type __attribute__((unused));
 struct kl_edge *kl_edge_type __attribute__((unused));
 enum kl_edge_kind kl_edge_kind_type __attribute__((unused));
 enum kl_group kl_group_type __attribute__((unused));
 enum kl_edge_verdict kl_edge_verdict_type __attribute__((unused));
 enum kl_graph_mode kl_graph_mode_type __attribute__((unused));
 enum kl_graph_word kl_graph_word_type __attribute__((unused));
+struct kl_counts *kl_counts_type __attribute__((unused));
 
-static __always_inline int kl_drops(enum kl_reason reason)
+#define KL_PULL (KL_OFFSET_MASK + 1 + 64)
+
+static __always_inline void *kl_data(void *ctx, enum kl_hook hook)
 {
-	return reason >= KL_REASON_DENY && reason != KL_REASON_EDGE_OBSERVED;
+	return (void *)(long)(hook == KL_HOOK_XDP ? ((struct xdp_md *)ctx)->data :
+						    ((struct __sk_buff *)ctx)->data);
 }
 
-/* Default-deny is about edges: neither an allowed source nor one within its limit is above it. */
-static __always_inline enum kl_reason kl_edge_stage(void *ctx, void *data, void *end,
+static __always_inline void *kl_end(void *ctx, enum kl_hook hook)
+{
+	return (void *)(long)(hook == KL_HOOK_XDP ? ((struct xdp_md *)ctx)->data_end :
+						    ((struct __sk_buff *)ctx)->data_end);
+}
+
+static __always_inline int kl_only_new(__u32 action)
+{
+	return action == KL_ACTION_LIMIT_NEW || action == KL_ACTION_LIMIT_NEW_BYTES;
+}
+
+/*
+ * Default-deny is about edges: neither an allowed source nor one within its limit is
+ * above it. A probe asks about its source, and leaves no trace here either.
+ */
+static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook,
 						    const struct kl_packet *pkt,
 						    enum kl_reason reason)
 {
 	enum kl_reason edge;
 
-	if (!kl_config.graph)
+	if (!(kl_config.features & KL_FEATURE_GRAPH) || pkt->probe)
 		return reason;
-	edge = kl_edge_in(ctx, data, end, pkt);
+	edge = kl_edge_in(ctx, hook, kl_data(ctx, hook), kl_end(ctx, hook), pkt);
 	return edge == KL_REASON_PASS ? reason : edge;
 }
 
 /* A source that is not denied: look at its transport header, count, limit. */
-static __always_inline enum kl_reason kl_passing(void *ctx, void *data, void *end, struct kl_packet *pkt,
+static __always_inline enum kl_reason kl_passing(void *data, void *end, struct kl_packet *pkt,
 						 struct kl_source *src, __u32 verdict,
-						 struct kl_counts *counts)
+						 __u32 jiffies, struct kl_counts *counts)
 {
 	__u32 action = verdict & KL_VERDICT_ACTION;
-	enum kl_reason reason;
 
 	kl_parse_l4(data, end, pkt);
-	kl_observe(src, pkt, counts);
-	if (action >= KL_ACTION_LIMIT_NEW) {
-		if (action == KL_ACTION_LIMIT_NEW && !pkt->opens)
-			reason = KL_REASON_WITHIN_LIMIT;
-		else
-			reason = kl_admit(src, pkt, verdict) ? KL_REASON_WITHIN_LIMIT :
-							       KL_REASON_LIMIT;
-	} else if (pkt->malformed) {
-		reason = KL_REASON_MALFORMED;
-	} else {
-		reason = action == KL_ACTION_ALLOW ? KL_REASON_ALLOW : KL_REASON_PASS;
+	if (kl_control.allow_only && kl_allow_only()) {
+		if (pkt->odd == KL_REASON_ROUTING_0)
+			return KL_REASON_ROUTING_0_DROP;
+		if (!(verdict & KL_VERDICT_KNOWN)) {
+			if (!kl_essential(data, end, pkt))
+				return KL_REASON_NOT_ALLOWED;
+			pkt->odd = KL_REASON_ESSENTIAL;
+		}
 	}
-	return reason == KL_REASON_LIMIT ? reason : kl_edge_stage(ctx, data, end, pkt, reason);
+	if (!pkt->probe)
+		kl_observe(src, pkt, counts);
+	barrier();
+	if (action == KL_ACTION_NONE && kl_control.ceiling &&
+	    (pkt->opens || !kl_only_new(kl_control.ceiling)) &&
+	    !kl_below_ceiling(src, pkt, jiffies)) {
+		verdict = kl_promote(src, pkt, jiffies);
+		if (!verdict)
+			return KL_REASON_LIMIT;
+		action = verdict & KL_VERDICT_ACTION;
+	}
+	if (action >= KL_ACTION_LIMIT_NEW && (pkt->opens || !kl_only_new(action)) &&
+	    !kl_admit(src, pkt, verdict))
+		return KL_REASON_LIMIT;
+	if (pkt->odd)
+		return pkt->odd;
+	if (action >= KL_ACTION_LIMIT_NEW)
+		return KL_REASON_WITHIN_LIMIT;
+	return action == KL_ACTION_ALLOW ? KL_REASON_ALLOW : KL_REASON_PASS;
 }
 
-static __always_inline enum kl_reason kl_judge(void *ctx, void *data, void *end, struct kl_packet *pkt,
-					       struct kl_counts *counts)
+static __always_inline enum kl_reason kl_judge(void *ctx, enum kl_hook hook,
+					       struct kl_packet *pkt, struct kl_counts *counts)
 {
+	void *data = kl_data(ctx, hook), *end = kl_end(ctx, hook);
 	__u32 jiffies = kl_jiffies(), verdict;
 	struct kl_source *src = kl_source_of(pkt, jiffies, counts);
 	enum kl_reason reason;
@@ -94,45 +132,105 @@ static __always_inline enum kl_reason kl_judge(void *ctx, void *data, void *end,
 	if ((verdict & KL_VERDICT_ACTION) == KL_ACTION_DENY)
 		reason = KL_REASON_DENY;
 	else
-		reason = kl_passing(ctx, data, end, pkt, src, verdict, counts);
-	src->drops += kl_drops(reason);
+		reason = kl_passing(data, end, pkt, src, verdict, jiffies, counts);
+	if (reason < KL_REASON_DROPS)
+		reason = kl_edge_stage(ctx, hook, pkt, reason);
+	src->drops += reason >= KL_REASON_DROPS;
 	return reason;
 }
 
-static __always_inline enum kl_reason kl_decide(struct xdp_md *ctx, struct kl_packet *pkt,
+/* A frame whose source cannot be read is nobody's that was allowed. */
+static __always_inline enum kl_reason kl_unjudged(enum kl_reason passed, enum kl_reason dropped)
+{
+	if (kl_control.allow_only && kl_allow_only())
+		return dropped;
+	return kl_edge_unread(passed);
+}
+
+static __always_inline enum kl_reason kl_decide(void *ctx, enum kl_hook hook, struct kl_packet *pkt,
 						struct kl_counts *counts)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-
-	switch (kl_parse_source(data, end, pkt)) {
+	switch (kl_parse_source(kl_data(ctx, hook), kl_end(ctx, hook), pkt)) {
 	case KL_IP_OK:
-		return kl_judge(ctx, data, end, pkt, counts);
+		/* Pointers loaded anew: the verifier forgets how many tags made them safe. */
+		return kl_judge(ctx, hook, pkt, counts);
 	case KL_IP_VLAN_DEPTH:
-		return kl_edge_unread(KL_REASON_VLAN_DEPTH);
+		return kl_unjudged(KL_REASON_VLAN_DEPTH, KL_REASON_VLAN_DEPTH_DROP);
 	case KL_IP_TRUNCATED:
-		return kl_edge_unread(KL_REASON_TRUNCATED);
+		return kl_unjudged(KL_REASON_TRUNCATED, KL_REASON_TRUNCATED_DROP);
 	case KL_IP_NONE:
 		break;
 	}
 	return KL_REASON_NOT_IP;
 }
 
+/*
+ * 1 if the frame is userspace asking what would happen (`kernloom shield verdict`):
+ * it begins with a number drawn for the occasion, and nobody who receives frames
+ * knows it. As a number, so that the verifier sees one path.
+ */
+static __always_inline __u32 kl_probed(void *data, void *end)
+{
+	__u64 probe = kl_control.probe, diff = 0;
+	const __u16 *mac = data;
+
+	if (!probe || (void *)(mac + 4) > end)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		diff |= mac[i] ^ (__u16)(probe >> 16 * i);
+	return 1 - (__u32)((diff | -diff) >> 63);
+}
+
+/* `len` is the frame's, of which only the beginning may be readable. */
+static __always_inline enum kl_reason kl_frame(void *ctx, enum kl_hook hook, __u32 len)
+{
+	__u32 probe = kl_probed(kl_data(ctx, hook), kl_end(ctx, hook));
+	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &probe);
+	struct kl_packet *pkt;
+	enum kl_reason reason;
+
+	if (!cpu)
+		return KL_REASON_PASS;	/* cannot happen: both slots of an array exist */
+	pkt = &cpu->packet;
+	pkt->len = len;
+	pkt->probe = probe;
+	pkt->decided = KL_NO_ENTRY;
+	reason = kl_decide(ctx, hook, pkt, &cpu->counts);
+	kl_count(&cpu->counts, reason, len);
+	if (kl_config.test_clock || probe) {
+		kl_control.test_reason = reason;
+		kl_control.test_bits = pkt->decided;
+	}
+	return reason;
+}
+
 SEC("xdp")
 int kernloom(struct xdp_md *ctx)
 {
-	__u32 zero = 0, len = ctx->data_end - ctx->data;
-	struct kl_counts *counts = bpf_map_lookup_elem(&kl_counters, &zero);
-	struct kl_packet *pkt = bpf_map_lookup_elem(&kl_scratch, &zero);
-	enum kl_reason reason;
+	__u32 len = ctx->data_end - ctx->data;
 
-	if (!pkt)
-		return XDP_PASS;	/* cannot happen: slot 0 of an array exists */
-	pkt->len = len;
-	reason = kl_decide(ctx, pkt, counts);
-	kl_count(counts, reason, len);
-	if (kl_config.test_clock)
-		kl_control.test_reason = reason;
-	return kl_drops(reason) ? XDP_DROP : XDP_PASS;
+	return kl_frame(ctx, KL_HOOK_XDP, len) >= KL_REASON_DROPS ? XDP_DROP : XDP_PASS;
+}
+
+/* The same where the driver hands over frames in several buffers (Linux 5.18 and later). */
+SEC("xdp.frags")
+int kernloom_frags(struct xdp_md *ctx)
+{
+	__u32 len = bpf_xdp_get_buff_len(ctx);
+
+	return kl_frame(ctx, KL_HOOK_XDP, len) >= KL_REASON_DROPS ? XDP_DROP : XDP_PASS;
+}
+
+/* The same behind the stack's packet buffer, for interfaces whose XDP hook is taken. */
+SEC("tc")
+int kernloom_tc(struct __sk_buff *skb)
+{
+	/* As much as any header start this parser accepts, and the headers themselves. */
+	if (skb->data_end - skb->data < skb->len)
+		bpf_skb_pull_data(skb, skb->len < KL_PULL ? skb->len : KL_PULL);
+	/* Not TC_ACT_OK: filters behind this one still get to see what passes. */
+	return kl_frame(skb, KL_HOOK_TC, skb->len) >= KL_REASON_DROPS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 struct {
@@ -150,23 +248,23 @@ int kernloom_egress(struct __sk_buff *skb)
 {
 	__u32 zero = 0, slot = 1, word = kl_graph_now();
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
-	struct kl_counts *counts = bpf_map_lookup_elem(&kl_counters, &zero);
+	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
 	struct kl_packet *pkt = bpf_map_lookup_elem(&kl_leaving, &zero);
 	enum kl_reason reason;
 	void *data, *end;
 
-	if (!pkt || !e || !(word & KL_GRAPH_MODE))
+	if (!pkt || !e || !cpu || !(word & KL_GRAPH_MODE))
 		return TC_ACT_UNSPEC;
 	if (skb->data_end - skb->data < KL_LINEAR && skb->data_end - skb->data < skb->len)
 		bpf_skb_pull_data(skb, skb->len < KL_LINEAR ? skb->len : KL_LINEAR);
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	pkt->len = skb->len;
-	reason = kl_edge_out(skb, data, end, pkt, e, word, counts);
+	reason = kl_edge_out(skb, data, end, pkt, e, word, &cpu->counts);
 	if (reason == KL_REASON_PASS)
 		return TC_ACT_UNSPEC;	/* other filters still get to see it */
-	kl_count(counts, reason, skb->len);
-	return kl_drops(reason) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	kl_count(&cpu->counts, reason, skb->len);
+	return reason >= KL_REASON_DROPS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "Dual MPL/GPL";

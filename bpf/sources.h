@@ -70,13 +70,13 @@ static __always_inline __u64 kl_victim(const struct kl_source_set *set, __u32 ji
  * then named, so that a reader never credits one source with another's counts.
  */
 static __always_inline void kl_claim(struct kl_source *way, const struct kl_packet *pkt,
-				     struct kl_counts *counts)
+				     __u32 jiffies, struct kl_counts *counts)
 {
-	if (counts) {
-		if (way->verdict)
-			counts->replaced++;
-		else
-			counts->sources++;
+	if (way->verdict) {
+		counts->replaced++;
+		counts->crowded += jiffies - way->seen < 1 << KL_AGE_SHIFT;
+	} else {
+		counts->sources++;
 	}
 	*(volatile __u32 *)&way->verdict = 0;
 	barrier();
@@ -85,7 +85,10 @@ static __always_inline void kl_claim(struct kl_source *way, const struct kl_pack
 	way->stacks = 0;
 	way->packets = 0;
 	way->syns = 0;
+	way->acks = 0;
 	way->drops = 0;
+	way->checked = 0;
+	way->not_before = 0;
 	barrier();
 	way->key[0] = pkt->key[0];
 	way->key[1] = pkt->key[1];
@@ -97,21 +100,26 @@ static __always_inline void kl_claim(struct kl_source *way, const struct kl_pack
 static __always_inline struct kl_source *kl_source_of(const struct kl_packet *pkt, __u32 jiffies,
 						      struct kl_counts *counts)
 {
-	__u32 index = bpf_get_smp_processor_id() * (kl_config.set_mask + 1) +
-		      (kl_hash(pkt->key) & kl_config.set_mask);
-	struct kl_source_set *set = bpf_map_lookup_elem(&kl_sources, &index);
+	__u32 cpu = bpf_get_smp_processor_id(), probe = -pkt->probe;
+	__u32 index = cpu * (kl_config.set_mask + 1) + (kl_hash(pkt->key) & kl_config.set_mask);
+	struct kl_source_set *set;
 	struct kl_source *way;
 	__u64 found;
+
+	/* A probe takes its CPU's set behind the table, and always anew: no branch, one state. */
+	index = (index & ~probe) | ((kl_config.probe_set + cpu) & probe);
+	set = bpf_map_lookup_elem(&kl_sources, &index);
 
 	if (!set)
 		return NULL;
 	/* One-hot 1, 2, 4, 8 to 0, 1, 2, 3; 0 when nothing matched. */
 	found = (1 - kl_differs(&set->way[0], pkt)) | (1 - kl_differs(&set->way[1], pkt)) << 1 |
 		(1 - kl_differs(&set->way[2], pkt)) << 2 | (1 - kl_differs(&set->way[3], pkt)) << 3;
+	found &= ~(__u64)probe;
 	if (found)
 		return &set->way[((found >> 1) - (found >> 3)) & (KL_WAYS - 1)];
 	way = &set->way[kl_victim(set, jiffies) & (KL_WAYS - 1)];
-	kl_claim(way, pkt, counts);
+	kl_claim(way, pkt, jiffies, counts);
 	return way;
 }
 

@@ -36,11 +36,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "profile",
             "state",
             "store",
+            "telemetry",
         ],
     ),
-    ("cli", &["graph", "model"]),
+    ("cli", &["dataplane", "graph", "model"]),
     // The command line laid over the host's file.
-    ("host", &["cli", "error", "model"]),
+    ("host", &["cli", "dataplane", "error", "model"]),
     // The composition roots.
     (
         "cmd",

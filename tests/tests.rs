@@ -11,5 +11,6 @@ mod dataplane; // the XDP program, packet by packet
 mod lab; // network namespaces, attacks and benign load; shared with examples/demo
 mod layering; // who may use whom
 mod netns; // the built program, end to end
-mod packet;
-mod page; // the graph as a page, in a browser // frames built by hand
+mod oracle; // the program against an oracle of its design
+mod packet; // frames built by hand
+mod page; // the graph as a page, in a browser

@@ -15,16 +15,16 @@ pub struct HostArgs {
     /// Settings of this host [default: /etc/kernloom/kernloom.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Name of this instance; its directories are named after it [default: kernloom]
+    /// Another instance of this name, with interfaces and policy of its own: every directory gets -NAME
     #[arg(long, global = true, value_name = "NAME")]
     pub instance: Option<String>,
-    /// Directory in the BPF file system that holds program, maps and links [default: /sys/fs/bpf/INSTANCE]
+    /// Directory in the BPF file system that holds program, maps and links [default: /sys/fs/bpf/kernloom]
     #[arg(long, global = true, value_name = "DIR")]
     pub bpffs: Option<PathBuf>,
-    /// Directory for lock files and the control socket [default: /run/INSTANCE]
+    /// Directory for lock files and the control socket [default: /run/kernloom]
     #[arg(long, global = true, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Directory for what IQ learned and holds [default: /var/lib/INSTANCE/iq]
+    /// Directory for what IQ learned and holds [default: /var/lib/kernloom/iq]
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// How log lines look [default: text]

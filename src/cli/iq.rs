@@ -20,6 +20,9 @@ pub struct IqArgs {
 pub struct IqRunArgs {
     #[command(flatten)]
     pub host: IqHostArgs,
+    /// Do not protect your own SSH peer
+    #[arg(long)]
+    pub no_guard: bool,
     /// How long a soft limit lasts at least, instead of the profile's
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub soft_ttl: Option<Duration>,

@@ -13,8 +13,9 @@ pub use graph::{EdgeArgs, ExportFormat, GraphArgs, GraphCommand, GraphModeArg};
 pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
 pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 pub use shield::{
-    AttachArgs, DetachArgs, LimitCommand, LimitSetArgs, ListCommand, Mode, Scope, ShieldCommand,
-    SortBy, TopArgs,
+    AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, JsonArgs, LimitCommand,
+    LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs, Scope,
+    ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
 };
 
 use crate::model::parse_duration;

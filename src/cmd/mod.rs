@@ -6,7 +6,7 @@ mod reset;
 mod shield;
 
 use crate::cli::{Cli, Command, LogFormat, Places};
-use crate::dataplane::{PinDir, Shield};
+use crate::dataplane::{PinDir, Shield, quiet_libbpf};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::report::log_as;
@@ -14,8 +14,9 @@ use crate::report::log_as;
 pub fn run(cli: &Cli) -> Result<()> {
     let host = Host::resolve(&cli.host)?;
     log_as(host.log_format == LogFormat::Json);
+    quiet_libbpf();
     match &cli.command {
-        Command::Shield(command) => shield::run(&host.places, command),
+        Command::Shield(command) => shield::run(&host, command),
         Command::Iq(args) => iq::run(&host, args),
         Command::Graph(args) => graph::run(&host, args),
         Command::Reset(args) => reset::run(&host.places, args),

@@ -12,7 +12,9 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
         // Exemptions are no enforcement: the lists they come from still stand.
         Owner::Iq if matches!(entry.rule.action, Action::Allow) => args.all,
         Owner::Iq => !args.operator,
-        Owner::Operator => args.operator || args.all,
+        Owner::Operator | Owner::Feed => args.operator || args.all,
+        Owner::Ceiling => true,
+        Owner::Management => false,
     };
     let lock = pins.lock()?;
     let removed = shield.edit(&lock).remove_all(chosen)?;
@@ -27,7 +29,7 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let at = now()?;
     let mut text: String = removed
         .iter()
-        .map(|entry| format!("removed: {}\n", entry_line(entry, at)))
+        .map(|entry| format!("removed: {}\n", entry_line(entry, "", at)))
         .collect();
     text.push_str(&format!("{} removed, {kept} kept", removed.len()));
     if kept > 0 {

@@ -1,17 +1,18 @@
-//! Program to interface: which mode, who is already there, and the link that outlives us.
+//! Program to interface: at which hook, in which mode, and the link that outlives us.
 
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{Link, ProgramHandle, Xdp, XdpFlags};
+use libbpf_rs::{Link, Xdp, XdpFlags};
 use nix::errno::Errno;
-use nix::net::if_::{if_nameindex, if_nametoindex};
 
+use super::foreign::{self, Foreign};
+use super::interface::{interface_index, interface_name, refuse_without_ethernet};
+use super::load::Variant;
 use super::pin::{PinDir, remove_if_there};
-use super::sys;
+use super::{sys, tc};
 use crate::error::{Doing, Error, Result};
 
 /// Where in the receive path the program runs.
@@ -19,17 +20,10 @@ use crate::error::{Doing, Error, Result};
 pub enum AttachMode {
     /// In the driver, before the kernel allocates anything for the packet.
     Driver,
-    /// In the stack, for drivers without XDP. Same verdicts, more cost.
+    /// At the stack's XDP hook, for drivers without XDP. Same verdicts, more cost.
     Generic,
-}
-
-impl AttachMode {
-    const fn flag(self) -> XdpFlags {
-        match self {
-            Self::Driver => XdpFlags::DRV_MODE,
-            Self::Generic => XdpFlags::SKB_MODE,
-        }
-    }
+    /// At TC ingress, behind the XDP hook. Same verdicts again.
+    Tc,
 }
 
 impl fmt::Display for AttachMode {
@@ -37,6 +31,7 @@ impl fmt::Display for AttachMode {
         f.pad(match self {
             Self::Driver => "driver",
             Self::Generic => "generic",
+            Self::Tc => "tc",
         })
     }
 }
@@ -44,7 +39,7 @@ impl fmt::Display for AttachMode {
 /// What the operator asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModeChoice {
-    /// Driver first, generic where the driver refuses.
+    /// The driver first, then generic, then TC ingress.
     Auto,
     Only(AttachMode),
 }
@@ -56,105 +51,65 @@ pub struct Attached {
     pub ifindex: u32,
     /// `None` where the kernel no longer runs the program there, or no longer says how.
     pub mode: Option<AttachMode>,
-    /// Why driver mode was not to be had, on a fresh attachment that fell back.
+    /// On a fresh attachment: why no better mode was to be had, and what had to give way.
     pub fallback: Option<String>,
     /// True if the interface was attached before this call.
     pub already: bool,
 }
 
-pub fn interface_index(name: &str) -> Result<u32> {
-    if_nametoindex(name).map_err(|_| {
-        let known = if_nameindex().map_or_else(
-            |_| String::new(),
-            |all| {
-                let names: Vec<_> = all
-                    .iter()
-                    .map(|interface| interface.name().to_string_lossy().into_owned())
-                    .collect();
-                names.join(", ")
-            },
-        );
-        Error::operator(format!("no interface '{name}'; this host has: {known}"))
-    })
-}
+/// Hands out the program for a place, loading it when it is first asked for.
+pub(super) type Programs<'a> = dyn FnMut(Variant) -> Result<OwnedFd> + 'a;
 
-fn interface_name(ifindex: u32) -> Option<String> {
-    let all = if_nameindex().ok()?;
-    let found = all.iter().find(|interface| interface.index() == ifindex)?;
-    Some(found.name().to_string_lossy().into_owned())
-}
-
-/// The interface of the default route, IPv4 first.
-pub fn default_interface() -> Result<String> {
-    let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
-    default_of_ipv4(&v4)
-        .or_else(|| default_of_ipv6(&v6))
-        .ok_or_else(|| {
-            Error::operator(
-                "there is no default route to take the interface from; name it with --iface",
-            )
-        })
-}
-
-/// Columns of /proc/net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask ...
-fn default_of_ipv4(table: &str) -> Option<String> {
-    let routes = table.lines().skip(1).filter_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let default = columns.get(1)? == &"00000000" && columns.get(7)? == &"00000000";
-        let metric: u32 = columns.get(6)?.parse().ok()?;
-        (default && columns.first()? != &"lo").then(|| (metric, columns[0].to_owned()))
-    });
-    routes
-        .min_by_key(|(metric, _)| *metric)
-        .map(|(_, name)| name)
-}
-
-/// Columns of /proc/net/ipv6_route: destination length source length next-hop metric ... device.
-fn default_of_ipv6(table: &str) -> Option<String> {
-    let routes = table.lines().filter_map(|line| {
-        let columns: Vec<&str> = line.split_whitespace().collect();
-        let default = columns.first()?.bytes().all(|b| b == b'0') && columns.get(1)? == &"00";
-        let metric = u32::from_str_radix(columns.get(5)?, 16).ok()?;
-        let device = columns.last()?;
-        (default && *device != "lo").then(|| (metric, (*device).to_owned()))
-    });
-    routes
-        .min_by_key(|(metric, _)| *metric)
-        .map(|(_, name)| name)
+struct Attempt<'a, 'p> {
+    pins: &'a PinDir,
+    programs: &'a mut Programs<'p>,
+    interface: &'a str,
+    ifindex: u32,
 }
 
 pub(super) fn attach(
     pins: &PinDir,
-    prog: BorrowedFd<'_>,
+    programs: &mut Programs<'_>,
     interface: &str,
     choice: ModeChoice,
+    force: bool,
 ) -> Result<Attached> {
     let ifindex = interface_index(interface)?;
-    let path = pins.link(ifindex);
+    refuse_without_ethernet(interface)?;
     if let Some(attached) = existing(pins, interface, ifindex)? {
         return Ok(attached);
     }
-    remove_if_there(&path)?;
-    refuse_foreign(prog, interface, ifindex)?;
-    let index =
-        i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))?;
-    let create = |mode: AttachMode| sys::xdp_link_create(prog, index, mode.flag().bits());
-    let (link, mode, fallback) = match choice {
-        ModeChoice::Only(mode) => {
-            let link = create(mode).map_err(|error| refused(interface, mode, &error))?;
-            (link, mode, None)
-        }
-        ModeChoice::Auto => match create(AttachMode::Driver) {
-            Ok(link) => (link, AttachMode::Driver, None),
-            Err(first) => {
-                let mode = AttachMode::Generic;
-                let link = create(mode).map_err(|error| refused(interface, mode, &error))?;
-                (link, mode, Some(why_no_driver_mode(interface, &first)))
-            }
-        },
+    remove_if_there(&pins.link(ifindex))?;
+    let mut attempt = Attempt {
+        pins,
+        programs,
+        interface,
+        ifindex,
     };
-    sys::pin(link.as_fd(), &path).doing(|| format!("pinning {}", path.display()))?;
+    let there = foreign::xdp(interface, ifindex)?;
+    let (mode, fallback) = match (there, choice) {
+        (Some(there), ModeChoice::Only(AttachMode::Driver | AttachMode::Generic)) if !force => {
+            return Err(taken(interface, &there));
+        }
+        (Some(there), ModeChoice::Auto) if !force => {
+            attempt.tc()?;
+            (
+                AttachMode::Tc,
+                Some(format!("the XDP hook is taken by {there}")),
+            )
+        }
+        (
+            Some(there),
+            ModeChoice::Auto | ModeChoice::Only(AttachMode::Driver | AttachMode::Generic),
+        ) => {
+            foreign::remove(interface, ifindex, &there)?;
+            let (mode, fallback) = attempt.choose(choice)?;
+            let removed = format!("in place of {there}, removed by --force");
+            let both = fallback.map_or_else(|| removed.clone(), |why| format!("{why}; {removed}"));
+            (mode, Some(both))
+        }
+        (_, choice) => attempt.choose(choice)?,
+    };
     Ok(Attached {
         interface: interface.to_owned(),
         ifindex,
@@ -164,31 +119,131 @@ pub(super) fn attach(
     })
 }
 
-/// The attachment this instance already has there, if its link is still alive.
-fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
-    let path = pins.link(ifindex);
-    if !path
-        .try_exists()
-        .doing(|| format!("looking for {}", path.display()))?
-    {
-        return Ok(None);
+fn taken(interface: &str, there: &Foreign) -> Error {
+    Error::world(format!(
+        "{interface} already runs {there}, and an interface takes one XDP program; --mode tc judges behind it, \
+         --force removes it"
+    ))
+}
+
+impl Attempt<'_, '_> {
+    /// The mode that worked, and why none better did.
+    fn choose(&mut self, choice: ModeChoice) -> Result<(AttachMode, Option<String>)> {
+        let refused = |mode, error: &io::Error| refused(self.interface, mode, error);
+        match choice {
+            ModeChoice::Only(AttachMode::Driver) => match self.driver()? {
+                Ok(()) => Ok((AttachMode::Driver, None)),
+                Err(error) => Err(refused(AttachMode::Driver, &error)),
+            },
+            ModeChoice::Only(AttachMode::Generic) => {
+                match self.xdp(Variant::Xdp, XdpFlags::SKB_MODE)? {
+                    Ok(()) => Ok((AttachMode::Generic, None)),
+                    Err(error) => Err(refused(AttachMode::Generic, &error)),
+                }
+            }
+            ModeChoice::Only(AttachMode::Tc) => self.tc().map(|()| (AttachMode::Tc, None)),
+            ModeChoice::Auto => self.best(),
+        }
     }
-    let live = live_ifindex(&Link::open(&path).doing(|| format!("opening {}", path.display()))?);
-    Ok((live == Some(ifindex)).then(|| Attached {
+
+    fn best(&mut self) -> Result<(AttachMode, Option<String>)> {
+        let Err(no_driver) = self.driver()? else {
+            return Ok((AttachMode::Driver, None));
+        };
+        let why = format!("driver mode refused: {}", cause(self.interface, &no_driver));
+        let Err(no_generic) = self.xdp(Variant::Xdp, XdpFlags::SKB_MODE)? else {
+            return Ok((AttachMode::Generic, Some(why)));
+        };
+        if no_generic.kind() == io::ErrorKind::PermissionDenied {
+            return Err(refused(self.interface, AttachMode::Generic, &no_generic));
+        }
+        self.tc()?;
+        Ok((
+            AttachMode::Tc,
+            Some(format!("{why}; generic mode refused: {no_generic}")),
+        ))
+    }
+
+    /// In the driver; where it wants frames in one buffer and they are larger, with the program
+    /// that takes several.
+    fn driver(&mut self) -> Result<io::Result<()>> {
+        let first = self.xdp(Variant::Xdp, XdpFlags::DRV_MODE)?;
+        let Err(error) = first else {
+            return Ok(Ok(()));
+        };
+        let too_large = matches!(
+            error.raw_os_error().map(Errno::from_raw),
+            Some(Errno::EINVAL | Errno::ERANGE | Errno::EOPNOTSUPP)
+        ) && sys::mtu(self.interface) > Some(1_500);
+        if !too_large || sys::kernel_before(5, 18) {
+            return Ok(Err(error));
+        }
+        Ok(match self.xdp(Variant::XdpFrags, XdpFlags::DRV_MODE)? {
+            Ok(()) => Ok(()),
+            Err(_) => Err(error),
+        })
+    }
+
+    /// The inner error is the driver's: another mode may do.
+    fn xdp(&mut self, variant: Variant, mode: XdpFlags) -> Result<io::Result<()>> {
+        let prog = (self.programs)(variant)?;
+        let index = index(self.ifindex)?;
+        let kind = libbpf_sys::BPF_XDP;
+        match sys::link_create(prog.as_fd(), index, kind, mode.bits()) {
+            Ok(link) => self.pin(link.as_fd()).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn tc(&mut self) -> Result<()> {
+        let prog = (self.programs)(Variant::Tc)?;
+        match sys::link_create(
+            prog.as_fd(),
+            index(self.ifindex)?,
+            libbpf_sys::BPF_TCX_INGRESS,
+            0,
+        ) {
+            Ok(link) => self.pin(link.as_fd()),
+            // No tcx before 6.6: the kernel knows no such attach type.
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                tc::attach(prog.as_fd(), self.interface, index(self.ifindex)?)?;
+                self.pins
+                    .replace(&self.pins.filter(self.ifindex), prog.as_fd())
+            }
+            Err(error) => Err(refused(self.interface, AttachMode::Tc, &error)),
+        }
+    }
+
+    fn pin(&self, link: BorrowedFd<'_>) -> Result<()> {
+        let path = self.pins.link(self.ifindex);
+        sys::pin(link, &path).doing(|| format!("pinning {}", path.display()))
+    }
+}
+
+pub(super) fn index(ifindex: u32) -> Result<i32> {
+    i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))
+}
+
+/// The attachment this instance already has there, if it is still alive.
+fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
+    let found = attached(pins)?;
+    let mine = found.into_iter().find(|there| there.ifindex == ifindex);
+    Ok(mine.map(|there| Attached {
         interface: interface.to_owned(),
-        ifindex,
-        mode: mode_of(ifindex),
-        fallback: None,
-        already: true,
+        ..there
     }))
 }
 
-/// The interface a link is on; `None` once the interface is gone or the link was detached.
-fn live_ifindex(link: &Link) -> Option<u32> {
-    let LinkTypeInfo::Xdp(xdp) = link.info().ok()?.info else {
+/// Where a link is; `None` once the interface is gone or the link was detached.
+pub(super) fn place_of(link: &Link) -> Option<(u32, Option<AttachMode>)> {
+    let info = link.info().ok()?.info;
+    if let LinkTypeInfo::Xdp(xdp) = &info {
+        return (xdp.ifindex != 0).then(|| (xdp.ifindex, mode_of(xdp.ifindex)));
+    }
+    let LinkTypeInfo::Tcx(tcx) = info else {
         return None;
     };
-    Some(xdp.ifindex).filter(|ifindex| *ifindex != 0)
+    (tcx.ifindex != 0).then_some((tcx.ifindex, Some(AttachMode::Tc)))
 }
 
 fn mode_of(ifindex: u32) -> Option<AttachMode> {
@@ -204,54 +259,35 @@ fn mode_of(ifindex: u32) -> Option<AttachMode> {
     }
 }
 
-fn refuse_foreign(prog: BorrowedFd<'_>, interface: &str, ifindex: u32) -> Result<()> {
-    let index =
-        i32::try_from(ifindex).map_err(|_| Error::world("interface number out of range"))?;
-    let there = Xdp::new(prog)
-        .query_id(index, XdpFlags::NONE)
-        .doing(|| format!("asking who is attached to {interface}"))?;
-    if there == 0 {
-        return Ok(());
-    }
-    let name = ProgramHandle::from_prog_id(there).map_or_else(
-        |_| "unknown".to_owned(),
-        |program| program.name().to_string_lossy().into_owned(),
-    );
-    Err(Error::world(format!(
-        "{interface} already runs another XDP program, '{name}' (id {there}); one interface takes one: detach \
-         it with its own tool, or protect another interface"
-    )))
-}
-
 fn refused(interface: &str, mode: AttachMode, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
         return Error::operator(format!(
             "attaching to {interface}: not permitted; run it with sudo ({error})"
         ));
     }
-    let mend = match mode {
-        AttachMode::Driver => format!(
-            "{}; --mode generic works on any interface",
-            cause(interface, error)
+    let (hook, mend) = match mode {
+        AttachMode::Driver => (
+            "XDP in driver mode",
+            format!(
+                "{}; --mode generic works on any interface",
+                cause(interface, error)
+            ),
         ),
-        AttachMode::Generic => {
-            format!("{error}; 'ip link show {interface}' shows whether it is in use")
-        }
+        AttachMode::Generic => (
+            "XDP in generic mode",
+            format!("{error}; 'ip link show {interface}' shows whether it is in use"),
+        ),
+        AttachMode::Tc => (
+            "a program at TC ingress",
+            format!("{error}; 'tc filter show dev {interface} ingress' shows what is there"),
+        ),
     };
-    Error::world(format!("{interface} refuses XDP in {mode} mode: {mend}"))
-}
-
-fn why_no_driver_mode(interface: &str, error: &io::Error) -> String {
-    format!("driver mode refused: {}", cause(interface, error))
+    Error::world(format!("{interface} refuses {hook}: {mend}"))
 }
 
 /// What the driver most likely meant (kernel: each driver's ndo_bpf and its MTU checks).
-fn cause(interface: &str, error: &io::Error) -> String {
-    let mtu = fs::read_to_string(format!("/sys/class/net/{interface}/mtu"));
-    let mtu: u32 = mtu
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or_default();
+pub(super) fn cause(interface: &str, error: &io::Error) -> String {
+    let mtu = sys::mtu(interface).unwrap_or_default();
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EINVAL | Errno::ERANGE) if mtu > 1_500 => {
             format!(
@@ -267,68 +303,54 @@ fn cause(interface: &str, error: &io::Error) -> String {
     }
 }
 
-/// Every interface of the instance; one whose interface is gone has no mode.
+/// Every interface of the instance, in order of number; one whose interface is gone is left out.
 pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
-    let mut all = Vec::new();
+    let mut places = Vec::new();
     for path in pins.links()? {
         let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
-        let Some(ifindex) = live_ifindex(&link) else {
-            continue;
-        };
-        let interface = interface_name(ifindex).unwrap_or_else(|| format!("interface {ifindex}"));
-        let mode = mode_of(ifindex);
-        all.push(Attached {
-            interface,
+        places.extend(place_of(&link));
+    }
+    for ifindex in pins.filters()? {
+        if tc::is_there(&pins.filter(ifindex), index(ifindex)?)? {
+            places.push((ifindex, Some(AttachMode::Tc)));
+        }
+    }
+    places.sort_by_key(|(ifindex, _)| *ifindex);
+    Ok(places
+        .into_iter()
+        .map(|(ifindex, mode)| Attached {
+            interface: interface_name(ifindex).unwrap_or_else(|| format!("interface {ifindex}")),
             ifindex,
             mode,
             fallback: None,
             already: true,
-        });
-    }
-    Ok(all)
+        })
+        .collect())
 }
 
 /// Detaches at once (dropping an unpinned link is asynchronous on 5.10), then removes the pin.
 /// False if the instance was not attached there.
 pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
-    let path = pins.link(ifindex);
-    if !path
-        .try_exists()
-        .doing(|| format!("looking for {}", path.display()))?
-    {
+    let (path, filter) = (pins.link(ifindex), pins.filter(ifindex));
+    let there = |path: &std::path::Path| {
+        path.try_exists()
+            .doing(|| format!("looking for {}", path.display()))
+    };
+    if there(&filter)? {
+        if tc::is_there(&filter, index(ifindex)?)? {
+            tc::detach(index(ifindex)?)?;
+        }
+        remove_if_there(&filter)?;
+        return Ok(true);
+    }
+    if !there(&path)? {
         return Ok(false);
     }
     let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
-    if live_ifindex(&link).is_some() {
+    if place_of(&link).is_some() {
         link.detach()
             .doing(|| format!("detaching from interface {ifindex}"))?;
     }
     remove_if_there(&path)?;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_route_with_the_least_metric_names_the_interface() {
-        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
-                     wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
-                     eth0\t00000000\t0100000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
-                     eth0\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(default_of_ipv4(table).as_deref(), Some("eth0"));
-        assert_eq!(default_of_ipv4("Iface\n"), None);
-    }
-
-    #[test]
-    fn an_ipv6_default_route_serves_where_there_is_no_other() {
-        let table = "20010db8000000000000000000000000 20 00000000000000000000000000000000 00 \
-                     00000000000000000000000000000000 00000100 00000001 00000000 00000001 eth1\n\
-                     00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
-                     fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth1\n\
-                     00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
-                     00000000000000000000000000000000 ffffffff 00000001 00000000 00200200 lo\n";
-        assert_eq!(default_of_ipv6(table).as_deref(), Some("eth1"));
-    }
 }

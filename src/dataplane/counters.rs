@@ -2,7 +2,7 @@
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::abi::{Reason, kl_counts};
+use super::abi::{Reason, kl_counts, kl_limits};
 use super::pod;
 use crate::error::{Doing, Error, Result};
 
@@ -22,11 +22,18 @@ pub struct Counters {
     pub sources: u64,
     /// Entries taken from one source for another.
     pub replaced: u64,
+    /// Of those, from a source heard of within the last 512 jiffies: the table is too small.
+    pub crowded: u64,
     /// Events that found the ring buffer full.
     pub events_lost: u64,
+    /// Frames by length, in bins of [`Self::LENGTH_BIN`] bytes; the last is open-ended.
+    pub lengths: Vec<u64>,
 }
 
 impl Counters {
+    /// Width of a bin of the length histogram, in bytes.
+    pub const LENGTH_BIN: u32 = 1 << kl_limits::KL_LENGTH_SHIFT.0;
+
     pub(super) fn read(map: &MapHandle) -> Result<Self> {
         let doing = || "reading the counters";
         let values = map
@@ -44,10 +51,14 @@ impl Counters {
             }
         };
         Ok(Self {
-            reasons: Reason::ALL.into_iter().map(count).collect(),
+            reasons: Reason::ALL.iter().copied().map(count).collect(),
             sources: sum(&|c| c.sources),
             replaced: sum(&|c| c.replaced),
+            crowded: sum(&|c| c.crowded),
             events_lost: sum(&|c| c.events_lost),
+            lengths: (0..kl_limits::KL_LENGTHS.0 as usize)
+                .map(|bin| sum(&|c| c.length[bin]))
+                .collect(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! IQ's hand on the policy table.
 
 use super::pin::PinDir;
-use super::policy::{Action, Edit, Owner, Rule};
+use super::policy::Edit;
+use super::rule::{Action, Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
 use crate::seams::{Enforcer, Order, Outcome};

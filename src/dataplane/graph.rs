@@ -186,12 +186,6 @@ impl GraphPlane<'_> {
         true
     }
 
-    /// Jiffies in a second, which the program counts lifetimes with.
-    pub fn set_hz(&self, hz: u32) {
-        self.atomic::<AtomicU32>(offset_of!(kl_graph, hz))
-            .store(hz, Ordering::Relaxed);
-    }
-
     /// Mode, slot and scope that apply at `now`.
     fn now_bits(&self, now: Ktime) -> u32 {
         let word = self.word().load(Ordering::Acquire);

@@ -2,12 +2,14 @@
 
 use std::io::Read;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapHandle, PrintLevel};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
+use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{kl_config, kl_limits};
+use super::abi::{bss, kl_config, kl_feature, kl_layout, kl_limits};
+use super::pin::PinDir;
+use super::pod::{bytes_of, read};
 use super::skel::{OpenShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
 
@@ -32,6 +34,36 @@ impl Default for TrackWidth {
     }
 }
 
+/// What the loaded program can do. The verifier removes the rest, and its maps are not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, clap::ValueEnum)]
+pub enum Features {
+    /// Judge and count every source; no port or stack sketches, no port histogram, no alerts.
+    Light,
+    /// As light, and all telemetry.
+    #[default]
+    Learn,
+    /// As learn, and the graph: edges are learned and judged.
+    Graph,
+}
+
+impl Features {
+    const fn bits(self) -> u32 {
+        match self {
+            Self::Light => 0,
+            Self::Learn => kl_feature::KL_FEATURE_LEARN.0,
+            Self::Graph => kl_feature::KL_FEATURE_LEARN.0 | kl_feature::KL_FEATURE_GRAPH.0,
+        }
+    }
+
+    pub(super) const fn graphs(self) -> bool {
+        self.bits() & kl_feature::KL_FEATURE_GRAPH.0 != 0
+    }
+
+    pub(super) const fn learns(self) -> bool {
+        self.bits() & kl_feature::KL_FEATURE_LEARN.0 != 0
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
     /// Entries of the source table over all CPUs; rounded down to a power of two per CPU.
@@ -39,10 +71,11 @@ pub struct LoadOptions {
     /// Most policy entries.
     pub max_deny: u32,
     pub v6_width: TrackWidth,
+    pub features: Features,
+    /// Of [`Features::Graph`].
+    pub graph: GraphSizes,
     /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
     pub test_clock: bool,
-    /// The edge stage and its TC companion exist; without it they cost nothing.
-    pub graph: Option<GraphSizes>,
     /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
     pub bench_sources: u32,
 }
@@ -52,8 +85,6 @@ pub struct LoadOptions {
 pub struct GraphSizes {
     /// Edges seen, over all CPUs; rounded down to a power of two per CPU.
     pub edges: u32,
-    /// Most edges of one frozen graph, denied ones included.
-    pub permits: u32,
     /// Conversations remembered, each way.
     pub flows: u32,
 }
@@ -62,7 +93,6 @@ impl Default for GraphSizes {
     fn default() -> Self {
         Self {
             edges: 65_536,
-            permits: 131_072,
             flows: 32_768,
         }
     }
@@ -74,17 +104,28 @@ impl Default for LoadOptions {
             sources: 131_072,
             max_deny: 131_072,
             v6_width: TrackWidth::default(),
+            features: Features::default(),
+            graph: GraphSizes::default(),
             test_clock: false,
-            graph: None,
             bench_sources: 0,
         }
     }
 }
 
+/// The one decision, compiled for each place it may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Variant {
+    Xdp,
+    /// XDP where the driver hands over frames in several buffers: Linux 5.18.
+    XdpFrags,
+    Tc,
+    /// The companion for what leaves.
+    Egress,
+}
+
 /// Everything a loaded program is made of, without the skeleton's lifetime.
 pub(super) struct Loaded {
-    pub(super) prog: std::os::fd::OwnedFd,
-    pub(super) egress: Option<std::os::fd::OwnedFd>,
+    pub(super) prog: OwnedFd,
     pub(super) maps: Maps,
 }
 
@@ -93,8 +134,15 @@ pub(super) struct Maps {
     pub(super) policies: MapHandle,
     pub(super) prefixes: MapHandle,
     pub(super) counters: MapHandle,
-    pub(super) events: MapHandle,
+    /// Not made for [`Features::Light`]; nor is `ports`.
+    pub(super) events: Option<MapHandle>,
+    pub(super) ports: Option<MapHandle>,
+    pub(super) notes: MapHandle,
+    pub(super) layouts: MapHandle,
+    /// kl_config, frozen: what a program loaded later must share.
+    pub(super) config: MapHandle,
     pub(super) bss: MapHandle,
+    /// Made for [`Features::Graph`] only.
     pub(super) graph: Option<GraphMaps>,
 }
 
@@ -103,10 +151,263 @@ pub(super) struct GraphMaps {
     pub(super) edges: MapHandle,
     pub(super) groups: MapHandle,
     pub(super) graphs: MapHandle,
+    pub(super) opened: MapHandle,
+    pub(super) accepted: MapHandle,
+    pub(super) frags: MapHandle,
+}
+
+impl GraphMaps {
+    const NAMES: [&str; 6] = ["edges", "groups", "graphs", "opened", "accepted", "frags"];
+
+    fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
+        let maps = [
+            &self.edges,
+            &self.groups,
+            &self.graphs,
+            &self.opened,
+            &self.accepted,
+            &self.frags,
+        ];
+        Self::NAMES.into_iter().zip(maps)
+    }
+
+    /// `None` if one is not there: then none was made.
+    fn open(by_name: &mut impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Option<Self>> {
+        let [edges, groups, graphs, opened, accepted, frags] = Self::NAMES.map(&mut *by_name);
+        let maps = (edges?, groups?, graphs?, opened?, accepted?, frags?);
+        let (Some(edges), Some(groups), Some(graphs), Some(opened), Some(accepted), Some(frags)) =
+            maps
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            edges,
+            groups,
+            graphs,
+            opened,
+            accepted,
+            frags,
+        }))
+    }
+}
+
+impl Maps {
+    pub(super) const NAMES: [&str; 10] = [
+        "sources", "policies", "prefixes", "counters", "events", "ports", "notes", "layout",
+        "config", "control",
+    ];
+
+    /// Every name a map may be pinned under.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().chain(GraphMaps::NAMES)
+    }
+
+    /// Those that were made, with their names.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
+        let maps = [
+            Some(&self.sources),
+            Some(&self.policies),
+            Some(&self.prefixes),
+            Some(&self.counters),
+            self.events.as_ref(),
+            self.ports.as_ref(),
+            Some(&self.notes),
+            Some(&self.layouts),
+            Some(&self.config),
+            Some(&self.bss),
+        ];
+        let named = Self::NAMES.into_iter().zip(maps);
+        let named = named.filter_map(|(name, map)| map.map(|map| (name, map)));
+        named.chain(self.graph.iter().flat_map(GraphMaps::all))
+    }
+
+    /// `by_name` answers `None` for a map that was not made.
+    pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Self> {
+        let [
+            sources,
+            policies,
+            prefixes,
+            counters,
+            events,
+            ports,
+            notes,
+            layouts,
+            config,
+            bss,
+        ] = Self::NAMES;
+        let mut must = |name: &str| {
+            by_name(name)?.ok_or_else(|| Error::world(format!("the map '{name}' is gone")))
+        };
+        Ok(Self {
+            sources: must(sources)?,
+            policies: must(policies)?,
+            prefixes: must(prefixes)?,
+            counters: must(counters)?,
+            notes: must(notes)?,
+            layouts: must(layouts)?,
+            config: must(config)?,
+            bss: must(bss)?,
+            events: by_name(events)?,
+            ports: by_name(ports)?,
+            graph: GraphMaps::open(&mut by_name)?,
+        })
+    }
+
+    /// Kernel memory they hold now, in bytes.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let mut sum = 0;
+        for (_, map) in self.all() {
+            let path = format!(
+                "/proc/self/fdinfo/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&map.as_fd())
+            );
+            let text = std::fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
+            let bytes = text
+                .lines()
+                .find_map(|line| line.strip_prefix("memlock:"))
+                .and_then(|bytes| bytes.trim().parse::<u64>().ok());
+            sum += bytes.unwrap_or_default();
+        }
+        Ok(sum)
+    }
+}
+
+pub(super) fn layout_of(map: &MapHandle) -> Result<kl_layout> {
+    let value = map
+        .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .doing(|| "reading the layout of the loaded data plane")?;
+    value
+        .as_deref()
+        .and_then(read)
+        .ok_or_else(|| Error::world("the loaded data plane does not tell its layout"))
+}
+
+/// What this binary would load.
+pub(super) fn own_layout() -> kl_layout {
+    kl_layout {
+        layout: kl_limits::KL_LAYOUT.0,
+        policy_layout: kl_limits::KL_POLICY_LAYOUT.0,
+        build: env!("KERNLOOM_PROGRAM_HASH").parse().unwrap_or_default(),
+    }
+}
+
+/// Says which build the maps now serve.
+pub(super) fn write_layout(maps: &Maps) -> Result<()> {
+    maps.layouts
+        .update(&0u32.to_ne_bytes(), bytes_of(&own_layout()), MapFlags::ANY)
+        .doing(|| "writing the layout")
 }
 
 pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
-    // Quiet unless asked for: libbpf tells of every probe; a failed load shows the verifier's log.
+    let mut storage = MaybeUninit::uninit();
+    let mut open = opened(&mut storage, Variant::Xdp)?;
+    configure(&mut open, options)?;
+    let skel = open.load().map_err(|error| load_error(&error))?;
+    let handle =
+        |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
+    let learned = |map| options.features.learns().then(|| handle(map)).transpose();
+    let maps = Maps {
+        sources: handle(&skel.maps.kl_sources)?,
+        policies: handle(&skel.maps.kl_policies)?,
+        prefixes: handle(&skel.maps.kl_prefixes)?,
+        counters: handle(&skel.maps.kl_counters)?,
+        events: learned(&skel.maps.kl_events)?,
+        ports: learned(&skel.maps.kl_ports)?,
+        notes: handle(&skel.maps.kl_notes)?,
+        layouts: handle(&skel.maps.kl_layouts)?,
+        config: handle(&skel.maps.rodata)?,
+        bss: handle(&skel.maps.bss)?,
+        graph: match options.features.graphs() {
+            true => Some(GraphMaps {
+                edges: handle(&skel.maps.kl_edges)?,
+                groups: handle(&skel.maps.kl_groups)?,
+                graphs: handle(&skel.maps.kl_graphs)?,
+                opened: handle(&skel.maps.kl_opened)?,
+                accepted: handle(&skel.maps.kl_accepted)?,
+                frags: handle(&skel.maps.kl_frags)?,
+            }),
+            false => None,
+        },
+    };
+    write_layout(&maps)?;
+    let prog = skel.progs.kernloom.as_fd().try_clone_to_owned();
+    let prog = prog.doing(|| "keeping the program open")?;
+    Ok(Loaded { prog, maps })
+}
+
+/// Another program over maps that are in use: same policy, same counters, same secrets.
+pub(super) fn load_beside(maps: &Maps, variant: Variant) -> Result<OwnedFd> {
+    let mut storage = MaybeUninit::uninit();
+    let mut open = opened(&mut storage, variant)?;
+    reuse(&mut open, maps)?;
+    let skel = open.load().map_err(|error| load_error(&error))?;
+    let prog = match variant {
+        Variant::Xdp => skel.progs.kernloom.as_fd().try_clone_to_owned(),
+        Variant::XdpFrags => skel.progs.kernloom_frags.as_fd().try_clone_to_owned(),
+        Variant::Tc => skel.progs.kernloom_tc.as_fd().try_clone_to_owned(),
+        Variant::Egress => skel.progs.kernloom_egress.as_fd().try_clone_to_owned(),
+    };
+    prog.doing(|| "keeping the program open")
+}
+
+/// `None` if that variant is not pinned.
+pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<OwnedFd>> {
+    let path = pins.program(variant);
+    let doing = || format!("opening {}", path.display());
+    if !path.try_exists().doing(doing)? {
+        return Ok(None);
+    }
+    let prog = libbpf_rs::ProgramHandle::from_pinned_path(&path).doing(doing)?;
+    prog.as_fd().try_clone_to_owned().doing(doing).map(Some)
+}
+
+fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
+    let take = |open: &mut OpenMapMut<'_>, map: &MapHandle| {
+        open.reuse_fd(map.as_fd())
+            .doing(|| "taking over a map that is in use")
+    };
+    take(&mut open.maps.kl_sources, &maps.sources)?;
+    take(&mut open.maps.kl_policies, &maps.policies)?;
+    take(&mut open.maps.kl_prefixes, &maps.prefixes)?;
+    take(&mut open.maps.kl_counters, &maps.counters)?;
+    let take_made = |open: &mut OpenMapMut<'_>, map: Option<&MapHandle>| match map {
+        Some(map) => take(open, map),
+        None => leave_out(open),
+    };
+    take_made(&mut open.maps.kl_events, maps.events.as_ref())?;
+    take_made(&mut open.maps.kl_ports, maps.ports.as_ref())?;
+    take(&mut open.maps.kl_notes, &maps.notes)?;
+    take(&mut open.maps.kl_layouts, &maps.layouts)?;
+    let graph = maps.graph.as_ref();
+    take_made(&mut open.maps.kl_edges, graph.map(|graph| &graph.edges))?;
+    take_made(&mut open.maps.kl_groups, graph.map(|graph| &graph.groups))?;
+    take_made(&mut open.maps.kl_graphs, graph.map(|graph| &graph.graphs))?;
+    take_made(&mut open.maps.kl_opened, graph.map(|graph| &graph.opened))?;
+    take_made(
+        &mut open.maps.kl_accepted,
+        graph.map(|graph| &graph.accepted),
+    )?;
+    take_made(&mut open.maps.kl_frags, graph.map(|graph| &graph.frags))?;
+    take(&mut open.maps.rodata, &maps.config)?;
+    take(&mut open.maps.bss, &maps.bss)
+}
+
+/// For a map that the features' code does not touch.
+fn leave_out(open: &mut OpenMapMut<'_>) -> Result<()> {
+    open.set_autocreate(false).doing(|| "leaving a map out")
+}
+
+/// Whether this binary's programs can work on these maps.
+pub(super) fn fits(maps: &Maps) -> Result<bool> {
+    let (theirs, ours) = (layout_of(&maps.layouts)?, own_layout());
+    let size = |map: &MapHandle, size: usize| map.value_size() as usize == size;
+    Ok(theirs.layout == ours.layout
+        && size(&maps.config, size_of::<kl_config>())
+        && size(&maps.bss, size_of::<bss>()))
+}
+
+/// libbpf tells of every probe; only RUST_LOG=debug wants to know.
+pub fn quiet_libbpf() {
     libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| {
         let text = text.trim_end();
         match level {
@@ -115,49 +416,32 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
             }
         }
     })));
-    let mut storage = MaybeUninit::uninit();
+}
+
+fn opened<'o>(
+    storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
+    variant: Variant,
+) -> Result<OpenShieldSkel<'o>> {
+    quiet_libbpf();
     let mut open = ShieldSkelBuilder::default()
-        .open(&mut storage)
+        .open(storage)
         .doing(|| "opening the program")?;
-    configure(&mut open, options)?;
-    let skel = open.load().map_err(|error| load_error(&error))?;
-    let handle =
-        |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
-    let maps = Maps {
-        sources: handle(&skel.maps.kl_sources)?,
-        policies: handle(&skel.maps.kl_policies)?,
-        prefixes: handle(&skel.maps.kl_prefixes)?,
-        counters: handle(&skel.maps.kl_counters)?,
-        events: handle(&skel.maps.kl_events)?,
-        bss: handle(&skel.maps.bss)?,
-        graph: match options.graph {
-            Some(_) => Some(GraphMaps {
-                edges: handle(&skel.maps.kl_edges)?,
-                groups: handle(&skel.maps.kl_groups)?,
-                graphs: handle(&skel.maps.kl_graphs)?,
-            }),
-            None => None,
-        },
-    };
-    let keep = |prog: BorrowedFd<'_>| {
-        prog.try_clone_to_owned()
-            .doing(|| "keeping the program open")
-    };
-    let prog = keep(skel.progs.kernloom.as_fd())?;
-    let egress = match options.graph {
-        Some(_) => Some(keep(skel.progs.kernloom_egress.as_fd())?),
-        None => None,
-    };
-    Ok(Loaded { prog, egress, maps })
+    open.progs.kernloom.set_autoload(variant == Variant::Xdp);
+    let frags = variant == Variant::XdpFrags;
+    open.progs.kernloom_frags.set_autoload(frags);
+    open.progs.kernloom_tc.set_autoload(variant == Variant::Tc);
+    let egress = variant == Variant::Egress;
+    open.progs.kernloom_egress.set_autoload(egress);
+    Ok(open)
 }
 
 fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()> {
     let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
     let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
     let sets = sets_per_cpu(options.sources, cpus)?;
-    let edge_sets = match &options.graph {
-        Some(sizes) => Some(sets_per_cpu(sizes.edges, cpus)?),
-        None => None,
+    let edge_sets = match options.features.graphs() {
+        true => Some(sets_per_cpu(options.graph.edges, cpus)?),
+        false => None,
     };
     let missing = || Error::world("configuring the program: it has no .rodata; build it anew");
     let bits = options.v6_width.bits();
@@ -167,24 +451,32 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         // Odd, so that multiplication permutes; see kl_sketch_bit().
         port_seed: random::<1>()?[0] | 1,
         set_mask: sets - 1,
+        probe_set: sets * cpus,
         v6_bits: bits.into(),
         v6_mask: mask_words(bits),
         test_clock: options.test_clock.into(),
+        features: options.features.bits(),
         bench_sources: options.bench_sources,
         edge_mask: edge_sets.unwrap_or(1) - 1,
-        graph: options.graph.is_some().into(),
+        pad: 0,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
-    bss.kl_control.layout = kl_limits::KL_LAYOUT.0;
+    bss.kl_control.hz = if options.test_clock { 1_000 } else { hertz()? };
     bss.kl_control.v6_bits = bits.into();
-    bss.kl_graph.hz = JIFFIES_PER_SECOND;
     size_graph(open, options, edge_sets.map(|sets| sets * cpus))?;
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
-        .set_max_entries(sets * cpus)
+        .set_max_entries((sets + 1) * cpus)
         .doing(sized)?;
+    if options.features.learns() {
+        let ports = kl_limits::KL_PORTS.0 * cpus;
+        open.maps.kl_ports.set_max_entries(ports).doing(sized)?;
+    } else {
+        leave_out(&mut open.maps.kl_ports)?;
+        leave_out(&mut open.maps.kl_events)?;
+    }
     open.maps
         .kl_policies
         .set_max_entries(options.max_deny)
@@ -195,41 +487,51 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .doing(sized)
 }
 
-/// The least that `CONFIG_HZ` can make of a second is 100; the most, which the edge stage's
-/// lifetimes are counted with, makes them longer elsewhere, never shorter.
-const JIFFIES_PER_SECOND: u32 = 1_000;
-
-/// Sizes the edge stage's maps, or leaves them and its companion out.
+/// Sizes the edge stage's maps, or leaves them out.
 fn size_graph(
     open: &mut OpenShieldSkel<'_>,
     options: &LoadOptions,
-    edge_sets: Option<u32>,
+    sets: Option<u32>,
 ) -> Result<()> {
     let doing = || "sizing the maps of the edge stage";
-    let exists = options.graph.is_some();
     let maps = &mut open.maps;
-    for map in [
-        &mut maps.kl_edges,
-        &mut maps.kl_groups,
-        &mut maps.kl_graphs,
-        &mut maps.kl_opened,
-        &mut maps.kl_accepted,
-        &mut maps.kl_frags,
-        &mut maps.kl_edge_scratches,
-        &mut maps.kl_leaving,
-    ] {
-        map.set_autocreate(exists).doing(doing)?;
-    }
-    open.progs.kernloom_egress.set_autoload(exists);
-    let (Some(sizes), Some(sets)) = (&options.graph, edge_sets) else {
+    let Some(sets) = sets else {
+        for map in [
+            &mut maps.kl_edges,
+            &mut maps.kl_groups,
+            &mut maps.kl_graphs,
+            &mut maps.kl_opened,
+            &mut maps.kl_accepted,
+            &mut maps.kl_frags,
+            &mut maps.kl_edge_scratches,
+            &mut maps.kl_leaving,
+        ] {
+            leave_out(map)?;
+        }
         return Ok(());
     };
+    let flows = options.graph.flows;
     maps.kl_edges.set_max_entries(sets).doing(doing)?;
-    maps.kl_opened.set_max_entries(sizes.flows).doing(doing)?;
-    maps.kl_accepted.set_max_entries(sizes.flows).doing(doing)?;
+    maps.kl_opened.set_max_entries(flows).doing(doing)?;
+    maps.kl_accepted.set_max_entries(flows).doing(doing)?;
     maps.kl_frags
-        .set_max_entries((sizes.flows / 8).max(64))
+        .set_max_entries((flows / 8).max(64))
         .doing(doing)
+}
+
+/// Jiffies in a second: the coarse clock moves once per jiffy, and says so.
+fn hertz() -> Result<u32> {
+    let coarse = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+    let tick = nix::time::clock_getres(coarse).doing(|| "asking how long a jiffy is")?;
+    let nanos = u32::try_from(tick.tv_nsec()).unwrap_or_default().max(1);
+    Ok((1_000_000_000 + nanos / 2) / nanos)
+}
+
+/// Sets of the source table with those behind it, over all CPUs.
+pub(super) fn source_sets(options: &LoadOptions) -> Result<u32> {
+    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+    let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
+    Ok((sets_per_cpu(options.sources, cpus)? + 1) * cpus)
 }
 
 fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
@@ -242,7 +544,7 @@ fn sets_per_cpu(sources: u32, cpus: u32) -> Result<u32> {
     })
 }
 
-fn mask_words(bits: u8) -> [u32; 4] {
+pub(super) fn mask_words(bits: u8) -> [u32; 4] {
     let mask = u128::MAX
         .checked_shl(128 - u32::from(bits))
         .unwrap_or(0)
@@ -254,7 +556,7 @@ fn mask_words(bits: u8) -> [u32; 4] {
     words
 }
 
-fn random<const N: usize>() -> Result<[u64; N]> {
+pub(super) fn random<const N: usize>() -> Result<[u64; N]> {
     let doing = || "drawing the hash seed from /dev/urandom";
     let mut file = std::fs::File::open("/dev/urandom").doing(doing)?;
     let mut words = [0; N];
@@ -266,7 +568,7 @@ fn random<const N: usize>() -> Result<[u64; N]> {
     Ok(words)
 }
 
-fn load_error(error: &libbpf_rs::Error) -> Error {
+pub(super) fn load_error(error: &libbpf_rs::Error) -> Error {
     let kernel = nix::sys::utsname::uname().map_or_else(
         |_| "unknown".to_owned(),
         |name| name.release().to_string_lossy().into_owned(),

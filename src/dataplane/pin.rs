@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::load::{GraphMaps, Maps};
+use super::load::{Maps, Variant};
 use super::sys;
 use crate::error::{Doing, Error, Result};
 
@@ -19,13 +19,15 @@ const BPFFS: &str = "/sys/fs/bpf";
 
 /// The pin that says an instance is whole: made last, removed first.
 const PROGRAM: &str = "program";
-const MAPS: [&str; 6] = [
-    "sources", "policies", "prefixes", "counters", "events", "control",
-];
-/// Of the edge stage, where the instance has one.
-const GRAPH_MAPS: [&str; 3] = ["edges", "groups", "graphs"];
-const EGRESS: &str = "egress";
+const PROGRAM_FRAGS: &str = "program-frags";
+const PROGRAM_TC: &str = "program-tc";
+const PROGRAM_EGRESS: &str = "program-egress";
+const PROGRAMS: [&str; 4] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_TC, PROGRAM_EGRESS];
+/// What is about to replace a pin.
+const NEXT: &str = "next-";
 const LINK: &str = "link-";
+/// Says that a classic TC filter is on that interface; such a filter has no link to pin.
+const FILTER: &str = "filter-";
 
 /// A directory in bpffs that holds one instance: its program, maps and one link per interface.
 #[derive(Debug, Clone)]
@@ -87,8 +89,26 @@ impl PinDir {
             .doing(|| format!("looking into {}", self.path.display()))
     }
 
-    pub(super) fn program(&self) -> PathBuf {
-        self.path.join(PROGRAM)
+    pub(super) fn program(&self, variant: Variant) -> PathBuf {
+        self.path.join(match variant {
+            Variant::Xdp => PROGRAM,
+            Variant::XdpFrags => PROGRAM_FRAGS,
+            Variant::Tc => PROGRAM_TC,
+            Variant::Egress => PROGRAM_EGRESS,
+        })
+    }
+
+    pub(super) fn filter(&self, ifindex: u32) -> PathBuf {
+        self.path.join(format!("{FILTER}{ifindex}"))
+    }
+
+    /// Interfaces with a classic TC filter of this instance.
+    pub(super) fn filters(&self) -> Result<Vec<u32>> {
+        let numbers = self.named(FILTER)?.into_iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix(FILTER)?.parse().ok()
+        });
+        Ok(numbers.collect())
     }
 
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
@@ -97,11 +117,15 @@ impl PinDir {
     }
 
     pub(super) fn links(&self) -> Result<Vec<PathBuf>> {
+        self.named(LINK)
+    }
+
+    fn named(&self, prefix: &str) -> Result<Vec<PathBuf>> {
         let doing = || format!("listing {}", self.path.display());
         let mut links = Vec::new();
         for entry in fs::read_dir(&self.path).doing(doing)? {
             let entry = entry.doing(doing)?;
-            if entry.file_name().to_string_lossy().starts_with(LINK) {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
                 links.push(entry.path());
             }
         }
@@ -109,84 +133,48 @@ impl PinDir {
         Ok(links)
     }
 
-    /// Pins everything, the program last, clearing what an interrupted attempt left.
-    pub(super) fn pin(
-        &self,
-        program: BorrowedFd<'_>,
-        egress: Option<BorrowedFd<'_>>,
-        maps: &Maps,
-    ) -> Result<()> {
+    /// Pins everything, the program last, in place of what is pinned there.
+    pub(super) fn pin(&self, program: BorrowedFd<'_>, maps: &Maps) -> Result<()> {
         use std::os::fd::AsFd;
-        let handles = [
-            &maps.sources,
-            &maps.policies,
-            &maps.prefixes,
-            &maps.counters,
-            &maps.events,
-            &maps.bss,
-        ];
-        let graph = maps
-            .graph
-            .as_ref()
-            .map(|graph| [&graph.edges, &graph.groups, &graph.graphs]);
-        let graph = GRAPH_MAPS.iter().zip(graph.into_iter().flatten());
-        let all = MAPS.iter().zip(handles).chain(graph);
-        let all = all.map(|(name, handle)| (*name, handle.as_fd()));
-        for (name, object) in all.chain(egress.map(|program| (EGRESS, program))) {
-            let path = self.path.join(name);
-            remove_if_there(&path)?;
-            sys::pin(object, &path).doing(|| format!("pinning {}", path.display()))?;
+        for (name, handle) in maps.all() {
+            self.replace(&self.path.join(name), handle.as_fd())?;
         }
-        let path = self.program();
-        sys::pin(program, &path).doing(|| format!("pinning {}", path.display()))
+        self.replace(&self.program(Variant::Xdp), program)
+    }
+
+    /// Pins an object under a name that may be taken; there is no moment without it.
+    pub(super) fn replace(&self, path: &Path, object: BorrowedFd<'_>) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let next = self.path.join(format!("{NEXT}{name}"));
+        remove_if_there(&next)?;
+        sys::pin(object, &next).doing(|| format!("pinning {}", path.display()))?;
+        fs::rename(&next, path).doing(|| format!("pinning {}", path.display()))
+    }
+
+    pub(super) fn open_map(&self, name: &str) -> Result<MapHandle> {
+        let path = self.path.join(name);
+        MapHandle::from_pinned_path(&path).doing(|| format!("opening {}", path.display()))
     }
 
     pub(super) fn open_maps(&self) -> Result<Maps> {
-        let open = |name: &str| {
-            let path = self.path.join(name);
-            MapHandle::from_pinned_path(&path).doing(|| format!("opening {}", path.display()))
-        };
-        let [sources, policies, prefixes, counters, events, bss] = MAPS;
-        Ok(Maps {
-            sources: open(sources)?,
-            policies: open(policies)?,
-            prefixes: open(prefixes)?,
-            counters: open(counters)?,
-            events: open(events)?,
-            bss: open(bss)?,
-            graph: self.open_graph_maps()?,
+        Maps::open(|name| {
+            let made = self.path.join(name).try_exists();
+            made.doing(|| format!("looking into {}", self.path.display()))?
+                .then(|| self.open_map(name))
+                .transpose()
         })
-    }
-
-    fn open_graph_maps(&self) -> Result<Option<GraphMaps>> {
-        if !self
-            .egress()
-            .try_exists()
-            .doing(|| "looking for the edge stage")?
-        {
-            return Ok(None);
-        }
-        let open = |name: &str| {
-            let path = self.path.join(name);
-            MapHandle::from_pinned_path(&path).doing(|| format!("opening {}", path.display()))
-        };
-        let [edges, groups, graphs] = GRAPH_MAPS;
-        Ok(Some(GraphMaps {
-            edges: open(edges)?,
-            groups: open(groups)?,
-            graphs: open(graphs)?,
-        }))
-    }
-
-    pub(super) fn egress(&self) -> PathBuf {
-        self.path.join(EGRESS)
     }
 
     /// Removes every pin and the directory. Links must be detached before.
     pub(super) fn remove(&self) -> Result<()> {
-        remove_if_there(&self.program())?;
-        for name in MAPS.iter().chain(&GRAPH_MAPS).chain(&[EGRESS]) {
+        for name in PROGRAMS.iter().copied().chain(Maps::names()) {
             remove_if_there(&self.path.join(name))?;
+        }
+        // Links left here are dead: what they were on is gone, or somebody took its place.
+        for prefix in [NEXT, LINK, FILTER] {
+            for left in self.named(prefix)? {
+                remove_if_there(&left)?;
+            }
         }
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -206,9 +194,12 @@ pub(super) fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+pub(super) fn has_bpffs() -> bool {
+    statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
+}
+
 fn mount_bpffs() -> Result<()> {
-    let mounted = statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
-    if mounted {
+    if has_bpffs() {
         return Ok(());
     }
     let doing = || format!("mounting the BPF file system at {BPFFS}");

@@ -7,7 +7,10 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::abi::{kl_counts, kl_edge_key, kl_event, kl_permit, kl_policy, kl_prefix, kl_trie_key};
+use super::abi::{
+    kl_counts, kl_edge_key, kl_event, kl_layout, kl_note, kl_permit, kl_policy, kl_prefix,
+    kl_trie_key,
+};
 
 /// Types that travel through maps and the ring buffer.
 ///
@@ -25,6 +28,10 @@ unsafe impl Pod for kl_trie_key {}
 unsafe impl Pod for kl_event {}
 // SAFETY: as above.
 unsafe impl Pod for kl_counts {}
+// SAFETY: as above.
+unsafe impl Pod for kl_layout {}
+// SAFETY: as above.
+unsafe impl Pod for kl_note {}
 
 // SAFETY: as above.
 unsafe impl Pod for kl_edge_key {}
@@ -95,3 +102,5 @@ impl Drop for Shared {
 
 // SAFETY: the memory is shared with the kernel anyway; access is by volatile or atomic operations.
 unsafe impl Send for Shared {}
+// SAFETY: as above; `at` hands out raw pointers only, and whoever follows one does so likewise.
+unsafe impl Sync for Shared {}

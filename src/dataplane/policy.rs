@@ -5,175 +5,34 @@
 //! before the entry and removed after it, so that an interrupted change leaves nothing that is
 //! listed but not enforced.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
-use super::abi::{kl_action, kl_owner, kl_policy, kl_prefix, kl_trie_key};
+use super::abi::{kl_policy, kl_prefix};
 use super::control::Control;
+use super::notes::Notes;
 use super::pin::Lock;
 use super::pod::{bytes_of, read};
+use super::rule::{Entry, NoteId, Owner, Rule, key_of, rule_of, source_of, trie_key_of, value_of};
 use crate::error::{Doing, Error, Result};
-use crate::model::{Hold, Ktime, LimitScope, RateLimit, Source};
+use crate::model::{Ktime, Source};
 
-const SECOND_NS: u64 = 1_000_000_000;
+/// Entries asked of the kernel with one system call.
+const BATCH: u32 = 4_096;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    Allow,
-    Deny,
-    Limit { limit: RateLimit, scope: LimitScope },
-}
-
-impl From<Hold> for Action {
-    fn from(hold: Hold) -> Self {
-        match hold {
-            Hold::Deny => Self::Deny,
-            Hold::Limit { limit, scope } => Self::Limit { limit, scope },
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    Operator,
-    Iq,
-}
-
-impl std::fmt::Display for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Operator => "operator",
-            Self::Iq => "iq",
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    pub action: Action,
-    pub owner: Owner,
-    /// `None`: until removed.
-    pub expires: Option<Ktime>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    pub source: Source,
-    pub rule: Rule,
-}
-
-impl Entry {
-    pub fn is_live(&self, now: Ktime) -> bool {
-        self.rule.expires.is_none_or(|end| now < end)
-    }
-}
-
+#[derive(Clone, Copy)]
 pub(super) struct Policies<'a> {
     pub(super) entries: &'a MapHandle,
     pub(super) index: &'a MapHandle,
+    pub(super) notes: &'a MapHandle,
     pub(super) control: &'a Control,
     pub(super) v6_bits: u8,
 }
 
-fn words(octets: [u8; 16]) -> [u32; 4] {
-    let mut words = [0; 4];
-    for (word, bytes) in words.iter_mut().zip(octets.as_chunks::<4>().0) {
-        *word = u32::from_ne_bytes(*bytes);
-    }
-    words
-}
-
-fn key_of(source: &Source) -> kl_prefix {
-    kl_prefix {
-        addr: words(source.octets()),
-        bits: source.bits().into(),
-    }
-}
-
-fn trie_key_of(source: &Source) -> kl_trie_key {
-    kl_trie_key {
-        bits: source.bits().into(),
-        addr: words(source.octets()),
-    }
-}
-
-fn source_of(key: &kl_prefix) -> Source {
-    let mut octets = [0; 16];
-    for (to, word) in octets.chunks_exact_mut(4).zip(key.addr) {
-        to.copy_from_slice(&word.to_ne_bytes());
-    }
-    Source::containing(octets, u8::try_from(key.bits).unwrap_or(128))
-}
-
-fn value_of(rule: &Rule, longer: u32) -> kl_policy {
-    let (action, limit) = match rule.action {
-        Action::Allow => (kl_action::KL_ACTION_ALLOW, None),
-        Action::Deny => (kl_action::KL_ACTION_DENY, None),
-        Action::Limit {
-            limit,
-            scope: LimitScope::New,
-        } => (kl_action::KL_ACTION_LIMIT_NEW, Some(limit)),
-        Action::Limit {
-            limit,
-            scope: LimitScope::All,
-        } => (kl_action::KL_ACTION_LIMIT_ALL, Some(limit)),
-    };
-    let owner = match rule.owner {
-        Owner::Operator => kl_owner::KL_OWNER_OPERATOR,
-        Owner::Iq => kl_owner::KL_OWNER_IQ,
-    };
-    let interval_ns = limit.map_or(0, |limit| SECOND_NS.div_ceil(u64::from(limit.pps.get())));
-    let burst = limit.map_or(1, |limit| u64::from(limit.burst.get()));
-    kl_policy {
-        // An end in the first nanosecond after boot would read as "never".
-        expires_ns: rule.expires.map_or(0, |end| end.as_nanos().max(1)),
-        interval_ns,
-        tolerance_ns: (burst - 1).saturating_mul(interval_ns),
-        longer,
-        rate_pps: limit.map_or(0, |limit| limit.pps.get()),
-        action: u8::try_from(action.0).unwrap_or_default(),
-        owner: u8::try_from(owner.0).unwrap_or_default(),
-        ..kl_policy::default()
-    }
-}
-
-fn limit_of(value: &kl_policy) -> Option<RateLimit> {
-    let burst = u32::try_from(value.tolerance_ns / value.interval_ns.max(1) + 1).ok()?;
-    Some(RateLimit {
-        pps: NonZeroU32::new(value.rate_pps)?,
-        burst: NonZeroU32::new(burst)?,
-    })
-}
-
-/// `None` for an entry that only marks longer rules.
-fn rule_of(value: &kl_policy) -> Option<Rule> {
-    let limited = |scope| limit_of(value).map(|limit| Action::Limit { limit, scope });
-    let action = match kl_action(value.action.into()) {
-        kl_action::KL_ACTION_ALLOW => Action::Allow,
-        kl_action::KL_ACTION_DENY => Action::Deny,
-        kl_action::KL_ACTION_LIMIT_NEW => limited(LimitScope::New)?,
-        kl_action::KL_ACTION_LIMIT_ALL => limited(LimitScope::All)?,
-        _ => return None,
-    };
-    let owner = if u32::from(value.owner) == kl_owner::KL_OWNER_IQ.0 {
-        Owner::Iq
-    } else {
-        Owner::Operator
-    };
-    let expires = (value.expires_ns != 0).then(|| Ktime::from_nanos(value.expires_ns));
-    Some(Rule {
-        action,
-        owner,
-        expires,
-    })
-}
-
 impl Policies<'_> {
     /// The width the program tracks sources of this family at.
-    fn own_bits(&self, source: &Source) -> u8 {
+    pub(super) fn own_bits(&self, source: &Source) -> u8 {
         if source.is_ipv4() { 128 } else { self.v6_bits }
     }
 
@@ -185,46 +44,83 @@ impl Policies<'_> {
         Ok(found.as_deref().and_then(read))
     }
 
+    /// Writes one value. Where the table is full, what ended or the program made gives way.
     fn write(&self, source: &Source, value: &kl_policy) -> Result<()> {
-        self.entries
-            .update(bytes_of(&key_of(source)), bytes_of(value), MapFlags::ANY)
-            .map_err(|error| self.write_error(source, &error))
+        let key = key_of(source);
+        let put = || {
+            self.entries
+                .update(bytes_of(&key), bytes_of(value), MapFlags::ANY)
+        };
+        match put() {
+            Err(error) if error.kind() == ErrorKind::TooBig && self.make_room()? => {
+                put().map_err(|error| self.write_error(source, &error))
+            }
+            result => result.map_err(|error| self.write_error(source, &error)),
+        }
     }
 
-    fn write_error(&self, source: &Source, error: &libbpf_rs::Error) -> Error {
+    /// Removes what has ended, or else what the program itself made. False if that was nothing.
+    pub(super) fn make_room(&self) -> Result<bool> {
+        let now = self.control.now()?;
+        let mut entries = self.list()?;
+        if entries.iter().all(|entry| entry.is_live(now)) {
+            entries.retain(|entry| entry.rule.owner == Owner::Ceiling);
+        } else {
+            entries.retain(|entry| !entry.is_live(now));
+        }
+        for entry in &entries {
+            self.remove(&entry.source)?;
+        }
+        Ok(!entries.is_empty())
+    }
+
+    pub(super) fn full(&self, what: &str) -> Error {
+        let most = self.entries.max_entries();
+        Error::world(format!(
+            "no room for {what}: all {most} policy entries are taken; remove some, or attach anew with a larger \
+             --max-deny"
+        ))
+    }
+
+    pub(super) fn write_error(&self, source: &Source, error: &libbpf_rs::Error) -> Error {
         if error.kind() == ErrorKind::TooBig {
-            let most = self.entries.max_entries();
-            return Error::world(format!(
-                "no room for {source}: all {most} policy entries are taken; remove some, or attach anew with a \
-                 larger --max-deny"
-            ));
+            return self.full(&source.to_string());
         }
         Error::world(format!("writing the entry of {source}: {error:#}"))
     }
 
     pub(super) fn get(&self, source: &Source) -> Result<Option<Entry>> {
-        let rule = self.raw(source)?.as_ref().and_then(rule_of);
-        Ok(rule.map(|rule| Entry {
-            source: *source,
-            rule,
-        }))
+        let value = self.raw(source)?;
+        Ok(value.and_then(|value| Entry::of(*source, &value)))
     }
 
-    pub(super) fn list(&self) -> Result<Vec<Entry>> {
-        let mut found = BTreeMap::new();
-        for key in self.entries.keys() {
-            let Some(prefix) = read::<kl_prefix>(&key) else {
-                continue;
-            };
-            let source = source_of(&prefix);
-            if let Some(entry) = self.get(&source)? {
-                found.insert(source, entry);
+    /// Every value of the hash, marks included, in no order.
+    pub(super) fn values(&self) -> Result<Vec<(Source, kl_policy)>> {
+        let mut found = Vec::new();
+        let batches = self
+            .entries
+            .lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY)
+            .doing(|| "listing policy")?;
+        for (key, value) in batches {
+            if let (Some(key), Some(value)) = (read::<kl_prefix>(&key), read(&value)) {
+                found.push((source_of(&key), value));
             }
         }
-        Ok(found.into_values().collect())
+        Ok(found)
     }
 
-    fn set(&self, source: &Source, rule: &Rule) -> Result<Option<Entry>> {
+    /// In order of source.
+    pub(super) fn list(&self) -> Result<Vec<Entry>> {
+        let mut found: Vec<Entry> = self
+            .values()?
+            .into_iter()
+            .filter_map(|(source, value)| Entry::of(source, &value))
+            .collect();
+        found.sort_by_key(|entry| entry.source);
+        Ok(found)
+    }
+
+    fn set(&self, source: &Source, rule: &Rule, note: NoteId) -> Result<Option<Entry>> {
         let before = self.raw(source)?;
         let longer = before.map_or(0, |value| value.longer);
         let own_bits = self.own_bits(source);
@@ -236,32 +132,44 @@ impl Policies<'_> {
             if fresh && source.bits() > own_bits {
                 self.mark(source, own_bits, 1)?;
             }
-            self.index
-                .update(
-                    bytes_of(&trie_key_of(source)),
-                    bytes_of(&key_of(source)),
-                    MapFlags::ANY,
-                )
-                .map_err(|error| self.write_error(source, &error))?;
+            self.point(source)?;
         }
-        let mut value = value_of(rule, longer);
-        // A renewed limit keeps its arrival time: renewing is no fresh burst.
-        value.tat_ns = before
-            .filter(|before| before.interval_ns == value.interval_ns)
-            .map_or(0, |before| before.tat_ns);
-        self.write(source, &value)?;
-        let rule = before.as_ref().and_then(rule_of);
-        Ok(rule.map(|rule| Entry {
-            source: *source,
-            rule,
-        }))
+        let mut value = value_of(rule, note, longer);
+        keep_arrival(&mut value, before.as_ref());
+        if let Err(error) = self.write(source, &value) {
+            if fresh && source.bits() != own_bits {
+                self.unpoint(source, own_bits)?;
+            }
+            return Err(error);
+        }
+        // What the program made for a source above the default limit is nobody's rule.
+        let made = before.and_then(|value| Entry::of(*source, &value));
+        Ok(made.filter(|entry| entry.rule.owner != Owner::Ceiling))
+    }
+
+    /// Makes the trie find the source's entry.
+    pub(super) fn point(&self, source: &Source) -> Result<()> {
+        let (key, value) = (trie_key_of(source), key_of(source));
+        self.index
+            .update(bytes_of(&key), bytes_of(&value), MapFlags::ANY)
+            .map_err(|error| self.write_error(source, &error))
+    }
+
+    fn unpoint(&self, source: &Source, own_bits: u8) -> Result<()> {
+        self.index
+            .delete(bytes_of(&trie_key_of(source)))
+            .doing(|| format!("removing {source} from the index"))?;
+        if source.bits() > own_bits {
+            self.mark(source, own_bits, -1)?;
+        }
+        Ok(())
     }
 
     fn remove(&self, source: &Source) -> Result<Option<Entry>> {
         let Some(before) = self.raw(source)? else {
             return Ok(None);
         };
-        let Some(rule) = rule_of(&before) else {
+        let Some(entry) = Entry::of(*source, &before) else {
             return Ok(None);
         };
         let own_bits = self.own_bits(source);
@@ -277,18 +185,9 @@ impl Policies<'_> {
             self.delete(source)?;
         }
         if source.bits() != own_bits {
-            let key = trie_key_of(source);
-            self.index
-                .delete(bytes_of(&key))
-                .doing(|| format!("removing {source} from the index"))?;
-            if source.bits() > own_bits {
-                self.mark(source, own_bits, -1)?;
-            }
+            self.unpoint(source, own_bits)?;
         }
-        Ok(Some(Entry {
-            source: *source,
-            rule,
-        }))
+        Ok(Some(entry))
     }
 
     fn delete(&self, source: &Source) -> Result<()> {
@@ -310,10 +209,17 @@ impl Policies<'_> {
     }
 }
 
+/// A renewed limit keeps its arrival time: renewing is no fresh burst.
+pub(super) fn keep_arrival(value: &mut kl_policy, before: Option<&kl_policy>) {
+    value.tat_ns = before
+        .filter(|before| before.interval_ns == value.interval_ns)
+        .map_or(0, |before| before.tat_ns);
+}
+
 /// A change of policy. All of it takes effect for every source when this is dropped, whichever
 /// way the change ended.
 pub struct Edit<'a> {
-    policies: Policies<'a>,
+    pub(super) policies: Policies<'a>,
     _lock: &'a Lock,
 }
 
@@ -327,7 +233,25 @@ impl<'a> Edit<'a> {
 
     /// Writes the source's entry and returns the one it replaced.
     pub fn set(&mut self, source: &Source, rule: &Rule) -> Result<Option<Entry>> {
-        self.policies.set(source, rule)
+        self.set_noted(source, rule, NoteId::default())
+    }
+
+    /// As `set`, with the reason why.
+    pub fn set_noted(
+        &mut self,
+        source: &Source,
+        rule: &Rule,
+        note: NoteId,
+    ) -> Result<Option<Entry>> {
+        self.policies.set(source, rule, note)
+    }
+
+    /// The key of a reason: a line of at most 64 bytes.
+    pub fn note(&mut self, text: &str) -> Result<NoteId> {
+        let policies = self.policies;
+        Notes::keep(policies.notes, text, || {
+            Ok(policies.list()?.iter().map(|entry| entry.note).collect())
+        })
     }
 
     /// Removes the source's entry and returns it.
@@ -351,6 +275,16 @@ impl<'a> Edit<'a> {
 
     pub fn get(&self, source: &Source) -> Result<Option<Entry>> {
         self.policies.get(source)
+    }
+
+    /// Every entry, in order of source.
+    pub fn list(&self) -> Result<Vec<Entry>> {
+        self.policies.list()
+    }
+
+    /// Removes entries that ended before `now`; how many.
+    pub fn collect(&mut self, now: Ktime) -> Result<usize> {
+        Ok(self.remove_all(|entry| !entry.is_live(now))?.len())
     }
 }
 

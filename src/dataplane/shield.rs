@@ -1,24 +1,23 @@
 //! One instance of the data plane: loaded here, or opened from its pins.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use libbpf_rs::ProgramHandle;
-
-use super::abi::{Reason, kl_limits};
+use super::abi::{Reason, kl_answer};
 use super::attach::{self, Attached, ModeChoice};
-use super::control::Control;
+use super::control::{AllowOnly, Control};
 use super::counters::Counters;
-use super::egress;
 use super::events::Events;
 use super::graph::GraphPlane;
-use super::load::{self, LoadOptions, Loaded, Maps};
+use super::load::{self, LoadOptions, Loaded, Maps, Variant};
+use super::notes::Notes;
 use super::pin::{Lock, PinDir};
-use super::policy::{Edit, Entry, Policies};
+use super::policy::{Edit, Policies};
+use super::ports::{self, PortCount};
+use super::rule::{Action, Entry, Owner};
 use super::sources::SourceTable;
-use super::sys;
+use super::{egress, sys, upgrade};
 use crate::error::{Doing, Error, Result};
 use crate::model::Ktime;
 
@@ -32,22 +31,27 @@ pub struct TestRun {
     pub duration: Duration,
 }
 
-/// linux/pkt_cls.h
-const TC_ACT_SHOT: u32 = 2;
+/// What the program would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub dropped: bool,
+    pub reason: Reason,
+    /// Length of the prefix whose entry decided, of 128; `None` where no entry did.
+    pub decided_by: Option<u8>,
+}
 
 pub struct Shield {
-    prog: OwnedFd,
-    egress: Option<OwnedFd>,
-    maps: Maps,
-    control: Control,
+    pub(super) prog: OwnedFd,
+    pub(super) maps: Maps,
+    pub(super) control: Control,
     v6_bits: u8,
 }
 
 impl Shield {
     /// Loads a fresh instance that nothing is attached to and nobody else sees.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let Loaded { prog, egress, maps } = load::load(options)?;
-        Self::of(prog, egress, maps)
+        let Loaded { prog, maps } = load::load(options)?;
+        Self::of(prog, maps)
     }
 
     /// Opens the instance pinned in `pins`, `None` if there is none.
@@ -55,31 +59,15 @@ impl Shield {
         if !pins.is_loaded()? {
             return Ok(None);
         }
-        let program = |path: PathBuf| {
-            let prog = ProgramHandle::from_pinned_path(&path)
-                .doing(|| format!("opening {}", path.display()))?;
-            prog.as_fd()
-                .try_clone_to_owned()
-                .doing(|| "keeping the program open")
-        };
-        let prog = program(pins.program())?;
-        let maps = pins.open_maps()?;
-        let egress = match maps.graph {
-            Some(_) => Some(program(pins.egress())?),
-            None => None,
-        };
-        let shield = Self::of(prog, egress, maps)?;
-        let (theirs, ours) = (
-            shield.control.layout().load(Ordering::Relaxed),
-            kl_limits::KL_LAYOUT.0,
-        );
-        if theirs != ours {
-            return Err(Error::world(format!(
-                "the loaded data plane has layout {theirs}, this binary speaks {ours}; run 'kernloom shield \
-                 detach --purge' with the binary that loaded it, then attach anew"
-            )));
+        if !upgrade::fits_pinned(pins)? {
+            return Err(Error::world(
+                "the loaded data plane has another layout than this binary speaks; 'kernloom shield upgrade' moves \
+                 its policy over without a gap",
+            ));
         }
-        Ok(Some(shield))
+        let prog = load::open_program(pins, Variant::Xdp)?
+            .ok_or_else(|| Error::world("the program's pin went away just now; try again"))?;
+        Self::of(prog, pins.open_maps()?).map(Some)
     }
 
     /// Opens the pinned instance, or loads one and pins it. `lock` is the instance's own.
@@ -88,38 +76,53 @@ impl Shield {
             return Ok(shield);
         }
         let shield = Self::load(options)?;
-        let egress = shield.egress.as_ref().map(AsFd::as_fd);
-        pins.pin(shield.prog.as_fd(), egress, &shield.maps)?;
+        pins.pin(shield.prog.as_fd(), &shield.maps)?;
         Ok(shield)
     }
 
-    fn of(prog: OwnedFd, egress: Option<OwnedFd>, maps: Maps) -> Result<Self> {
+    pub(super) fn of(prog: OwnedFd, maps: Maps) -> Result<Self> {
         let control = Control::map(maps.bss.as_fd())?;
         let v6_bits = control.v6_bits().load(Ordering::Relaxed);
         let v6_bits = u8::try_from(v6_bits)
             .map_err(|_| Error::world("opening the data plane: its control words make no sense"))?;
         Ok(Self {
             prog,
-            egress,
             maps,
             control,
             v6_bits,
         })
     }
 
-    /// Attaches to an interface; says so instead if it already is.
+    /// Attaches to an interface; says so instead if it already is. `force` removes the XDP
+    /// program of somebody else.
     pub fn attach(
         &self,
         pins: &PinDir,
         interface: &str,
         choice: ModeChoice,
+        force: bool,
         _lock: &Lock,
     ) -> Result<Attached> {
-        let attached = attach::attach(pins, self.prog.as_fd(), interface, choice)?;
-        if let Some(egress) = &self.egress {
+        let mut programs = |variant| self.program(pins, variant);
+        let attached = attach::attach(pins, &mut programs, interface, choice, force)?;
+        if self.maps.graph.is_some() {
+            let egress = self.program(pins, Variant::Egress)?;
             egress::attach(pins, egress.as_fd(), attached.ifindex)?;
         }
         Ok(attached)
+    }
+
+    /// The program for a place, loaded and pinned when it is first asked for.
+    fn program(&self, pins: &PinDir, variant: Variant) -> Result<OwnedFd> {
+        if variant == Variant::Xdp {
+            return self.prog.try_clone().doing(|| "keeping the program open");
+        }
+        if let Some(prog) = load::open_program(pins, variant)? {
+            return Ok(prog);
+        }
+        let prog = load::load_beside(&self.maps, variant)?;
+        pins.replace(&pins.program(variant), prog.as_fd())?;
+        Ok(prog)
     }
 
     /// Every interface the instance in `pins` is attached to.
@@ -129,9 +132,8 @@ impl Shield {
 
     /// False if the instance was not attached there.
     pub fn detach(pins: &PinDir, ifindex: u32, _lock: &Lock) -> Result<bool> {
-        let was = attach::detach(pins, ifindex)?;
         egress::detach(pins, ifindex)?;
-        Ok(was)
+        attach::detach(pins, ifindex)
     }
 
     /// Unpins everything: policy and counters are gone. Refused while an interface is attached.
@@ -158,19 +160,96 @@ impl Shield {
         SourceTable::map(&self.maps.sources, self.v6_bits)
     }
 
-    pub fn events(&self) -> Result<Events> {
-        let map =
-            libbpf_rs::MapHandle::try_from(&self.maps.events).doing(|| "opening the event ring")?;
-        Events::open(map, self.v6_bits)
+    /// `None` if the program was loaded without them ([`super::Features`]).
+    pub fn events(&self) -> Result<Option<Events>> {
+        let Some(map) = &self.maps.events else {
+            return Ok(None);
+        };
+        let map = libbpf_rs::MapHandle::try_from(map).doing(|| "opening the event ring")?;
+        Events::open(map, self.v6_bits).map(Some)
+    }
+
+    /// Openings by destination port, every port with any; `None` as for events.
+    pub fn ports(&self) -> Result<Option<Vec<PortCount>>> {
+        self.maps.ports.as_ref().map(ports::read).transpose()
     }
 
     fn policies(&self) -> Policies<'_> {
         Policies {
             entries: &self.maps.policies,
             index: &self.maps.prefixes,
+            notes: &self.maps.notes,
             control: &self.control,
             v6_bits: self.v6_bits,
         }
+    }
+
+    /// Why entries were made.
+    pub fn notes(&self) -> Result<Notes> {
+        Notes::read(&self.maps.notes)
+    }
+
+    /// Kernel memory of its maps now, in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        self.maps.memory()
+    }
+
+    pub fn allow_only(&self) -> Result<AllowOnly> {
+        self.control.allow_only()
+    }
+
+    /// Whether only allowed sources pass, from the next packet on.
+    pub fn set_allow_only(&self, to: AllowOnly, _lock: &Lock) {
+        self.control.set_allow_only(to);
+    }
+
+    /// Makes a pending lease last. False if none is pending.
+    pub fn confirm(&self, _lock: &Lock) -> Result<bool> {
+        self.control.confirm()
+    }
+
+    /// The default limit of sources without a rule.
+    pub fn ceiling(&self) -> Option<Action> {
+        self.control.ceiling()
+    }
+
+    /// Sets or lifts the default limit; sources that the old one had promoted start over.
+    pub fn set_ceiling(&self, action: Option<&Action>, lock: &Lock) -> Result<()> {
+        self.control.set_ceiling(None)?;
+        self.edit(lock)
+            .remove_all(|entry| entry.rule.owner == Owner::Ceiling)?;
+        self.control.set_ceiling(action)
+    }
+
+    /// True once other maps took over: whoever has this open must open it anew.
+    pub fn is_retired(&self) -> bool {
+        self.control.retired().load(Ordering::Acquire) != 0
+    }
+
+    /// Asks the program what it would do with a frame, leaving no trace. The frame's first
+    /// 8 bytes are replaced by a number drawn for this question.
+    pub fn probe(&self, frame: &[u8], _lock: &Lock) -> Result<Answer> {
+        let nonce = load::random::<1>()?[0] | 1;
+        let mut frame = frame.to_vec();
+        for (to, byte) in frame.iter_mut().zip(nonce.to_le_bytes()) {
+            *to = byte;
+        }
+        self.control.probe().store(nonce, Ordering::Release);
+        let ran = sys::test_run(self.prog.as_fd(), &frame, 1);
+        self.control.probe().store(0, Ordering::Release);
+        let ran = ran.doing(|| "asking the program")?;
+        let number = self.control.test_reason().load(Ordering::Acquire);
+        let reason = Reason::from_number(number)
+            .ok_or_else(|| Error::world(format!("the program gave an unknown reason, {number}")))?;
+        let bits = self.control.test_bits().load(Ordering::Acquire);
+        let decided_by = u8::try_from(bits)
+            .ok()
+            .filter(|_| bits != kl_answer::KL_NO_ENTRY.0);
+        Ok(Answer {
+            dropped: ran.action != libbpf_sys::XDP_PASS,
+            reason,
+            decided_by,
+        })
     }
 
     /// The edge stage, if this instance was loaded with one.
@@ -238,29 +317,46 @@ impl Shield {
             .store(jiffies, Ordering::Relaxed);
     }
 
-    /// Runs one frame through the outbound companion: whether it is dropped.
-    pub fn test_run_out(&self, frame: &[u8], repeat: u32) -> Result<Option<TestRun>> {
-        let Some(egress) = &self.egress else {
-            return Ok(None);
-        };
-        let ran = sys::test_run(egress.as_fd(), frame, repeat)
-            .doing(|| "test-running an outbound packet")?;
-        Ok(Some(TestRun {
-            dropped: ran.action == TC_ACT_SHOT,
-            reason: None,
-            duration: ran.duration,
-        }))
-    }
-
     /// Runs one frame through the program as if received, `repeat` times on the current CPU.
     pub fn test_run(&self, frame: &[u8], repeat: u32) -> Result<TestRun> {
         let ran =
             sys::test_run(self.prog.as_fd(), frame, repeat).doing(|| "test-running a packet")?;
-        let reason = Reason::from_number(self.control.test_reason().load(Ordering::Relaxed));
         Ok(TestRun {
             dropped: ran.action != libbpf_sys::XDP_PASS,
-            reason,
+            reason: self.test_reason(),
             duration: ran.duration,
         })
+    }
+
+    /// The companion for what leaves, to run frames through; `None` without the edge stage.
+    pub fn companion(&self) -> Result<Option<Companion>> {
+        match self.maps.graph {
+            Some(_) => {
+                load::load_beside(&self.maps, Variant::Egress).map(|prog| Some(Companion { prog }))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Why the last packet left as it did, on an instance loaded with the test clock.
+    pub fn test_reason(&self) -> Option<Reason> {
+        Reason::from_number(self.control.test_reason().load(Ordering::Relaxed))
+    }
+}
+
+/// The TC companion of the edge stage, without an interface.
+pub struct Companion {
+    prog: OwnedFd,
+}
+
+/// linux/pkt_cls.h
+const TC_ACT_SHOT: u32 = 2;
+
+impl Companion {
+    /// Whether a frame that leaves would be dropped.
+    pub fn drops(&self, frame: &[u8]) -> Result<bool> {
+        let ran = sys::test_run(self.prog.as_fd(), frame, 1)
+            .doing(|| "test-running an outbound packet")?;
+        Ok(ran.action == TC_ACT_SHOT)
     }
 }

@@ -7,6 +7,7 @@
     clippy::allow_attributes_without_reason,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
+    clippy::too_many_lines,
     unreachable_pub,
     clippy::too_many_lines,
     dead_code,

@@ -34,7 +34,10 @@ pub struct SourceTable {
 
 impl SourceTable {
     pub(super) fn map(map: &MapHandle, v6_bits: u8) -> Result<Self> {
-        let ways = map.max_entries() as usize * kl_limits::KL_WAYS.0 as usize;
+        // Behind the table stands one set per CPU for probes.
+        let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+        let sets = (map.max_entries() as usize).saturating_sub(cpus);
+        let ways = sets * kl_limits::KL_WAYS.0 as usize;
         let memory = Shared::map(map.as_fd(), ways * size_of::<kl_source>())
             .doing(|| "mapping the source table")?;
         Ok(Self {
@@ -69,7 +72,7 @@ impl SourceTable {
             let Some(read) = self.read(entry) else {
                 continue;
             };
-            if read.ports | read.stacks != 0 {
+            if read.ports != 0 || read.stacks != 0 {
                 // SAFETY: inside the mapping; aligned words the program also writes whole.
                 unsafe {
                     ptr::write_volatile(&raw mut (*entry).ports, 0);
@@ -104,9 +107,10 @@ impl SourceTable {
             bytes: copy.bytes,
             packets: copy.packets,
             syns: copy.syns,
+            acks: copy.acks,
             drops: copy.drops,
             ports: copy.ports,
-            stacks: copy.stacks,
+            stacks: copy.stacks.into(),
         })
     }
 }

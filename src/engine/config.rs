@@ -66,7 +66,8 @@ pub struct StageLimit {
 pub struct Evidence {
     /// Trigger of half-open connections per second, as a share of the SYN trigger.
     pub half_open: f64,
-    /// Trigger of refused packets per second, as a multiple of the port trigger.
+    /// Trigger of refused packets per second, as a multiple of the port trigger, of which 50 count
+    /// at most.
     pub refusals: f64,
     /// Distinct ports that make a scan when spread over a minute, an hour, a day.
     pub slow_ports: SlowPorts,

@@ -100,6 +100,9 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 /// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
 const ROUNDING: f64 = 1.0 + 1e-9;
 
+/// However many ports a profile tolerates: more refusals per second than this are no mistake.
+const REFUSALS_MOST: f64 = 50.0;
+
 /// What is known of a source beyond its window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
@@ -265,7 +268,7 @@ fn terms(
     let half_open = evidence.half_open * triggers.syn * many;
     // Refusals are to ports what half-opens are to SYNs: without a weight there is no trigger.
     let refusals = if weights.ports > 0.0 {
-        evidence.refusals * triggers.ports * many
+        evidence.refusals * triggers.ports.min(REFUSALS_MOST) * many
     } else {
         0.0
     };

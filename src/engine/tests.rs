@@ -1,5 +1,6 @@
 //! Scenarios and properties of the whole engine, under virtual time.
 
+mod alerts;
 mod evidence;
 mod properties;
 mod restart;

@@ -115,19 +115,21 @@ impl Track {
         coverage: Coverage,
     ) -> Option<(Signal, f64, f64)> {
         let ports = &config.evidence.slow_ports;
+        let day = self.day.count();
         let counts = [
-            (Signal::PortsMinute, self.minute.count(), ports.minute),
-            (Signal::PortsHour, self.hour.count(), ports.hour),
-            (Signal::PortsDay, self.day.count(), ports.day),
+            (Signal::PortsMinute, &self.minute, ports.minute),
+            (Signal::PortsHour, &self.hour, ports.hour),
+            (Signal::PortsDay, &self.day, ports.day),
         ];
+        // No more ports in a shorter time than in a longer one.
+        let counts = counts.into_iter().filter(|(.., trigger)| day >= *trigger);
         let is_client = coverage.proof
             && coverage.refusals
             && sample.proven
-            && self.failures.sum().saturating_mul(2) < self.day.count();
+            && self.failures.sum().saturating_mul(2) < day;
         let scans = counts
-            .into_iter()
             .filter(|_| sample.port_bits != 0 && !is_client && config.weights.ports > 0.0)
-            .map(|(signal, count, trigger)| (signal, f64::from(count), f64::from(trigger)));
+            .map(|(signal, ports, trigger)| (signal, f64::from(ports.count()), f64::from(trigger)));
         let most = config.evidence.sustained
             * config.triggers.syn
             * f64::from(self.hosts(config.evidence.nat));

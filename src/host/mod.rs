@@ -12,6 +12,7 @@ use std::time::Duration;
 pub use file::HostFile;
 
 use crate::cli::{HostArgs, IqHostArgs, LogFormat, Places, Sizing};
+use crate::dataplane::DEFAULT_PIN_DIR;
 use crate::error::{Error, Result};
 use crate::model::Source;
 
@@ -76,16 +77,22 @@ impl Host {
                 "instance '{instance}': use letters, digits, '-' and '_', as in 'edge-1'"
             )));
         }
-        let path = |flag: &Option<PathBuf>, key: &Option<PathBuf>, default: String| {
+        // The default instance has the plain names; another one stands beside it.
+        let path = |flag: &Option<PathBuf>, key: &Option<PathBuf>, default: &str| {
             let given = flag.clone().or_else(|| key.clone());
-            given.unwrap_or_else(|| PathBuf::from(default))
+            let mut path = given
+                .unwrap_or_else(|| PathBuf::from(default))
+                .into_os_string();
+            if instance != DEFAULT_INSTANCE {
+                path.push(format!("-{instance}"));
+            }
+            PathBuf::from(path)
         };
         let places = Places {
-            bpffs: path(&args.bpffs, &file.bpffs, format!("/sys/fs/bpf/{instance}")),
-            run_dir: path(&args.run_dir, &file.run_dir, format!("/run/{instance}")),
+            bpffs: path(&args.bpffs, &file.bpffs, DEFAULT_PIN_DIR),
+            run_dir: path(&args.run_dir, &file.run_dir, "/run/kernloom"),
         };
-        let state_dir = format!("/var/lib/{instance}/iq");
-        let state_dir = path(&args.state_dir, &file.state_dir, state_dir);
+        let state_dir = path(&args.state_dir, &file.state_dir, "/var/lib/kernloom/iq");
         let mut groups = file.group.clone().unwrap_or_default();
         for group in &args.group {
             groups.insert(group.name.clone(), group.sources.clone());

@@ -10,7 +10,7 @@ mod wall;
 
 pub use duration::{ParseDurationError, format_duration, parse_duration};
 pub use nearest::nearest;
-pub use rate::{Hold, LimitScope, RateLimit};
+pub use rate::{ByteLimit, Hold, LimitScope, ParseRateError, Rate, RateLimit};
 pub use source::{ParseSourceError, Source};
 pub use stage::Stage;
 pub use time::{Ktime, Moment};

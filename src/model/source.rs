@@ -70,8 +70,10 @@ impl Source {
         }
     }
 
+    /// No IPv6 prefix holds an IPv4 address, though its mapped form lies inside `::/0`.
     pub fn contains(&self, other: &Self) -> bool {
         self.bits <= other.bits
+            && (self.bits >= MAPPED_BITS || !other.is_ipv4())
             && u128::from_be_bytes(other.addr) & mask(self.bits) == u128::from_be_bytes(self.addr)
     }
 }

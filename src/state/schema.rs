@@ -83,6 +83,9 @@ pub struct FirstSeen {
 pub struct OperatorEntry {
     pub source: Source,
     pub action: OperatorAction,
+    /// An address the host is managed from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub management: bool,
     /// Milliseconds since 1970; `None`: until removed.
     pub until_ms: Option<u64>,
 }
@@ -94,4 +97,6 @@ pub enum OperatorAction {
     Deny,
     LimitNew { pps: u32, burst: u32 },
     LimitAll { pps: u32, burst: u32 },
+    LimitBytesNew { bytes: u32, burst: u32 },
+    LimitBytesAll { bytes: u32, burst: u32 },
 }

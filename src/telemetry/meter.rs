@@ -7,7 +7,7 @@
 
 use std::mem;
 
-use super::sample::{Sample, linear_count};
+use super::sample::{Sample, linear_count, linear_count_of};
 use crate::model::Source;
 
 /// One entry of the source table: totals since the source took the slot. 32-bit counts wrap.
@@ -17,9 +17,12 @@ pub struct Row {
     pub bytes: u64,
     pub packets: u32,
     pub syns: u32,
+    /// TCP with ACK, without SYN or RST.
+    pub acks: u32,
     pub drops: u32,
     /// Sketches since they were last cleared.
     pub ports: u64,
+    /// Of 32 bits.
     pub stacks: u64,
 }
 
@@ -30,17 +33,34 @@ struct Last {
     source: Source,
     packets: u32,
     syns: u32,
+    acks: u32,
     drops: u32,
 }
 
 /// Remembers the last reading and gives the difference to it.
+///
+/// Slots keep their sources, so the order of one reading is nearly always that of the next: each
+/// row is put in its place as it comes, and only a slot that is new or changed hands costs a sort.
 #[derive(Debug, Default)]
 pub struct Meter {
     last: Vec<Option<Last>>,
-    /// One per slot that received anything since the last call of `samples`; then what that gave.
+    /// The place of each slot in the order of sources; `NOWHERE` if it has none yet.
+    places: Vec<u32>,
+    /// The slot at each place, then those without one as they came.
+    slots: Vec<u32>,
+    /// How many of them have a place.
+    placed: usize,
+    /// A row for each of `slots`, without packets if it received none; after `samples` what that
+    /// gave.
     rows: Vec<Sample>,
     given: bool,
-    order: Vec<(u128, u8, u32)>,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+/// Stands where nothing was received.
+fn nothing() -> Sample {
+    Sample::silent(Source::containing([0; 16], 0))
 }
 
 impl Meter {
@@ -48,15 +68,17 @@ impl Meter {
     pub fn new(slots: usize) -> Self {
         Self {
             last: vec![None; slots],
+            places: vec![NOWHERE; slots],
+            slots: Vec::new(),
+            placed: 0,
             rows: Vec::new(),
             given: false,
-            order: Vec::new(),
         }
     }
 
     /// Adds one row of a reading. Slots beyond the table's size are ignored.
     pub fn row(&mut self, slot: usize, row: Row) {
-        self.forget_given();
+        self.begin();
         let Some(last) = self.last.get_mut(slot) else {
             return;
         };
@@ -66,6 +88,7 @@ impl Meter {
                 source: row.source,
                 packets: row.packets,
                 syns: row.syns,
+                acks: row.acks,
                 drops: row.drops,
             })
             .filter(|last| last.source == row.source && last.bytes <= row.bytes);
@@ -76,66 +99,101 @@ impl Meter {
         if packets == 0 {
             return;
         }
-        self.rows.push(Sample {
+        let syns = since(row.syns, |last| last.syns);
+        let acks = since(row.acks, |last| last.acks);
+        let sample = Sample {
             packets,
             bytes: row.bytes - base.map_or(0, |base| base.bytes),
-            syns: since(row.syns, |last| last.syns),
+            syns,
+            // Per CPU: a connection's packets arrive on one.
+            half_open: u32::try_from(syns.saturating_sub(acks)).unwrap_or(u32::MAX),
             drops: since(row.drops, |last| last.drops),
             port_bits: row.ports,
             stack_bits: row.stacks,
+            ports: linear_count(row.ports),
+            stacks: linear_count_of(row.stacks, 32),
             fresh: base.is_none(),
             ..Sample::silent(row.source)
-        });
+        };
+        self.put(slot, sample);
     }
 
-    fn forget_given(&mut self) {
-        if mem::take(&mut self.given) {
-            self.rows.clear();
+    fn put(&mut self, slot: usize, sample: Sample) {
+        let place = self.places.get(slot).copied().unwrap_or(NOWHERE);
+        match self.rows.get_mut(place as usize) {
+            Some(row) => *row = sample,
+            None => {
+                self.slots.push(u32::try_from(slot).unwrap_or(NOWHERE));
+                self.rows.push(sample);
+            }
         }
     }
 
     /// The samples of all rows since the last call, one per source that sent, sorted by source.
     pub fn samples(&mut self) -> &[Sample] {
-        self.forget_given();
+        self.begin();
         self.given = true;
-        let samples = &mut self.rows;
-        sort(samples, &mut self.order);
-        samples.dedup_by(|row, sum| {
+        let mut sent = self.rows.iter().filter(|row| row.packets > 0);
+        if self.slots.len() > self.placed || !sent.is_sorted_by_key(|row| row.source) {
+            self.sort();
+        }
+        self.rows.retain(|row| row.packets > 0);
+        self.rows.dedup_by(|row, sum| {
             let same = row.source == sum.source;
             if same {
                 sum.join(row);
+                sum.ports = linear_count(sum.port_bits);
+                sum.stacks = linear_count_of(sum.stack_bits, 32);
             }
             same
         });
-        for sample in samples.iter_mut() {
-            sample.ports = linear_count(sample.port_bits);
-            sample.stacks = linear_count(sample.stack_bits);
-        }
-        samples
+        &self.rows
     }
-}
 
-/// Sorts by source. Numbers are compared and moved instead of samples, which are several times as
-/// large; then each sample is moved once, in place.
-fn sort(samples: &mut [Sample], order: &mut Vec<(u128, u8, u32)>) {
-    order.clear();
-    order.extend((0..).zip(samples.iter()).map(|(at, sample)| {
-        let address = u128::from_be_bytes(sample.source.octets());
-        (address, sample.source.bits(), at)
-    }));
-    order.sort_unstable();
-    for start in 0..order.len() {
-        let mut hole = start;
-        // Follows a cycle of the permutation; places that are done point at themselves.
-        while let Some((_, _, from)) = order.get_mut(hole) {
-            let next = *from as usize;
-            *from = u32::try_from(hole).unwrap_or(u32::MAX);
-            if next == start || next == hole {
-                break;
-            }
-            samples.swap(hole, next);
-            hole = next;
+    /// Starts a reading.
+    fn begin(&mut self) {
+        if mem::take(&mut self.given) {
+            self.rows.clear();
+            self.rows.resize(self.slots.len(), nothing());
         }
+    }
+
+    /// Brings rows and slots into the order of sources. Numbers are compared and moved instead of
+    /// samples, which are several times as large; then each row is moved once, in place. The sort
+    /// is linear where little changed.
+    fn sort(&mut self) {
+        let source = |slot: &u32| {
+            let last = self.last.get(*slot as usize).copied().flatten();
+            last.map_or(nothing().source, |last| last.source)
+        };
+        let mut order: Vec<(u128, u8, u32)> = (0..)
+            .zip(&self.slots)
+            .map(|(at, slot)| {
+                let source = source(slot);
+                (u128::from_be_bytes(source.octets()), source.bits(), at)
+            })
+            .collect();
+        order.sort();
+        for start in 0..order.len() {
+            let mut hole = start;
+            // Follows a cycle of the permutation; places that are done point at themselves.
+            while let Some((_, _, from)) = order.get_mut(hole) {
+                let next = *from as usize;
+                *from = u32::try_from(hole).unwrap_or(NOWHERE);
+                if next == start || next == hole {
+                    break;
+                }
+                self.rows.swap(hole, next);
+                self.slots.swap(hole, next);
+                hole = next;
+            }
+        }
+        for (place, slot) in (0..).zip(&self.slots) {
+            if let Some(known) = self.places.get_mut(*slot as usize) {
+                *known = place;
+            }
+        }
+        self.placed = self.slots.len();
     }
 }
 
@@ -150,6 +208,7 @@ mod tests {
             bytes,
             packets,
             syns: packets,
+            acks: 0,
             drops: 0,
             ports: 0,
             stacks: 0,
@@ -179,10 +238,52 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_was_silent_or_changed_hands_keeps_the_order() {
+        let mut meter = Meter::new(3);
+        let names = |meter: &mut Meter| -> Vec<String> {
+            meter
+                .samples()
+                .iter()
+                .map(|s| s.source.to_string())
+                .collect()
+        };
+        meter.row(0, row("192.0.2.1", 1, 60));
+        meter.row(1, row("192.0.2.5", 1, 60));
+        meter.row(2, row("192.0.2.9", 1, 60));
+        assert_eq!(names(&mut meter), ["192.0.2.1", "192.0.2.5", "192.0.2.9"]);
+        meter.row(0, row("192.0.2.1", 1, 60));
+        meter.row(1, row("192.0.2.77", 1, 60));
+        meter.row(2, row("192.0.2.9", 2, 120));
+        assert_eq!(names(&mut meter), ["192.0.2.9", "192.0.2.77"]);
+        meter.row(2, row("192.0.2.9", 3, 180));
+        meter.row(1, row("192.0.2.77", 2, 120));
+        meter.row(0, row("192.0.2.1", 2, 120));
+        assert_eq!(names(&mut meter), ["192.0.2.1", "192.0.2.9", "192.0.2.77"]);
+        assert!(names(&mut meter).is_empty());
+    }
+
+    #[test]
     fn the_first_reading_counts_whole() {
         let mut meter = Meter::new(4);
         meter.row(0, row("192.0.2.1", 100_000, 6_000_000));
         assert_eq!(only(&mut meter).packets, 100_000);
+    }
+
+    #[test]
+    fn half_open_is_what_no_established_peer_answers() {
+        let mut meter = Meter::new(4);
+        let counted = |packets, syns, acks| Row {
+            syns,
+            acks,
+            ..row("192.0.2.1", packets, 600)
+        };
+        meter.row(0, counted(10, 10, 0));
+        assert_eq!(only(&mut meter).half_open, 10);
+        meter.row(0, counted(20, 14, 6));
+        assert_eq!(only(&mut meter).half_open, 0, "4 opened, 6 answered");
+        meter.row(0, counted(23, 17, 6));
+        meter.row(1, counted(2, 2, 1));
+        assert_eq!(only(&mut meter).half_open, 4);
     }
 
     #[test]

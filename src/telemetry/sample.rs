@@ -20,7 +20,8 @@ pub struct Sample {
     pub port_bits: u64,
     /// The sketch that `stacks` counts: one hashed bit per fingerprint.
     pub stack_bits: u64,
-    /// SYNs that no packet of an established peer followed.
+    /// SYNs that no packet of an established peer followed: `syns` less TCP packets with ACK and
+    /// neither SYN nor RST, at least 0. A flood of both kinds evades it; none evades `proven`.
     pub half_open: u32,
     /// Packets that this host refused: answered with RST or an ICMP unreachable.
     pub refusals: u32,
@@ -97,29 +98,29 @@ pub struct Window<'a> {
     pub coverage: Coverage,
 }
 
-/// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
-/// 64 bits: `-64 ln(unset / 64)`, rounded. A full bitmap answers 266: so many and more.
+/// [`linear_count_of`] 64 bits. A full bitmap answers 266: so many and more.
 pub fn linear_count(bitmap: u64) -> u32 {
-    const ESTIMATES: usize = 65;
-    static TABLE: std::sync::OnceLock<[u32; ESTIMATES]> = std::sync::OnceLock::new();
-    let table = TABLE.get_or_init(|| {
-        std::array::from_fn(|ones| {
-            let unset = (ESTIMATES - 1 - ones).max(1);
-            #[expect(clippy::cast_precision_loss, reason = "at most 64")]
-            let share = unset as f64 / 64.0;
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "0..=266"
-            )]
-            let estimate = (-64.0 * share.ln()).round() as u32;
-            estimate
-        })
-    });
-    table
-        .get(bitmap.count_ones() as usize)
-        .copied()
-        .unwrap_or_default()
+    linear_count_of(bitmap, 64)
+}
+
+/// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
+/// a bitmap of `bits`, at most 64: `-bits ln(unset / bits)`, rounded. A full bitmap answers as
+/// with one bit unset: so many and more.
+pub fn linear_count_of(bitmap: u64, bits: u8) -> u32 {
+    const LOGS: usize = 65;
+    static TABLE: std::sync::OnceLock<[f64; LOGS]> = std::sync::OnceLock::new();
+    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+    let logs = TABLE.get_or_init(|| std::array::from_fn(|unset| (unset.max(1) as f64).ln()));
+    let bits = bits.min(64);
+    let unset = u32::from(bits).saturating_sub(bitmap.count_ones());
+    let log = |unset: u32| logs.get(unset as usize).copied().unwrap_or_default();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0..=266"
+    )]
+    let estimate = (f64::from(bits) * (log(bits.into()) - log(unset))).round() as u32;
+    estimate
 }
 
 /// The fewest set bits whose estimate reaches `count`; at most 62, so that a bound can be crossed.
@@ -140,6 +141,8 @@ mod tests {
         assert_eq!(linear_count(u64::MAX >> 32), 44);
         assert_eq!(linear_count(u64::MAX >> 1), 266);
         assert_eq!(linear_count(u64::MAX), 266);
+        assert_eq!(linear_count_of(0xffff, 32), 22);
+        assert_eq!(linear_count_of(0xffff_ffff, 32), 111);
     }
 
     #[test]

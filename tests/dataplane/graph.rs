@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use kernloom::dataplane::{GraphPlane, GraphSizes, LoadOptions, Permits, Reason};
+use kernloom::dataplane::{Features, GraphPlane, GraphSizes, LoadOptions, Permits, Reason};
 use kernloom::graph::{Direction, Edge, EdgeRow, Groups, Mode, Peer, Service};
 use kernloom::model::Source;
 
@@ -12,11 +12,11 @@ use crate::packet::{DOT1Q, Frame, L4};
 
 fn plane() -> Plane {
     let plane = Plane::with(LoadOptions {
-        graph: Some(GraphSizes {
+        features: Features::Graph,
+        graph: GraphSizes {
             edges: 1_024,
-            permits: 1_024,
             flows: 1_024,
-        }),
+        },
         ..LoadOptions::default()
     });
     graph(&plane).set_groups(&Groups::default(), &[]).unwrap();
@@ -242,10 +242,11 @@ fn w20_what_this_host_opened_is_answered_whatever_the_ports() {
         let leave = |frame: Frame| {
             plane
                 .shield
-                .test_run_out(&frame.build(), 1)
+                .companion()
                 .unwrap()
                 .unwrap()
-                .dropped
+                .drops(&frame.build())
+                .unwrap()
         };
         // Nothing was asked yet: nothing is an answer.
         assert_eq!(
@@ -295,7 +296,10 @@ fn w20_an_answer_is_one_only_for_as_long_as_its_conversation_lasts() {
     switch(&plane, Mode::Enforce, &permits(&[edge]));
     plane
         .shield
-        .test_run_out(&Frame::udp(remote, 40_000, 53).leaving().build(), 1)
+        .companion()
+        .unwrap()
+        .unwrap()
+        .drops(&Frame::udp(remote, 40_000, 53).leaving().build())
         .unwrap();
     let answer = Frame::udp(remote, 53, 40_000).build();
     plane.pass_time(Duration::from_secs(170));
@@ -371,7 +375,7 @@ fn w21_a_violation_costs_its_packet_and_the_source_nothing() {
             Mode::Enforce,
             &permits(&[own(&plane, source, "tcp/443")]),
         );
-        let events = plane.shield.events().unwrap();
+        let events = plane.shield.events().unwrap().unwrap();
         for _ in 0..100 {
             assert!(
                 plane
@@ -704,7 +708,8 @@ fn learning_counts_connections_and_believes_a_handshake_only_with_its_number() {
         )
         .number(0x1234_5678)
         .leaving();
-        plane.shield.test_run_out(&answer.build(), 1).unwrap();
+        let companion = plane.shield.companion().unwrap().unwrap();
+        companion.drops(&answer.build()).unwrap();
         plane.send(&tcp(0x10, 0x9999_0000).build());
         let handshakes = || rows(&plane).iter().map(|row| row.handshakes).sum::<u32>();
         assert_eq!(handshakes(), 0);
@@ -731,19 +736,13 @@ fn a_probe_without_a_connection_teaches_nothing() {
 fn without_the_edge_stage_nothing_of_it_is_loaded() {
     let plane = Plane::new();
     assert!(plane.shield.graph().is_none());
-    assert!(
-        plane
-            .shield
-            .test_run_out(&Frame::syn(families()[0], 1).build(), 1)
-            .unwrap()
-            .is_none()
-    );
+    assert!(plane.shield.companion().unwrap().is_none());
 }
 
 #[test]
 fn w37_a_thousand_edges_in_one_tick_are_all_seen() {
     let plane = Plane::with(LoadOptions {
-        graph: Some(GraphSizes::default()),
+        features: Features::Graph,
         ..LoadOptions::default()
     });
     graph(&plane).set_groups(&Groups::default(), &[]).unwrap();

@@ -1,8 +1,16 @@
 //! The XDP program under BPF_PROG_TEST_RUN, both families, on a clock the test sets.
 
+mod allow_only;
+mod bulk;
+mod ceiling;
+mod features;
 mod graph;
 mod limiter;
+mod odd;
+mod owners;
 mod policy;
+mod probe;
+mod proofs;
 mod sketches;
 mod table;
 mod verdicts;

@@ -109,7 +109,7 @@ fn crossing_the_alert_bound_raises_one_event() {
     for source in families() {
         let plane = Plane::new();
         plane.shield.set_port_alert(10);
-        let events = plane.shield.events().unwrap();
+        let events = plane.shield.events().unwrap().unwrap();
         for port in 1..=100 {
             plane.send(&Frame::syn(source, port).build());
         }

@@ -238,7 +238,7 @@ fn w17_a_reset_starts_the_running_iq_over_and_it_holds_the_next_attack() {
 }
 
 #[test]
-fn it_says_why_and_forgives_and_exempts_on_request() {
+fn it_says_why_with_numbers_and_origins() {
     let Some(lab) = lab("why") else { return };
     let (iq, evil) = holding(&lab, &ENFORCE);
     let told = why(&lab, &evil);
@@ -269,6 +269,13 @@ fn it_says_why_and_forgives_and_exempts_on_request() {
     ] {
         assert!(text.contains(part), "'{part}' in\n{text}");
     }
+    drop(iq);
+}
+
+#[test]
+fn it_forgives_and_exempts_on_request_and_remembers() {
+    let Some(lab) = lab("exempt") else { return };
+    let (iq, evil) = holding(&lab, &ENFORCE);
     let status = json(&lab, &["iq", "status", "--json"]);
     assert_eq!(status["phase"], "bootstrap-1", "{status}");
     assert_eq!(

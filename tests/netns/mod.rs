@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-mod graph;
+mod commands;
 mod daemon;
+mod graph;
 mod iq;
 mod lab_itself;
 mod shield;

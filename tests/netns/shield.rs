@@ -107,7 +107,15 @@ fn another_xdp_program_is_named_and_left_alone() {
         std::fs::create_dir_all(&bpffs).unwrap();
         let server = &lab.server().net;
         let mut command = server.command(&binary().to_string_lossy());
-        command.args(["shield", "attach", "eth0", "--mode", mode, "--bpffs"]);
+        command.args([
+            "shield",
+            "attach",
+            "eth0",
+            "--no-guard",
+            "--mode",
+            mode,
+            "--bpffs",
+        ]);
         let output = command.arg(bpffs).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         (
@@ -117,16 +125,22 @@ fn another_xdp_program_is_named_and_left_alone() {
     };
     let theirs = (Some(0), "eth0: attached in driver mode\n".to_owned());
     assert_eq!(attach("theirs", "auto"), theirs);
-    for mode in ["auto", "driver", "generic"] {
+    for mode in ["driver", "generic"] {
         let (code, text) = attach("ours", mode);
         assert_eq!(code, Some(1), "{text}");
         assert!(
-            text.contains("eth0 already runs another XDP program, 'kernloom' (id "),
+            text.contains("eth0 already runs XDP program 'kernloom' (id "),
             "{text}"
         );
         // What failed to attach leaves nothing loaded.
         assert!(!lab.bpffs().join("ours").exists());
     }
+    let (code, text) = attach("ours", "auto");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("attached in tc mode (the XDP hook is taken by XDP program 'kernloom' (id "),
+        "{text}"
+    );
     let still = (
         Some(0),
         "eth0: already attached in driver mode\n".to_owned(),
@@ -152,8 +166,8 @@ fn a_denied_source_is_silent_and_others_are_served() {
         assert_eq!(
             told(&lab, "shield deny list"),
             crate::netns::aligned(&[
-                ["SOURCE", "ACTION", "OWNER", "ENDS"],
-                [&source, "deny", "operator", "never"],
+                ["SOURCE", "ACTION", "OWNER", "ENDS", "REASON"],
+                [&source, "deny", "operator", "never", ""],
             ])
         );
         assert_eq!(

@@ -13,7 +13,7 @@ use crate::engine::Reading;
 use crate::error::{Error, Result};
 use crate::model::{Moment, Source, Stage};
 use crate::report::{
-    Answer, HeldCount, Note, Policy, RevisionLine, Status, Why, action_text, owner_text,
+    Answer, HeldCount, IqStatus, Note, Policy, RevisionLine, Why, action_text, owner_text,
 };
 use crate::runtime::moment;
 use crate::state::Journal;
@@ -82,7 +82,7 @@ impl Iq<'_> {
         })
     }
 
-    fn status(&self, now: Moment) -> Status {
+    fn status(&self, now: Moment) -> IqStatus {
         let tuner = self.learner.tuner();
         let overview = self.engine.overview();
         let mut held = HeldCount::default();
@@ -99,7 +99,7 @@ impl Iq<'_> {
             reason = "2^53 sources is beyond any table"
         )]
         let clean_share = overview.learned as f64 / overview.sources.max(1) as f64;
-        Status {
+        IqStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             profile: self.settings.name.clone(),

@@ -16,7 +16,7 @@ use crate::dataplane::{
     Action, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable, What,
 };
 use crate::engine::{Decision, Engine, EngineState, Kind};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exempt::{By, Exempt};
 use crate::graph::{Edge, Peer};
 use crate::model::{Moment, Source, Wall};
@@ -225,6 +225,7 @@ impl<'a> Iq<'a> {
         let length = now.ktime.since(self.last_tick.ktime);
         self.last_tick = now;
         self.ticks += 1;
+        self.watch_upgrade()?;
         self.watch_reset(now)?;
         self.operators.refresh(self.shield)?;
         let meter = &mut self.meter;
@@ -266,6 +267,16 @@ impl<'a> Iq<'a> {
             graph.tick(now, length);
         }
         self.watch_ring()
+    }
+
+    /// Orders to maps that no program reads would be silence.
+    fn watch_upgrade(&self) -> Result<()> {
+        if self.shield.is_retired() {
+            return Err(Error::world(
+                "the data plane was given new tables ('kernloom shield upgrade'); start iq again to steer those",
+            ));
+        }
+        Ok(())
     }
 
     fn tune(&mut self, length: Duration, now: Moment) {
@@ -577,9 +588,8 @@ impl Operators {
     fn refresh(&mut self, shield: &Shield) -> Result<()> {
         let generation = shield.generation();
         if self.generation != Some(generation) {
-            let allows = |entry: &Entry| {
-                entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow
-            };
+            let allows =
+                |entry: &Entry| entry.rule.owner != Owner::Iq && entry.rule.action == Action::Allow;
             self.allowed = shield.entries()?.into_iter().filter(allows).collect();
             self.generation = Some(generation);
         }

@@ -9,7 +9,7 @@ use super::run::Before;
 use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
 use crate::engine::{Engine, EngineState};
 use crate::error::Result;
-use crate::model::{Hold, Ktime, LimitScope, Moment, RateLimit, Source};
+use crate::model::{ByteLimit, Hold, Ktime, LimitScope, Moment, RateLimit, Source};
 use crate::runtime::boot_id;
 use crate::seams::Order;
 use crate::state::{Found, OperatorAction, OperatorEntry, State, StateFile, Written};
@@ -150,6 +150,8 @@ fn hold_of(rule: &Rule) -> Option<Hold> {
         Action::Allow => None,
         Action::Deny => Some(Hold::Deny),
         Action::Limit { limit, scope } => Some(Hold::Limit { limit, scope }),
+        // IQ limits packets only.
+        Action::LimitBytes { .. } => None,
     }
 }
 
@@ -157,9 +159,13 @@ fn hold_of(rule: &Rule) -> Option<Hold> {
 pub(super) fn operators(entries: &[Entry], now: Moment) -> Vec<OperatorEntry> {
     entries
         .iter()
-        .filter(|entry| entry.rule.owner == Owner::Operator && entry.is_live(now.ktime))
+        .filter(|entry| {
+            matches!(entry.rule.owner, Owner::Operator | Owner::Management)
+                && entry.is_live(now.ktime)
+        })
         .map(|entry| OperatorEntry {
             source: entry.source,
+            management: entry.rule.owner == Owner::Management,
             action: match entry.rule.action {
                 Action::Allow => OperatorAction::Allow,
                 Action::Deny => OperatorAction::Deny,
@@ -168,6 +174,13 @@ pub(super) fn operators(entries: &[Entry], now: Moment) -> Vec<OperatorEntry> {
                     match scope {
                         LimitScope::New => OperatorAction::LimitNew { pps, burst },
                         LimitScope::All => OperatorAction::LimitAll { pps, burst },
+                    }
+                }
+                Action::LimitBytes { limit, scope } => {
+                    let (bytes, burst) = (limit.bytes.get(), limit.burst.get());
+                    match scope {
+                        LimitScope::New => OperatorAction::LimitBytesNew { bytes, burst },
+                        LimitScope::All => OperatorAction::LimitBytesAll { bytes, burst },
                     }
                 }
             },
@@ -207,6 +220,12 @@ fn rule_of(entry: &OperatorEntry, now: Moment) -> Option<Rule> {
             burst: NonZeroU32::new(burst)?,
         })
     };
+    let byte_limit = |bytes, burst| {
+        Some(ByteLimit {
+            bytes: NonZeroU32::new(bytes)?,
+            burst: NonZeroU32::new(burst)?,
+        })
+    };
     let action = match entry.action {
         OperatorAction::Allow => Action::Allow,
         OperatorAction::Deny => Action::Deny,
@@ -218,6 +237,14 @@ fn rule_of(entry: &OperatorEntry, now: Moment) -> Option<Rule> {
             limit: limit(pps, burst)?,
             scope: LimitScope::All,
         },
+        OperatorAction::LimitBytesNew { bytes, burst } => Action::LimitBytes {
+            limit: byte_limit(bytes, burst)?,
+            scope: LimitScope::New,
+        },
+        OperatorAction::LimitBytesAll { bytes, burst } => Action::LimitBytes {
+            limit: byte_limit(bytes, burst)?,
+            scope: LimitScope::All,
+        },
     };
     let expires = entry.until_ms.map(|end| now.ktime(end));
     if expires.is_some_and(|end| end <= now.ktime) {
@@ -225,7 +252,11 @@ fn rule_of(entry: &OperatorEntry, now: Moment) -> Option<Rule> {
     }
     Some(Rule {
         action,
-        owner: Owner::Operator,
+        owner: if entry.management {
+            Owner::Management
+        } else {
+            Owner::Operator
+        },
         expires,
     })
 }

@@ -171,7 +171,7 @@ impl Lists {
             .into_iter()
             .filter(|(source, end)| match there.get(source) {
                 None => true,
-                Some(rule) if rule.owner == Owner::Operator => false,
+                Some(rule) if rule.owner != Owner::Iq => false,
                 Some(rule) => rule.action != Action::Allow || !same_end(rule.expires, *end),
             })
             .collect();

@@ -130,6 +130,7 @@ struct Settings {
     overrides: Overrides,
     iq: IqHost,
     fresh_state: bool,
+    no_guard: bool,
     graph: Option<GraphSettings>,
 }
 
@@ -186,6 +187,7 @@ impl Settings {
             iq,
             fresh_state: args.fresh_state,
             graph,
+            no_guard: args.no_guard,
         })
     }
 }

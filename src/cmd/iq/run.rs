@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::super::graph::{GRAPH, GraphKeeper, Setup};
 use super::super::pins;
+use super::super::shield::open_way_in;
 use super::daemon::Iq;
 use super::keep::{self, Keeper, Kernel};
 use super::lists::Lists;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
-    Attached, GraphSizes, LoadOptions, ModeChoice, PinDir, Shield, default_interface,
-    interface_index,
+    Attached, Features, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
 };
 use crate::error::{Error, Result};
 use crate::host::{Host, IqHost};
@@ -33,6 +33,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let shutdown = shutdown_on_signal()?;
     let reused = pins.is_loaded()?;
     let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
+    keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
     let lists = Lists::new(
         host.management.clone(),
@@ -52,7 +53,9 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let watch = watching(&iq)?;
     let poller = Poller::new()?;
     poller.watch(&shutdown, Wake::Shutdown)?;
-    poller.watch(&events, Wake::Events)?;
+    if let Some(events) = &events {
+        poller.watch(events, Wake::Events)?;
+    }
     poller.watch(&ticker, Wake::Tick)?;
     poller.watch(&watch, Wake::Files)?;
     poller.watch(&socket, Wake::Control)?;
@@ -62,7 +65,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         for wake in poller.wait()? {
             match wake {
                 Wake::Shutdown => return iq.farewell(),
-                Wake::Events => iq.on_events(&events)?,
+                Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
                     iq.on_tick()?;
@@ -158,7 +161,11 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
     let options = LoadOptions {
         sources: iq.sources,
         max_deny: iq.max_deny,
-        graph: graph.then(GraphSizes::default),
+        features: if graph {
+            Features::Graph
+        } else {
+            Features::default()
+        },
         ..LoadOptions::default()
     };
     let lock = pins.lock()?;
@@ -175,7 +182,7 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
         interfaces.push(interface);
     }
     for interface in &interfaces {
-        match shield.attach(pins, interface, ModeChoice::Auto, &lock) {
+        match shield.attach(pins, interface, ModeChoice::Auto, false, &lock) {
             Ok(attached) => say_attached(&attached),
             Err(error) => {
                 if Shield::attached(pins)?.is_empty() {
@@ -186,6 +193,19 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
         }
     }
     Ok(shield)
+}
+
+/// Management addresses and the SSH peer, where something may be enforced.
+fn keep_way_in(shield: &Shield, pins: &PinDir, host: &Host, settings: &Settings) -> Result<()> {
+    if settings.iq.dry_run {
+        return Ok(());
+    }
+    let lock = pins.lock()?;
+    let said = open_way_in(shield, &host.management, settings.no_guard, &lock)?;
+    for line in said.lines() {
+        log::info!(target: IQ, "{line}");
+    }
+    Ok(())
 }
 
 fn say_attached(attached: &Attached) {

@@ -514,86 +514,6 @@ fn a_late_tick_stretches_the_kernel_entry_by_a_minute_a_tick_at_most() {
 }
 
 #[test]
-fn an_alert_limits_between_ticks_and_the_tick_counts_the_window_once() {
-    let mut world = World::new(web());
-    world.tick(&[]);
-    let now = Ktime::from_nanos(1_001_050_000_000);
-    let seen = port_scan(attacker(), 200);
-    let decision = world.engine.alert(now, &seen, &|_| false).unwrap();
-    assert_eq!(
-        (decision.kind, decision.to),
-        (Kind::Escalate, Stage::RateSoft)
-    );
-    assert_eq!(decision.why.rate, 200.0, "counts are not extrapolated");
-    assert_eq!(world.engine.alert(now, &seen, &|_| false), None);
-    assert_eq!(world.tick(&[port_scan(attacker(), 250)]), []);
-    assert_eq!(world.strikes(attacker()), 3);
-}
-
-#[test]
-fn an_alert_below_flash_or_of_an_exempt_source_does_nothing() {
-    let mut world = World::new(web());
-    let now = Ktime::from_secs(1000);
-    let below = port_scan(attacker(), 199);
-    assert_eq!(world.engine.alert(now, &below, &|_| false), None);
-    let scan = port_scan(attacker(), 300);
-    assert_eq!(world.engine.alert(now, &scan, &|_| true), None);
-    assert!(world.engine.is_empty());
-}
-
-#[test]
-fn the_port_alert_is_where_flash_begins() {
-    assert_eq!(Engine::new(web()).port_alert(), 200);
-    let mut config = web();
-    config.flash = 0.0;
-    assert_eq!(config.port_alert(), u32::MAX);
-    let mut config = web();
-    config.weights.ports = 0.0;
-    assert_eq!(config.port_alert(), u32::MAX);
-}
-
-#[test]
-fn an_exempt_source_is_never_held() {
-    let mut world = World::new(web());
-    world.exempt.push(attacker());
-    assert_eq!(world.ticks(600, &[syn_flood(attacker(), 50_000)]), []);
-}
-
-#[test]
-fn a_held_source_that_becomes_exempt_is_let_go_at_once() {
-    for traffic in [vec![syn_flood(attacker(), 50_000)], vec![]] {
-        let mut world = World::new(web());
-        world.until(attacker(), Stage::Block, &[syn_flood(attacker(), 50_000)]);
-        world.exempt.push(attacker());
-        let decisions = world.tick(&traffic);
-        assert_eq!(moves(&decisions), [(Kind::Release, Stage::Observe)]);
-        assert_eq!(decisions[0].from, Stage::Block);
-        assert!(decisions[0].why.to_string().ends_with(" exempt"));
-        assert_eq!((decisions[0].hold, decisions[0].until), (None, None));
-        assert!(world.engine.is_empty());
-    }
-}
-
-#[test]
-fn what_is_forgotten_starts_anew() {
-    let other = source("2001:db8::/64");
-    let floods = [syn_flood(attacker(), 50_000), syn_flood(other, 50_000)];
-    let mut world = World::new(web());
-    world.ticks(2, &floods);
-    world.engine.forget(&attacker());
-    let held: Vec<_> = world
-        .engine
-        .held()
-        .map(|(s, stage, _)| (*s, stage))
-        .collect();
-    assert_eq!(held, [(other, Stage::RateHard)]);
-    world.engine.reset();
-    assert!(world.engine.is_empty());
-    let decisions = world.tick(&floods);
-    assert_eq!(moves(&decisions), [(Kind::Escalate, Stage::RateSoft); 2]);
-}
-
-#[test]
 fn w04_every_source_of_a_large_attack_is_held() {
     let floods: Vec<_> = (0..5_000u32)
         .map(|n| syn_flood(Source::host(std::net::Ipv4Addr::from(n).into()), 2_500))
@@ -640,50 +560,6 @@ fn a_source_given_twice_counts_once() {
 }
 
 #[test]
-fn an_alerted_source_is_held_and_forgotten_like_any_other() {
-    let mut world = World::new(web());
-    let scans: Vec<_> = (1..=9)
-        .rev()
-        .map(|n| port_scan(source(&format!("192.0.2.{n}")), 300))
-        .collect();
-    let now = Ktime::from_secs(world.secs);
-    for scan in &scans {
-        assert!(world.engine.alert(now, scan, &|_| false).is_some());
-    }
-    assert_eq!((world.engine.len(), world.engine.held().count()), (9, 9));
-    world.engine.forget(&source("192.0.2.5"));
-    assert_eq!(world.engine.len(), 8);
-    assert_eq!(
-        world.tick(&scans).len(),
-        1,
-        "only the forgotten one is news"
-    );
-    assert!(
-        world
-            .engine
-            .sources
-            .ladders
-            .iter()
-            .is_sorted_by_key(|(source, _)| *source)
-    );
-}
-
-#[test]
-fn an_alerted_source_is_found_again_among_known_ones() {
-    let (low, high) = (source("192.0.2.1"), source("192.0.2.9"));
-    let mut world = World::new(web());
-    world.tick(&[port_scan(high, 300)]);
-    let now = Ktime::from_secs(world.secs);
-    world
-        .engine
-        .alert(now, &port_scan(low, 300), &|_| false)
-        .unwrap();
-    world.tick(&[port_scan(low, 300), port_scan(high, 300)]);
-    assert_eq!((world.strikes(low), world.strikes(high)), (3, 6));
-    assert_eq!(world.engine.len(), 2);
-}
-
-#[test]
 fn a_release_names_the_little_that_was_received() {
     let mut world = World::new(web());
     world.tick(&[syn_flood(attacker(), 2_500)]);
@@ -703,29 +579,4 @@ fn one_packet_in_a_tiny_window_is_no_flood() {
         coverage: Coverage::default(),
     };
     assert_eq!(engine.tick(Ktime::from_secs(5), window, &|_| false), []);
-}
-
-/// `cargo test --release -- --ignored --nocapture a_tick_of_a_full_table`
-#[test]
-#[ignore = "a measurement, for release builds"]
-#[expect(clippy::disallowed_methods, reason = "measures real time")]
-fn a_tick_of_a_full_table() {
-    let host =
-        |n: u32| Source::host(std::net::Ipv4Addr::from(n.wrapping_mul(2_654_435_761)).into());
-    let all = |syns| -> Vec<_> { (0..131_072).map(|n| syn_flood(host(n), syns)).collect() };
-    for (name, samples) in [
-        ("quiet", all(3)),
-        ("between", all(160)),
-        ("flood", all(60_000)),
-    ] {
-        let mut world = World::new(web());
-        for tick in 0..60 {
-            let start = std::time::Instant::now();
-            let decisions = world.tick(&samples).len();
-            let took = start.elapsed();
-            if tick < 3 || tick == 30 || tick == 59 {
-                println!("{name} tick {tick}: {took:?}, {decisions} decisions");
-            }
-        }
-    }
 }

@@ -1,0 +1,218 @@
+mod limit;
+mod list;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+pub use limit::{LimitCommand, LimitDefaultArgs, LimitSetArgs, RateArgs, Scope};
+pub use list::{EntryArgs, ListCommand, OwnerArg};
+
+use super::positive_duration;
+
+#[derive(Debug, Subcommand)]
+pub enum ShieldCommand {
+    /// Attach to interfaces; protection then outlives this command
+    #[command(after_help = "Examples:\n  sudo kernloom shield attach eth0\n  \
+                            sudo kernloom shield attach eth0 eth1 --management 192.0.2.0/24\n  \
+                            sudo kernloom shield attach eth0 --sources 16384 --max-deny 8192   (8 MB in all)")]
+    Attach(AttachArgs),
+    /// Detach from an interface; policy and counters stay until --purge
+    #[command(after_help = "Example: sudo kernloom shield detach eth0")]
+    Detach(DetachArgs),
+    /// Put this binary's program in the place of the one that runs; no packet passes unjudged
+    #[command(after_help = "Examples:\n  sudo kernloom shield upgrade\n  \
+                            sudo kernloom shield upgrade --max-deny 1000000")]
+    Upgrade(UpgradeArgs),
+    /// Show where it is attached, in which mode, and how full the tables are
+    #[command(after_help = "Example: sudo kernloom shield status --json")]
+    Status(JsonArgs),
+    /// Show packets and bytes by reason
+    #[command(after_help = "Example: sudo kernloom shield stats")]
+    Stats(JsonArgs),
+    /// Show the busiest sources of one measuring window
+    #[command(after_help = "Example: sudo kernloom shield top -n 10 --by drops")]
+    Top(TopArgs),
+    /// Drop everything from a source
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield deny add 192.0.2.7 --ttl 1h --reason scanner"
+    )]
+    Deny(ListCommand),
+    /// Never limit or block a source, whatever IQ thinks
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield allow add 192.0.2.0/24"
+    )]
+    Allow(ListCommand),
+    /// Addresses the host is managed from: no automatic or blanket rule reaches them
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield management add 192.0.2.0/24"
+    )]
+    Management(ListCommand),
+    /// Limit the packets or bytes of a source
+    #[command(
+        subcommand,
+        after_help = "Example: sudo kernloom shield limit set 192.0.2.7 --rate 200pps"
+    )]
+    Limit(LimitCommand),
+    /// Let only allowed sources pass
+    #[command(
+        after_help = "What a network cannot do without always passes: ARP and other non-IP frames, ICMP errors, \
+                      IPv6 neighbour discovery, router advertisements and MLD.\n\n\
+                      Example: sudo kernloom shield enforce-allow on --lease 60s"
+    )]
+    EnforceAllow(EnforceAllowArgs),
+    /// Keep what a lease holds for good
+    #[command(after_help = "Example: sudo kernloom shield confirm")]
+    Confirm,
+    /// Ask the running program what it does with a source; nothing is counted
+    #[command(after_help = "Example: sudo kernloom shield verdict 192.0.2.7 --dport 443")]
+    Verdict(VerdictArgs),
+    /// Examine this host: what works, what stands in the way and how to mend it
+    #[command(
+        after_help = "Exit codes: 0 nothing stands in the way; 1 something does.\n\n\
+                            Example: sudo kernloom shield doctor eth0"
+    )]
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// Interfaces; without one, that of the default route
+    #[arg(value_name = "IFACE")]
+    pub ifaces: Vec<String>,
+    /// How to attach: auto tries driver, generic and tc in this order, and says why not the first
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub mode: Mode,
+    /// Remove another's XDP program from the interface
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+    /// Do not protect your own SSH peer
+    #[arg(long)]
+    pub no_guard: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SizeArgs {
+    /// Sources kept in the table, over all CPUs [default: 131072]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=16_777_216))]
+    pub sources: Option<u32>,
+    /// Most policy entries [default: 131072]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=16_777_216))]
+    pub max_deny: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Auto,
+    Driver,
+    Generic,
+    Tc,
+}
+
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Interface; may be left out when there is only one
+    pub iface: Option<String>,
+    /// Detach from every interface
+    #[arg(long, conflicts_with = "iface")]
+    pub all: bool,
+    /// Also forget policy and counters, once nothing is attached
+    #[arg(long)]
+    pub purge: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Sources shown
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub count: usize,
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t = SortBy::Packets)]
+    pub by: SortBy,
+    /// Length of the measuring window
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_duration)]
+    pub interval: Duration,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortBy {
+    Packets,
+    Bytes,
+    Syns,
+    Drops,
+    Ports,
+}
+
+#[derive(Debug, Args)]
+pub struct EnforceAllowArgs {
+    #[arg(value_enum)]
+    pub state: Switch,
+    /// Falls back by itself after this long, unless 'kernloom shield confirm' comes before
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    pub lease: Option<Duration>,
+    /// Do not protect your own SSH peer
+    #[arg(long)]
+    pub no_guard: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Debug, Args)]
+pub struct VerdictArgs {
+    /// Address the packet comes from
+    #[arg(value_name = "SRC")]
+    pub source: IpAddr,
+    /// Destination port
+    #[arg(long, value_name = "N", default_value_t = 443)]
+    pub dport: u16,
+    /// Protocol; TCP means a SYN
+    #[arg(long, value_enum, default_value_t = Proto::Tcp)]
+    pub proto: Proto,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Proto {
+    Tcp,
+    Udp,
+    Icmp,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Interface; without it, that of the default route
+    pub iface: Option<String>,
+    #[command(flatten)]
+    pub sizes: SizeArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

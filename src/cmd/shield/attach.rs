@@ -1,0 +1,161 @@
+use super::guard::open_way_in;
+use crate::cli::{AttachArgs, DetachArgs, Mode, SizeArgs, UpgradeArgs};
+use crate::dataplane::{
+    AttachMode, Attached, LoadOptions, Lock, ModeChoice, PinDir, Shield, Sizes, default_interface,
+    interface_index,
+};
+use crate::error::{Error, Result};
+use crate::model::Source;
+use crate::report::{attached_line, print};
+
+pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
+    let default = LoadOptions::default();
+    LoadOptions {
+        sources: sizes.sources.unwrap_or(default.sources),
+        max_deny: sizes.max_deny.unwrap_or(default.max_deny),
+        ..default
+    }
+}
+
+pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) -> Result<()> {
+    let interfaces = if args.ifaces.is_empty() {
+        vec![default_interface()?]
+    } else {
+        args.ifaces.clone()
+    };
+    for interface in &interfaces {
+        interface_index(interface)?;
+    }
+    pins.create()?;
+    let lock = pins.lock()?;
+    let fresh = !pins.is_loaded()?;
+    let mut text = String::new();
+    if !fresh {
+        text.push_str(&renew(pins, &args.sizes, &lock)?);
+    }
+    let shield = Shield::open_or_load(pins, &load_options(&args.sizes), &lock)?;
+    match protect(pins, &shield, management, args, &interfaces, &lock) {
+        Ok(done) => print(&(text + &done)),
+        Err(error) => {
+            drop(shield);
+            if fresh {
+                Shield::purge(pins, &lock)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What is loaded already is kept; a newer program takes its place.
+fn renew(pins: &PinDir, sizes: &SizeArgs, lock: &Lock) -> Result<String> {
+    if sizes.sources.or(sizes.max_deny).is_some() {
+        return Err(Error::operator(
+            "the data plane is loaded already, with its sizes; 'kernloom shield upgrade' takes --sources and \
+             --max-deny and changes them without a gap",
+        ));
+    }
+    if !Shield::is_outdated(pins)? {
+        return Ok(String::new());
+    }
+    let done = Shield::upgrade(pins, &Sizes::default(), lock)?;
+    Ok(format!("upgraded what was running: {done}\n"))
+}
+
+/// All interfaces or none; the way in is kept open first.
+fn protect(
+    pins: &PinDir,
+    shield: &Shield,
+    management: &[Source],
+    args: &AttachArgs,
+    interfaces: &[String],
+    lock: &Lock,
+) -> Result<String> {
+    let mut text = open_way_in(shield, management, args.no_guard, lock)?;
+    let choice = match args.mode {
+        Mode::Auto => ModeChoice::Auto,
+        Mode::Driver => ModeChoice::Only(AttachMode::Driver),
+        Mode::Generic => ModeChoice::Only(AttachMode::Generic),
+        Mode::Tc => ModeChoice::Only(AttachMode::Tc),
+    };
+    let mut done: Vec<Attached> = Vec::new();
+    for interface in interfaces {
+        match shield.attach(pins, interface, choice, args.force, lock) {
+            Ok(attached) => {
+                text.push_str(&format!("{}\n", attached_line(&attached)));
+                done.push(attached);
+            }
+            Err(error) => {
+                for attached in done.iter().filter(|attached| !attached.already) {
+                    Shield::detach(pins, attached.ifindex, lock)?;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(text)
+}
+
+pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
+    super::opened_path(pins)?;
+    let lock = pins.lock()?;
+    let sizes = Sizes {
+        sources: args.sizes.sources,
+        max_deny: args.sizes.max_deny,
+    };
+    let done = Shield::upgrade(pins, &sizes, &lock)?;
+    let mut text = format!("{done}\n");
+    for interface in &done.interfaces {
+        text.push_str(&format!("{interface}: changed over\n"));
+    }
+    print(&text)
+}
+
+pub(super) fn detach(pins: &PinDir, args: &DetachArgs) -> Result<()> {
+    if !pins.path().exists() {
+        return Err(Error::operator(format!(
+            "nothing is attached: {} does not exist",
+            pins.path().display()
+        )));
+    }
+    let lock = pins.lock()?;
+    let attached = Shield::attached(pins)?;
+    let chosen: Vec<_> = match (&args.iface, attached.as_slice()) {
+        (Some(name), _) => attached
+            .iter()
+            .filter(|attached| attached.interface == *name)
+            .collect(),
+        (None, all) if args.all || all.len() <= 1 => all.iter().collect(),
+        (None, all) => {
+            let names: Vec<&str> = all
+                .iter()
+                .map(|attached| attached.interface.as_str())
+                .collect();
+            return Err(Error::operator(format!(
+                "attached to {}; name one, or give --all",
+                names.join(", ")
+            )));
+        }
+    };
+    if chosen.is_empty() && !args.purge {
+        let name = args
+            .iface
+            .as_deref()
+            .map(|name| format!(" to {name}"))
+            .unwrap_or_default();
+        return Err(Error::operator(format!(
+            "not attached{name}; 'kernloom shield status' shows where it is"
+        )));
+    }
+    let mut text = String::new();
+    for attached in &chosen {
+        Shield::detach(pins, attached.ifindex, &lock)?;
+        text.push_str(&format!("{}: detached\n", attached.interface));
+    }
+    if args.purge {
+        Shield::purge(pins, &lock)?;
+        text.push_str("policy and counters forgotten\n");
+    } else if chosen.len() == attached.len() {
+        text.push_str("policy and counters kept; 'kernloom shield detach --purge' forgets them\n");
+    }
+    print(&text)
+}

@@ -1,0 +1,231 @@
+//! Examines the host and says what `attach` would meet.
+
+use std::fs;
+
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::attach::load_options;
+use crate::cli::DoctorArgs;
+use crate::dataplane::{
+    AttachMode, Interface, LoadOptions, PinDir, Shield, default_interface, has_bpffs, kernel,
+    locks_memory, predicted_memory,
+};
+use crate::error::{Error, Result};
+use crate::report::{Finding, Level, doctor_json, doctor_text, print};
+
+pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
+    let name = args.iface.clone().map_or_else(default_interface, Ok)?;
+    let interface = Interface::examine(&name)?;
+    let options = load_options(&args.sizes);
+    let mut findings = host();
+    findings.extend(of_interface(&interface));
+    findings.push(memory(&options)?);
+    findings.push(instance(pins));
+    print(&if args.json {
+        doctor_json(&findings)
+    } else {
+        doctor_text(&findings)
+    })?;
+    let prevents = findings
+        .iter()
+        .filter(|finding| finding.level == Level::Prevents)
+        .count();
+    if prevents == 0 {
+        return Ok(());
+    }
+    Err(Error::world(format!(
+        "{prevents} of {} findings stand in the way",
+        findings.len()
+    )))
+}
+
+fn finding(level: Level, subject: &'static str, found: impl Into<String>, mend: &str) -> Finding {
+    Finding {
+        level,
+        subject,
+        found: found.into(),
+        mend: mend.to_owned(),
+    }
+}
+
+fn host() -> Vec<Finding> {
+    let (release, too_old) = kernel();
+    let mut findings = vec![if too_old {
+        let mend = "boot Linux 5.10 or newer";
+        finding(Level::Prevents, "kernel", release, mend)
+    } else {
+        finding(Level::Fine, "kernel", release, "")
+    }];
+    findings.push(rights());
+    findings.push(jit());
+    findings.push(finding(
+        Level::Fine,
+        "btf",
+        if fs::exists("/sys/kernel/btf/vmlinux").unwrap_or_default() {
+            "the kernel has BTF; the programs do without"
+        } else {
+            "the kernel has no BTF; the programs do without"
+        },
+        "",
+    ));
+    findings.push(if has_bpffs() {
+        finding(Level::Fine, "bpffs", "mounted at /sys/fs/bpf", "")
+    } else {
+        let mend = "mount -t bpf bpf /sys/fs/bpf; 'attach' does it too";
+        finding(Level::Notice, "bpffs", "not mounted", mend)
+    });
+    findings.push(memlock());
+    findings
+}
+
+fn rights() -> Finding {
+    if nix::unistd::geteuid().is_root() {
+        return finding(Level::Fine, "rights", "root", "");
+    }
+    let mend = "run it with sudo, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+    finding(Level::Notice, "rights", "not root", mend)
+}
+
+fn jit() -> Finding {
+    let path = "/proc/sys/net/core/bpf_jit_enable";
+    let state = fs::read_to_string(path).unwrap_or_default();
+    match state.trim() {
+        "0" => finding(
+            Level::Notice,
+            "jit",
+            "off: programs are interpreted, several times slower",
+            "sysctl -w net.core.bpf_jit_enable=1 (not on 32-bit ARM with Linux 6.1, which then refuses them)",
+        ),
+        // Unreadable without root, and absent where it is always on.
+        "" => finding(
+            Level::Fine,
+            "jit",
+            "not told; always on where there is no switch",
+            "",
+        ),
+        _ => finding(Level::Fine, "jit", "on", ""),
+    }
+}
+
+fn memlock() -> Finding {
+    if !locks_memory() {
+        return finding(
+            Level::Fine,
+            "memlock",
+            "BPF memory is not counted against it",
+            "",
+        );
+    }
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        Ok((_, hard)) if hard < 64 << 20 && !nix::unistd::geteuid().is_root() => finding(
+            Level::Prevents,
+            "memlock",
+            format!(
+                "at most {} KiB, and this kernel counts BPF memory against it",
+                hard >> 10
+            ),
+            "ulimit -l unlimited, or run it as root",
+        ),
+        _ => finding(
+            Level::Fine,
+            "memlock",
+            "this kernel counts BPF memory; raised as needed",
+            "",
+        ),
+    }
+}
+
+fn of_interface(interface: &Interface) -> Vec<Finding> {
+    let name = &interface.name;
+    let driver = interface.driver.as_deref().unwrap_or("unknown");
+    let mut findings = vec![finding(
+        Level::Fine,
+        "interface",
+        format!(
+            "{name}: driver {driver}, {} receive queues, MTU {}",
+            interface.rx_queues, interface.mtu
+        ),
+        "",
+    )];
+    if let Some(why) = &interface.unfit {
+        let mend = "name the interface that carries its traffic";
+        findings.push(finding(Level::Prevents, "frames", why.clone(), mend));
+        return findings;
+    }
+    if interface.large_receive_offload {
+        findings.push(finding(
+            Level::Notice,
+            "lro",
+            format!(
+                "{name} merges packets (large receive offload), and many drivers then refuse XDP"
+            ),
+            &format!("ethtool -K {name} lro off"),
+        ));
+    }
+    let (mode, why) = interface.expected_mode();
+    findings.push(match (mode, why) {
+        (AttachMode::Driver, _) => finding(Level::Fine, "mode", "driver mode expected", ""),
+        (mode, why) => {
+            let mend = match (&interface.foreign, mode) {
+                (Some(_), _) => {
+                    "detach the other program, or let 'attach --force' remove it".to_owned()
+                }
+                (None, _) if interface.mtu > 1_500 => {
+                    format!("ip link set {name} mtu 1500, if the network allows it")
+                }
+                (None, _) => String::new(),
+            };
+            let why = why.unwrap_or_default();
+            finding(
+                Level::Notice,
+                "mode",
+                format!("{mode} mode expected: {why}"),
+                &mend,
+            )
+        }
+    });
+    findings
+}
+
+fn memory(options: &LoadOptions) -> Result<Finding> {
+    let (loaded, full) = predicted_memory(options)?;
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
+    let found = format!(
+        "{} once loaded, at most {} with {} policy entries; {} sources",
+        mib(loaded),
+        mib(full),
+        options.max_deny,
+        options.sources
+    );
+    let available = available_memory();
+    if available.is_some_and(|available| full > available / 2) {
+        let mend = "attach with smaller tables, such as --sources 16384 --max-deny 8192";
+        return Ok(finding(Level::Notice, "memory", found, mend));
+    }
+    Ok(finding(Level::Fine, "memory", found, ""))
+}
+
+fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
+}
+
+fn instance(pins: &PinDir) -> Finding {
+    match (pins.is_loaded(), Shield::is_outdated(pins)) {
+        (Ok(false), _) => finding(Level::Fine, "instance", "none is loaded yet", ""),
+        (Ok(true), Ok(false)) => finding(Level::Fine, "instance", "loaded, of this build", ""),
+        (Ok(true), Ok(true)) => finding(
+            Level::Notice,
+            "instance",
+            "loaded, of another build",
+            "kernloom shield upgrade",
+        ),
+        (Err(error), _) | (_, Err(error)) => {
+            finding(Level::Notice, "instance", error.to_string(), "")
+        }
+    }
+}

@@ -1,0 +1,112 @@
+mod allow_only;
+mod attach;
+mod doctor;
+mod guard;
+mod import;
+mod policy;
+mod verdict;
+
+use std::cmp::Reverse;
+
+use super::{opened, pins};
+use crate::cli::{JsonArgs, ShieldCommand, SortBy, TopArgs};
+use crate::dataplane::{Action, PinDir, Shield};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::report::{Status, print, stats_json, stats_table, top_json, top_table};
+use crate::runtime::{now, wait};
+use crate::telemetry::{Meter, Sample};
+
+pub(super) use guard::open_way_in;
+use policy::List;
+
+pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
+    let pins = pins(&host.places);
+    let list = |action, management| List { action, management };
+    match command {
+        ShieldCommand::Attach(args) => attach::attach(&pins, &host.management, args),
+        ShieldCommand::Detach(args) => attach::detach(&pins, args),
+        ShieldCommand::Upgrade(args) => attach::upgrade(&pins, args),
+        ShieldCommand::Status(args) => status(&pins, args),
+        ShieldCommand::Stats(args) => stats(&pins, args),
+        ShieldCommand::Top(args) => top(&pins, args),
+        ShieldCommand::Deny(command) => policy::listed(&pins, command, list(Action::Deny, false)),
+        ShieldCommand::Allow(command) => policy::listed(&pins, command, list(Action::Allow, false)),
+        ShieldCommand::Management(command) => {
+            policy::listed(&pins, command, list(Action::Allow, true))
+        }
+        ShieldCommand::Limit(command) => policy::limit(&pins, command),
+        ShieldCommand::EnforceAllow(args) => allow_only::enforce(&pins, args),
+        ShieldCommand::Confirm => allow_only::confirm(&pins),
+        ShieldCommand::Verdict(args) => verdict::verdict(&pins, args),
+        ShieldCommand::Doctor(args) => doctor::doctor(&pins, args),
+    }
+}
+
+/// What to do about there being no instance.
+fn opened_path(pins: &PinDir) -> Result<()> {
+    if pins.is_loaded()? {
+        return Ok(());
+    }
+    Err(Error::operator(format!(
+        "nothing is loaded in {}; start with 'kernloom shield attach' or 'kernloom iq'",
+        pins.path().display()
+    )))
+}
+
+fn status(pins: &PinDir, args: &JsonArgs) -> Result<()> {
+    let shield = opened(pins)?;
+    let status = Status {
+        attached: Shield::attached(pins)?,
+        entries: shield.entries()?,
+        max_deny: shield.max_deny(),
+        counters: shield.counters()?,
+        capacity: shield.sources()?.capacity(),
+        allow_only: shield.allow_only()?,
+        ceiling: shield.ceiling(),
+        memory: shield.memory()?,
+        outdated: Shield::is_outdated(pins)?,
+    };
+    let at = now()?;
+    print(&if args.json {
+        status.json(at)
+    } else {
+        status.text(at)
+    })
+}
+
+fn stats(pins: &PinDir, args: &JsonArgs) -> Result<()> {
+    let counters = opened(pins)?.counters()?;
+    print(&if args.json {
+        stats_json(&counters)
+    } else {
+        stats_table(&counters)
+    })
+}
+
+fn top(pins: &PinDir, args: &TopArgs) -> Result<()> {
+    let shield = opened(pins)?;
+    let table = shield.sources()?;
+    let mut meter = Meter::new(table.capacity());
+    table.visit(|slot, row| meter.row(slot, row));
+    meter.samples();
+    let start = now()?;
+    wait(args.interval)?;
+    table.visit(|slot, row| meter.row(slot, row));
+    let window = now()?.since(start);
+    let mut samples = meter.samples().to_vec();
+    let by = |sample: &Sample| match args.by {
+        SortBy::Packets => sample.packets,
+        SortBy::Bytes => sample.bytes,
+        SortBy::Syns => sample.syns,
+        SortBy::Drops => sample.drops,
+        SortBy::Ports => sample.ports.into(),
+    };
+    samples.sort_by_key(|sample| (Reverse(by(sample)), sample.source));
+    samples.truncate(args.count);
+    print(&if args.json {
+        top_json(&samples, window)
+    } else {
+        top_table(&samples, window)
+    })
+}

@@ -1,0 +1,214 @@
+use super::super::opened;
+use super::guard::Guard;
+use super::import;
+use crate::cli::{
+    EntryArgs, LimitCommand, LimitDefaultArgs, LimitSetArgs, ListCommand, OwnerArg, RateArgs, Scope,
+};
+use crate::dataplane::{Action, Entry, Owner, PinDir, Rule};
+use crate::error::{Error, Result};
+use crate::model::{ByteLimit, LimitScope, Rate, RateLimit, Source};
+use crate::report::{action_text, entries_json, entry_line, entry_table, print};
+use crate::runtime::now;
+
+/// One of the lists: what its entries do, and whose they are.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    pub(super) action: Action,
+    pub(super) management: bool,
+}
+
+impl List {
+    pub(super) fn holds(self, entry: &Entry) -> bool {
+        entry.rule.action == self.action
+            && (entry.rule.owner == Owner::Management) == self.management
+    }
+
+    pub(super) fn owner(self, arg: OwnerArg) -> Owner {
+        match arg {
+            _ if self.management => Owner::Management,
+            OwnerArg::Operator => Owner::Operator,
+            OwnerArg::Iq => Owner::Iq,
+            OwnerArg::Feed => Owner::Feed,
+        }
+    }
+}
+
+pub(super) fn listed(pins: &PinDir, command: &ListCommand, list: List) -> Result<()> {
+    match command {
+        ListCommand::Add { sources, how } => add(pins, sources, how, list),
+        ListCommand::Del { sources } => remove(pins, sources, |entry| list.holds(entry)),
+        ListCommand::Import { file, how } => import::import(pins, file, how, list),
+        ListCommand::Export { file } => import::export(pins, file, list),
+        ListCommand::List { json } => show(pins, *json, |entry| list.holds(entry)),
+    }
+}
+
+fn add(pins: &PinDir, sources: &[Source], how: &EntryArgs, list: List) -> Result<()> {
+    let expires = how
+        .ttl
+        .map(|ttl| Ok::<_, Error>(now()? + ttl))
+        .transpose()?;
+    let rule = Rule {
+        action: list.action,
+        owner: list.owner(how.owner),
+        expires,
+    };
+    set(pins, sources, &rule, &how.reason, how.no_guard)
+}
+
+pub(super) fn limit(pins: &PinDir, command: &LimitCommand) -> Result<()> {
+    let limited = |entry: &Entry| entry.rule.action.is_limit();
+    match command {
+        LimitCommand::Set(args) => set_limit(pins, args),
+        LimitCommand::Default(args) => default_limit(pins, args),
+        LimitCommand::Del { sources } => remove(pins, sources, limited),
+        LimitCommand::List { json } => show(pins, *json, limited),
+    }
+}
+
+fn set_limit(pins: &PinDir, args: &LimitSetArgs) -> Result<()> {
+    let expires = args
+        .ttl
+        .map(|ttl| Ok::<_, Error>(now()? + ttl))
+        .transpose()?;
+    let action = limit_of(&args.rate)?.ok_or_else(|| {
+        Error::operator("how much shall pass? give --rate 5000pps, --rate 10mbit or --pps N")
+    })?;
+    let rule = Rule {
+        action,
+        owner: Owner::Operator,
+        expires,
+    };
+    set(pins, &args.sources, &rule, &args.reason, args.no_guard)
+}
+
+/// `None` where no rate was given.
+fn limit_of(args: &RateArgs) -> Result<Option<Action>> {
+    let scope = match args.scope {
+        Scope::All => LimitScope::All,
+        Scope::New => LimitScope::New,
+    };
+    let rate = match (args.rate, args.pps) {
+        (Some(rate), _) => rate,
+        (None, Some(pps)) => Rate::Packets(pps),
+        (None, None) if args.burst.is_some() => {
+            return Err(Error::operator(
+                "a burst is part of a rate; give --rate too",
+            ));
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(match rate {
+        Rate::Packets(pps) => Action::Limit {
+            limit: RateLimit {
+                pps,
+                burst: args.burst.unwrap_or(pps),
+            },
+            scope,
+        },
+        Rate::Bytes(bytes) => Action::LimitBytes {
+            limit: ByteLimit {
+                bytes,
+                burst: args.burst.unwrap_or(bytes),
+            },
+            scope,
+        },
+    }))
+}
+
+fn default_limit(pins: &PinDir, args: &LimitDefaultArgs) -> Result<()> {
+    let shield = opened(pins)?;
+    let wanted = limit_of(&args.rate)?;
+    if wanted.is_some() || args.off {
+        let lock = pins.lock()?;
+        shield.set_ceiling(wanted.as_ref(), &lock)?;
+    }
+    print(&shield.ceiling().map_or_else(
+        || "sources without a rule have no limit\n".to_owned(),
+        |action| {
+            format!(
+                "every source without a rule of its own: {}\n",
+                action_text(&action)
+            )
+        },
+    ))
+}
+
+/// All of the sources or none: what was written before a failure is put back.
+fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: bool) -> Result<()> {
+    let shield = opened(pins)?;
+    let lock = pins.lock()?;
+    let at = now()?;
+    let mut edit = shield.edit(&lock);
+    let mut text = String::new();
+    if rule.action != Action::Allow {
+        let guard = Guard::new(&edit.list()?, at, no_guard);
+        guard.refuse(sources)?;
+        let reached = |peer: &Source| sources.iter().any(|source| source.contains(peer));
+        text.push_str(&guard.protect(&mut edit, at, reached)?);
+        text.push_str(&guard.spared(sources));
+    }
+    let note = edit.note(reason)?;
+    let mut undo: Vec<(Source, Option<Entry>)> = Vec::new();
+    for source in sources {
+        match edit.set_noted(source, rule, note) {
+            Ok(before) => {
+                let entry = Entry {
+                    source: *source,
+                    rule: *rule,
+                    note,
+                };
+                text.push_str(&entry_line(&entry, reason, at));
+                if let Some(before) = before.filter(|before| before.rule != *rule) {
+                    text.push_str(&format!("; instead of: {}", entry_line(&before, "", at)));
+                }
+                text.push('\n');
+                undo.push((*source, before));
+            }
+            Err(error) => {
+                for (source, before) in undo.into_iter().rev() {
+                    match before {
+                        Some(before) => edit.set_noted(&source, &before.rule, before.note)?,
+                        None => edit.remove(&source)?,
+                    };
+                }
+                return Err(error);
+            }
+        }
+    }
+    drop(edit);
+    print(&text)
+}
+
+fn remove(pins: &PinDir, sources: &[Source], which: impl Fn(&Entry) -> bool) -> Result<()> {
+    let shield = opened(pins)?;
+    let lock = pins.lock()?;
+    let at = now()?;
+    let mut edit = shield.edit(&lock);
+    for source in sources {
+        if !edit.get(source)?.is_some_and(|entry| which(&entry)) {
+            return Err(Error::operator(format!(
+                "{source} has no such entry; 'list' shows those there are. Nothing was removed"
+            )));
+        }
+    }
+    let mut text = String::new();
+    for source in sources {
+        if let Some(entry) = edit.remove(source)? {
+            text.push_str(&format!("removed: {}\n", entry_line(&entry, "", at)));
+        }
+    }
+    drop(edit);
+    print(&text)
+}
+
+fn show(pins: &PinDir, json: bool, which: impl Fn(&Entry) -> bool) -> Result<()> {
+    let shield = opened(pins)?;
+    let entries: Vec<Entry> = shield.entries()?.into_iter().filter(which).collect();
+    let (notes, at) = (shield.notes()?, now()?);
+    print(&if json {
+        entries_json(&entries, &notes, at)
+    } else {
+        entry_table(&entries, &notes, at)
+    })
+}

@@ -1,0 +1,83 @@
+use std::collections::HashSet;
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+
+use kernloom::dataplane::Proofs;
+use kernloom::model::Source;
+
+fn source(text: &str) -> Source {
+    Source::tracked(text.parse::<IpAddr>().unwrap(), 64)
+}
+
+/// Our end of a connection sees `from` as its peer once the handshake is over.
+fn connect(to: &str, from: &str) {
+    let listener = TcpListener::bind((to, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = nix_connect(from, to, port);
+    let (server, peer) = listener.accept().unwrap();
+    assert_eq!(peer.ip(), from.parse::<IpAddr>().unwrap());
+    drop((client, server));
+}
+
+/// `TcpStream::connect` from a chosen address.
+fn nix_connect(from: &str, to: &str, port: u16) -> TcpStream {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket,
+    };
+    use std::net::SocketAddr;
+    use std::os::fd::AsRawFd;
+
+    let address = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+    let family = if address(to, 0).is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address(from, 0))).unwrap();
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(address(to, port))).unwrap();
+    TcpStream::from(fd)
+}
+
+#[test]
+fn a_completed_handshake_proves_an_address_and_nothing_less_does() {
+    let proofs = Proofs::watch(64, 1_024).unwrap();
+    connect("127.0.0.1", "127.31.0.2");
+    connect("::1", "::1");
+    // A datagram and a refused connection: nobody has shown to receive what we send.
+    let listener = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagram = UdpSocket::bind("127.31.0.3:0").unwrap();
+    datagram
+        .send_to(b"x", listener.local_addr().unwrap())
+        .unwrap();
+    let closed = {
+        let listener = TcpListener::bind("127.31.0.4:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    assert!(TcpStream::connect(closed).is_err());
+    let proven: HashSet<Source> = proofs.all().unwrap();
+    assert!(proven.contains(&source("127.31.0.2")), "{proven:?}");
+    assert!(proven.contains(&source("::1")), "{proven:?}");
+    assert!(!proven.contains(&source("127.31.0.3")), "{proven:?}");
+    assert!(!proven.contains(&source("127.31.0.4")), "{proven:?}");
+}
+
+#[test]
+fn an_ipv6_socket_that_speaks_ipv4_proves_the_one_address() {
+    let proofs = Proofs::watch(64, 1_024).unwrap();
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = nix_connect("127.31.0.5", "127.0.0.1", port);
+    drop((client, listener.accept().unwrap()));
+    assert!(proofs.all().unwrap().contains(&source("127.31.0.5")));
+}
+
+#[test]
+fn more_sources_than_fit_are_forgotten_one_by_one() {
+    let proofs = Proofs::watch(64, 64).unwrap();
+    for host in 1..=250 {
+        connect("127.0.0.1", &format!("127.31.1.{host}"));
+    }
+    let proven = proofs.all().unwrap();
+    assert!(proven.contains(&source("127.31.1.250")));
+    assert!(proven.len() <= 64, "{}", proven.len());
+}
