@@ -194,7 +194,7 @@ fn w2_no_odd_packet_passes_beside_the_edges_of_its_source() {
         &permits(&[own(&plane, source, "tcp/443")]),
     );
     let behind = |chain: &[u8], port| Frame::syn(source, port).extensions(chain).build();
-    assert_eq!(plane.send(&behind(&[0, 60], 443)), Reason::Pass);
+    assert_eq!(plane.send(&behind(&[0, 60], 443)), Reason::Options);
     assert_eq!(plane.send(&behind(&[0, 60], 22)), Reason::EdgeUnknown);
     assert_eq!(plane.send(&behind(&[60; 9], 443)), Reason::EdgeUnread);
 }
@@ -355,9 +355,12 @@ fn w20_later_fragments_pass_behind_a_first_that_did() {
                 .build()
         };
         assert_eq!(plane.send(&part(2049, 7, 185, true)), Reason::EdgeFragment);
-        assert_eq!(plane.send(&part(2049, 7, 0, true)), Reason::Pass);
-        assert_eq!(plane.send(&part(2049, 7, 185, true)), Reason::Pass);
-        assert_eq!(plane.send(&part(2049, 7, 370, false)), Reason::Pass);
+        assert_eq!(plane.send(&part(2049, 7, 0, true)), Reason::FragmentFirst);
+        assert_eq!(plane.send(&part(2049, 7, 185, true)), Reason::FragmentLater);
+        assert_eq!(
+            plane.send(&part(2049, 7, 370, false)),
+            Reason::FragmentLater
+        );
         assert_eq!(plane.send(&part(2049, 8, 370, false)), Reason::EdgeFragment);
         assert_eq!(plane.send(&part(2050, 9, 0, true)), Reason::EdgeUnknown);
         assert_eq!(plane.send(&part(2050, 9, 185, false)), Reason::EdgeFragment);
@@ -477,12 +480,16 @@ fn what_no_default_deny_may_drop_passes() {
                 );
                 assert!(plane.send(&icmp(kind).ttl(64).build()).drops(), "{kind}");
             }
+            // Listener reports come from a link-local address (RFC 3590).
             for kind in [130, 131, 132, 143] {
-                assert_eq!(
-                    plane.send(&icmp(kind).ttl(1).build()),
-                    Reason::Pass,
-                    "{kind}"
-                );
+                let report: &'static [u8] = Box::leak(Box::new([kind, 0, 0, 0, 0, 0, 0, 0]));
+                let l4 = L4::Raw {
+                    proto: 58,
+                    payload: report,
+                };
+                let local = Frame::new(ip("fe80::7"), l4).ttl(1);
+                assert_eq!(plane.send(&local.build()), Reason::Pass, "{kind}");
+                assert!(plane.send(&icmp(kind).ttl(1).build()).drops(), "{kind}");
             }
         }
     }
