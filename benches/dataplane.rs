@@ -13,15 +13,21 @@
 #[path = "../tests/packet/mod.rs"]
 mod packet;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use kernloom::dataplane::{
-    Action, Features, Floor, LoadOptions, ModeChoice, Owner, PinDir, Rule, Shield, interface_index,
+    Action, Features, Floor, LoadOptions, ModeChoice, Owner, Permits, PinDir, Rule, Shield,
+    interface_index,
 };
 use kernloom::error::{Doing, Error, Result};
-use kernloom::model::{LimitScope, RateLimit, Source};
+use kernloom::graph::{
+    Direction, Edge, FreezeFrom, Frozen, Groups, Mode, Peer, Record, Service, State,
+};
+use kernloom::model::{Ktime, LimitScope, RateLimit, Source, Wall};
+use kernloom::store::{read_frozen, write_whole};
 use packet::Frame;
 
 const TURNS: usize = 9;
@@ -185,6 +191,84 @@ fn measure(path: &Path) -> Result<f64> {
     Ok(turns[TURNS / 2])
 }
 
+/// Nanoseconds above the floor for a packet of an edge that the frozen graph allows.
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds of one packet")]
+fn known_edge(source: IpAddr) -> Result<f64> {
+    let options = LoadOptions {
+        features: Features::Graph,
+        ..LoadOptions::default()
+    };
+    let (shield, floor) = (Shield::load(&options)?, Floor::load(0)?);
+    let edge = Edge {
+        direction: Direction::In,
+        peer: Peer::Source(Source::tracked(source, shield.v6_bits())),
+        service: Service::tcp(443),
+    };
+    let permits = Permits {
+        allowed: [edge].into(),
+        ..Permits::default()
+    };
+    enforce(&shield, &permits)?;
+    let frame = Frame::ack(source, 443).build();
+    shield.test_run(&frame, REPEAT)?;
+    let mut turns = Vec::with_capacity(TURNS);
+    for _ in 0..TURNS {
+        let below = floor.test_run(&frame, REPEAT)?.as_nanos() as f64;
+        let run = shield.test_run(&frame, REPEAT)?;
+        assert!(!run.dropped, "a known edge passes");
+        turns.push(run.duration.as_nanos() as f64 - below);
+    }
+    turns.sort_by(f64::total_cmp);
+    Ok(turns[TURNS / 2])
+}
+
+fn enforce(shield: &Shield, permits: &Permits) -> Result<()> {
+    let missing = || Error::world("the edge stage is missing");
+    let (plane, groups) = (shield.graph().ok_or_else(missing)?, Groups::default());
+    plane.set_groups(&groups, &[])?;
+    plane.switch(Mode::Enforce, permits, &groups, None, Ktime::default())
+}
+
+/// Milliseconds from 65 536 learned edges to the same in force: frozen, written, read back,
+/// verified, loaded.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn freeze() -> Result<f64> {
+    let options = LoadOptions {
+        features: Features::Graph,
+        ..LoadOptions::default()
+    };
+    let shield = Shield::load(&options)?;
+    let now = Wall::from_secs(1_800_000_000);
+    let edge = |number: u32| Edge {
+        direction: Direction::In,
+        peer: Peer::Source(Source::host((0x0a00_0000 + number).to_be_bytes().into())),
+        service: Service::tcp(443),
+    };
+    let records: BTreeMap<Edge, Record> = (0..65_536)
+        .map(|number| (edge(number), Record::new(State::Learned, now, None)))
+        .collect();
+    let path = std::env::temp_dir().join(format!("kernloom-bench-{}.yaml", std::process::id()));
+    let start = Instant::now();
+    let frozen = Frozen::freeze(FreezeFrom {
+        node: "bench",
+        now,
+        only: BTreeSet::new(),
+        groups: &Groups::default(),
+        records: &records,
+    });
+    write_whole(&path, &frozen.to_text(None))?;
+    let read = read_frozen(&path)?.map(|(frozen, _)| frozen);
+    let permits = Permits {
+        allowed: read.map(|frozen| frozen.edges).unwrap_or_default(),
+        ..Permits::default()
+    };
+    assert_eq!(permits.allowed.len(), 65_536);
+    enforce(&shield, &permits)?;
+    let millis = start.elapsed().as_secs_f64() * 1e3;
+    std::fs::remove_file(&path).doing(|| "removing the benchmark's file")?;
+    Ok(millis)
+}
+
 /// Milliseconds to read every entry of a full table once.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn scan() -> Result<(usize, f64)> {
@@ -335,6 +419,24 @@ fn run() -> Result<bool> {
     for path in paths() {
         kept &= line(path.name, measure(&path)?, "ns", path.budget);
     }
+    for (name, source) in [
+        (
+            "frozen graph, known edge, IPv4",
+            IpAddr::from([192, 0, 2, 7]),
+        ),
+        (
+            "frozen graph, known edge, IPv6",
+            IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, 7]),
+        ),
+    ] {
+        kept &= line(name, known_edge(source)?, "ns", Some(35.0));
+    }
+    kept &= line(
+        "65 536 edges frozen and loaded",
+        freeze()?,
+        "ms",
+        Some(2_000.0),
+    );
     let (rows, millis) = scan()?;
     kept &= line(
         &format!("reading {rows} sources once"),

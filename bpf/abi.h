@@ -61,6 +61,7 @@ enum kl_reason {
 	KL_REASON_EXT_DEPTH = 14,	/* more extension headers than are walked */
 	KL_REASON_ROUTING_0 = 15,	/* IPv6 routing header type 0 (RFC 5095) */
 	KL_REASON_MALFORMED = 16,	/* contradictory IP header */
+	KL_REASON_EDGE_OBSERVED = 17,	/* the frozen graph lacks its edge, and is only observed */
 
 	KL_REASON_DROPS = 32,
 	KL_REASON_DENY = 32,		/* a deny entry matched */
@@ -69,6 +70,10 @@ enum kl_reason {
 	KL_REASON_VLAN_DEPTH_DROP = 35,	/* default-deny: the source is out of reach */
 	KL_REASON_TRUNCATED_DROP = 36,	/* default-deny: there is no source */
 	KL_REASON_ROUTING_0_DROP = 37,	/* default-deny: from any source */
+	KL_REASON_EDGE_UNKNOWN = 38,	/* the frozen graph lacks its edge */
+	KL_REASON_EDGE_DENIED = 39,	/* the operator denied its edge */
+	KL_REASON_EDGE_FRAGMENT = 40,	/* of no datagram whose first fragment passed */
+	KL_REASON_EDGE_UNREAD = 41,	/* its edge cannot be read from its headers */
 };
 
 enum kl_action {
@@ -189,11 +194,12 @@ _Static_assert(sizeof(struct kl_port) == 8, "kl_port is an array map's slot");
 
 enum kl_feature {
 	KL_FEATURE_LEARN = 1,	/* sketches, port histogram, events */
-	KL_FEATURE_GRAPH = 2,
+	KL_FEATURE_GRAPH = 2,	/* the edge stage */
 };
 
 enum kl_event_kind {
 	KL_EVENT_PORTS = 1,	/* a source's port sketch crossed the alert bound */
+	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks; value: kl_edge_key from port on */
 };
 
 struct kl_event {
@@ -214,6 +220,8 @@ struct kl_config {
 	__u32 features;		/* enum kl_feature */
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
+	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
+	__u32 pad;
 };
 
 /* kl_control.allow_only */
@@ -266,5 +274,126 @@ struct kl_control {
 };
 
 enum kl_answer { KL_NO_ENTRY = 255 };
+
+/* Lifetimes of what the edge stage remembers, in seconds. */
+enum kl_graph_limits {
+	KL_FLOW_UDP_S = 180,		/* as net.netfilter.nf_conntrack_udp_timeout_stream */
+	KL_FLOW_TCP_S = 21600,
+	KL_FLOW_CLOSING_S = 60,		/* after FIN or RST */
+	KL_FRAG_S = 60,			/* RFC 8200, 4.5; net.ipv4.ipfrag_time is half of it */
+	KL_GRAPH_EVENTS = 16,		/* violations reported per CPU and KL_GRAPH_EVENT_JIFFIES */
+	KL_GRAPH_EVENT_JIFFIES = 64,
+};
+
+enum kl_edge_kind {
+	KL_EDGE_IN = 0,
+	KL_EDGE_OUT = 1,
+	KL_EDGE_CAST = 2,		/* to a multicast or broadcast address; the peer is all zero */
+	KL_EDGE_DIRECTION = 3,
+	KL_EDGE_GROUP = 4,		/* peer[3] is the number of a group */
+	KL_EDGE_SCOPE = 8,		/* not an edge: the graph speaks about this service */
+};
+
+enum kl_group {
+	KL_GROUP_NONE = 0,		/* counts as itself */
+	KL_GROUP_INTERNET = 1,		/* what no prefix of the trie holds */
+	KL_GROUP_BROADCAST = 255,	/* a broadcast address of this host's links */
+};
+
+/* Who may open what: key of the edge table and of the frozen graph. */
+struct kl_edge_key {
+	__u32 peer[4];			/* identity, IPv4 mapped, or a group, or nobody */
+	__u16 port;			/* host byte order; 0 for protocols without ports */
+	__u8 proto;
+	__u8 kind;			/* enum kl_edge_kind */
+};
+_Static_assert(sizeof(struct kl_edge_key) == 20, "kl_edge_key is ABI");
+
+enum kl_edge_verdict {
+	KL_EDGE_UNKNOWN = 0,		/* not in the graph */
+	KL_EDGE_ALLOWED = 1,
+	KL_EDGE_DENIED = 2,
+};
+
+/*
+ * One edge as one CPU sees it, and what the graph says of it: one cache line.
+ * Written by the programs on their own CPU only. Counters wrap; bytes do not.
+ */
+struct kl_edge {
+	struct kl_edge_key key;
+	__u32 stamp;			/* kl_graph.word it was judged under; 0 = way unused */
+	__u64 bytes;
+	__u32 packets;
+	__u32 connections;
+	__u32 handshakes;		/* of TCP, completed by both ends */
+	__u32 violations;		/* packets seen while the frozen graph lacked the edge */
+	__u32 seen;			/* jiffies of the last packet */
+	__u8 group;			/* number of the peer's group */
+	__u8 verdict;			/* enum kl_edge_verdict */
+	__u8 pad[10];
+};
+_Static_assert(sizeof(struct kl_edge) == 64, "kl_edge is one cache line");
+
+struct kl_edge_set {
+	struct kl_edge way[KL_WAYS];
+};
+
+/* Value in the frozen graph. */
+struct kl_permit {
+	__u32 verdict;			/* enum kl_edge_verdict */
+	__u32 seen;			/* jiffies of the last packet that was judged by it */
+};
+
+/* One conversation: the remote end, its port and ours. */
+struct kl_flow_key {
+	__u32 remote[4];		/* all zero: anyone, after something sent to a group address */
+	__u16 rport;			/* network byte order */
+	__u16 lport;
+	__u32 proto;
+};
+
+struct kl_flow {
+	__u32 seen;			/* jiffies */
+	__u32 next;			/* sequence number that completes the handshake, network order */
+	__u32 stage;			/* enum kl_flow_stage */
+};
+
+enum kl_flow_stage {
+	KL_FLOW_OPEN = 0,
+	KL_FLOW_ANSWERED = 1,
+	KL_FLOW_COMPLETE = 2,
+	KL_FLOW_CLOSING = 3,
+	KL_FLOW_VIOLATION = 4,		/* of an edge the frozen graph lacks, while it only observes */
+};
+
+struct kl_frag_key {
+	__u32 source[4];
+	__u32 destination[4];
+	__u32 id;
+};
+
+enum kl_graph_mode {
+	KL_GRAPH_OFF = 0,
+	KL_GRAPH_LEARN = 1,
+	KL_GRAPH_OBSERVE = 2,
+	KL_GRAPH_ENFORCE = 3,
+};
+
+/* kl_graph.word: one aligned store switches mode and graph together. */
+enum kl_graph_word {
+	KL_GRAPH_MODE = 0x03,		/* enum kl_graph_mode */
+	KL_GRAPH_SLOT = 0x04,		/* which of the two graphs */
+	KL_GRAPH_SCOPED = 0x08,		/* it speaks about some services only */
+	KL_GRAPH_NOW = 0x0f,
+	KL_GRAPH_AFTER_SHIFT = 4,	/* the same four bits, for when the lease has run out */
+	KL_GRAPH_GENERATION_SHIFT = 8,	/* 24 bits, never 0, changed with the word */
+};
+
+/* Shared, written by userspace. */
+struct kl_graph {
+	__u32 word;
+	__u32 pad;
+	__u64 lease_ns;			/* 0 = none; then the word's upper half applies */
+};
 
 #endif

@@ -57,6 +57,7 @@ struct kl_packet {
 	__u32 proto;		/* transport protocol or KL_IPPROTO_NONE */
 	__u32 odd;		/* highest class of odd header met (enum kl_reason), 0 = none */
 	__u32 more;		/* first of several fragments */
+	__u32 frag_id;		/* identification, where it is a fragment */
 	__u32 ttl;
 	/* transport, filled by kl_parse_l4 */
 	__u32 opens;		/* anything but a TCP segment of a connection under way */
@@ -151,6 +152,7 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	} else if (ihl > sizeof(*ip) || frag & (KL_FRAG4_OFFSET | KL_FRAG4_MORE)) {
 		if (ihl > sizeof(*ip))
 			pkt->odd = KL_REASON_OPTIONS;
+		pkt->frag_id = ip->id;
 		if (!kl_fragment(pkt, frag & KL_FRAG4_OFFSET, frag & KL_FRAG4_MORE))
 			proto = KL_IPPROTO_NONE;
 	}
@@ -253,6 +255,7 @@ static __always_inline void kl_step_ext(void *data, void *end, struct kl_packet 
 	pkt->proto = ext->next;
 	if (proto == IPPROTO_FRAGMENT) {
 		off += sizeof(*ext);
+		pkt->frag_id = ext->id;
 		if (!kl_fragment(pkt, field & KL_FRAG6_OFFSET, field & KL_FRAG6_MORE))
 			pkt->proto = KL_IPPROTO_NONE;
 	} else {

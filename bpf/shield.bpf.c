@@ -19,6 +19,8 @@
 #include "ceiling.h"
 #include "essential.h"
 #include "telemetry.h"
+#include "graph.h"
+#include "egress.h"
 
 /* Names the types that travel by no map, so that they reach userspace too. */
 struct kl_event *kl_event_type __attribute__((unused));
@@ -32,12 +34,15 @@ enum kl_allow_only kl_allow_only_type __attribute__((unused));
 enum kl_answer kl_answer_type __attribute__((unused));
 enum kl_event_kind kl_event_kind_type __attribute__((unused));
 enum kl_feature kl_feature_type __attribute__((unused));
+struct kl_edge *kl_edge_type __attribute__((unused));
+enum kl_edge_kind kl_edge_kind_type __attribute__((unused));
+enum kl_group kl_group_type __attribute__((unused));
+enum kl_edge_verdict kl_edge_verdict_type __attribute__((unused));
+enum kl_graph_mode kl_graph_mode_type __attribute__((unused));
+enum kl_graph_word kl_graph_word_type __attribute__((unused));
 struct kl_counts *kl_counts_type __attribute__((unused));
 
 #define KL_PULL (KL_OFFSET_MASK + 1 + 64)
-
-/* Which of the two contexts a program was given. */
-enum kl_hook { KL_HOOK_XDP, KL_HOOK_TC };
 
 static __always_inline void *kl_data(void *ctx, enum kl_hook hook)
 {
@@ -54,6 +59,22 @@ static __always_inline void *kl_end(void *ctx, enum kl_hook hook)
 static __always_inline int kl_only_new(__u32 action)
 {
 	return action == KL_ACTION_LIMIT_NEW || action == KL_ACTION_LIMIT_NEW_BYTES;
+}
+
+/*
+ * Default-deny is about edges: neither an allowed source nor one within its limit is
+ * above it. A probe asks about its source, and leaves no trace here either.
+ */
+static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook,
+						    const struct kl_packet *pkt,
+						    enum kl_reason reason)
+{
+	enum kl_reason edge;
+
+	if (!(kl_config.features & KL_FEATURE_GRAPH) || pkt->probe)
+		return reason;
+	edge = kl_edge_in(ctx, hook, kl_data(ctx, hook), kl_end(ctx, hook), pkt);
+	return edge == KL_REASON_PASS ? reason : edge;
 }
 
 /* A source that is not denied: look at its transport header, count, limit. */
@@ -94,9 +115,10 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 	return action == KL_ACTION_ALLOW ? KL_REASON_ALLOW : KL_REASON_PASS;
 }
 
-static __always_inline enum kl_reason kl_judge(void *data, void *end, struct kl_packet *pkt,
-					       struct kl_counts *counts)
+static __always_inline enum kl_reason kl_judge(void *ctx, enum kl_hook hook,
+					       struct kl_packet *pkt, struct kl_counts *counts)
 {
+	void *data = kl_data(ctx, hook), *end = kl_end(ctx, hook);
 	__u32 jiffies = kl_jiffies(), verdict;
 	struct kl_source *src = kl_source_of(pkt, jiffies, counts);
 	enum kl_reason reason;
@@ -111,6 +133,8 @@ static __always_inline enum kl_reason kl_judge(void *data, void *end, struct kl_
 		reason = KL_REASON_DENY;
 	else
 		reason = kl_passing(data, end, pkt, src, verdict, jiffies, counts);
+	if (reason < KL_REASON_DROPS)
+		reason = kl_edge_stage(ctx, hook, pkt, reason);
 	src->drops += reason >= KL_REASON_DROPS;
 	return reason;
 }
@@ -118,7 +142,9 @@ static __always_inline enum kl_reason kl_judge(void *data, void *end, struct kl_
 /* A frame whose source cannot be read is nobody's that was allowed. */
 static __always_inline enum kl_reason kl_unjudged(enum kl_reason passed, enum kl_reason dropped)
 {
-	return kl_control.allow_only && kl_allow_only() ? dropped : passed;
+	if (kl_control.allow_only && kl_allow_only())
+		return dropped;
+	return kl_edge_unread(passed);
 }
 
 static __always_inline enum kl_reason kl_decide(void *ctx, enum kl_hook hook, struct kl_packet *pkt,
@@ -127,7 +153,7 @@ static __always_inline enum kl_reason kl_decide(void *ctx, enum kl_hook hook, st
 	switch (kl_parse_source(kl_data(ctx, hook), kl_end(ctx, hook), pkt)) {
 	case KL_IP_OK:
 		/* Pointers loaded anew: the verifier forgets how many tags made them safe. */
-		return kl_judge(kl_data(ctx, hook), kl_end(ctx, hook), pkt, counts);
+		return kl_judge(ctx, hook, pkt, counts);
 	case KL_IP_VLAN_DEPTH:
 		return kl_unjudged(KL_REASON_VLAN_DEPTH, KL_REASON_VLAN_DEPTH_DROP);
 	case KL_IP_TRUNCATED:
@@ -205,6 +231,40 @@ int kernloom_tc(struct __sk_buff *skb)
 		bpf_skb_pull_data(skb, skb->len < KL_PULL ? skb->len : KL_PULL);
 	/* Not TC_ACT_OK: filters behind this one still get to see what passes. */
 	return kl_frame(skb, KL_HOOK_TC, skb->len) >= KL_REASON_DROPS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kl_packet);
+} kl_leaving SEC(".maps");
+
+/* Headers behind as many as are walked; the stack's own are in the first buffer anyway. */
+#define KL_LINEAR 128
+
+SEC("tc")
+int kernloom_egress(struct __sk_buff *skb)
+{
+	__u32 zero = 0, slot = 1, word = kl_graph_now();
+	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
+	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
+	struct kl_packet *pkt = bpf_map_lookup_elem(&kl_leaving, &zero);
+	enum kl_reason reason;
+	void *data, *end;
+
+	if (!pkt || !e || !cpu || !(word & KL_GRAPH_MODE))
+		return TC_ACT_UNSPEC;
+	if (skb->data_end - skb->data < KL_LINEAR && skb->data_end - skb->data < skb->len)
+		bpf_skb_pull_data(skb, skb->len < KL_LINEAR ? skb->len : KL_LINEAR);
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	pkt->len = skb->len;
+	reason = kl_edge_out(skb, data, end, pkt, e, word, &cpu->counts);
+	if (reason == KL_REASON_PASS)
+		return TC_ACT_UNSPEC;	/* other filters still get to see it */
+	kl_count(&cpu->counts, reason, skb->len);
+	return reason >= KL_REASON_DROPS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "Dual MPL/GPL";

@@ -12,16 +12,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("engine", &["model", "telemetry"]),
     ("autotune", &["engine"]),
     ("exempt", &["model"]),
+    ("graph", &["model"]),
     // The seams and what crosses them.
     ("error", &[]),
     ("seams", &["error", "model"]),
     // The world.
-    ("dataplane", &["error", "model", "seams", "telemetry"]),
+    (
+        "dataplane",
+        &["error", "graph", "model", "seams", "telemetry"],
+    ),
     ("trust", &[]),
     ("version", &[]),
-    ("profile", &["engine", "model", "trust"]),
+    ("profile", &["engine", "graph", "model", "trust"]),
     ("runtime", &["error", "model"]),
     ("state", &["autotune", "engine", "error", "exempt", "model"]),
+    ("store", &["error", "graph", "model"]),
     ("metrics", &["dataplane", "engine", "error", "model"]),
     ("capture", &["error"]),
     ("record", &["engine", "error", "model", "telemetry"]),
@@ -33,13 +38,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "dataplane",
             "engine",
             "error",
+            "graph",
             "model",
             "profile",
             "state",
+            "store",
             "telemetry",
         ],
     ),
-    ("cli", &["dataplane", "model", "version"]),
+    ("cli", &["dataplane", "graph", "model", "version"]),
     // The command line laid over the host's file.
     ("host", &["cli", "dataplane", "error", "model"]),
     // The composition roots.
@@ -53,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "error",
             "exempt",
+            "graph",
             "host",
             "metrics",
             "model",
@@ -63,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "seams",
             "state",
+            "store",
             "telemetry",
             "top",
         ],
@@ -73,7 +82,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-const PURE: &[&str] = &["model", "telemetry", "engine", "autotune", "exempt"];
+const PURE: &[&str] = &[
+    "model",
+    "telemetry",
+    "engine",
+    "autotune",
+    "exempt",
+    "graph",
+];
 
 /// What the pure half never names.
 const WORLD: &[&str] = &[

@@ -14,5 +14,6 @@ mod metrics; // the page Prometheus reads, the board and the alerts
 mod netns; // the built program, end to end
 mod oracle; // the program against an oracle of its design
 mod packet; // frames built by hand
+mod page; // the graph as a page, in a browser
 mod seat; // replays, pages, and the schemas of all JSON
 mod ship; // as a service

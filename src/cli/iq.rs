@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
 
+use super::graph::GraphModeArg;
 use super::host::{IqHostArgs, tick};
 use super::positive_duration;
 use crate::model::Source;
@@ -48,6 +49,22 @@ pub struct IqRunArgs {
         require_equals = true
     )]
     pub bootstrap_allow_block: Option<bool>,
+    /// Learn who talks to this host, and judge by it [default: the profile's]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub graph: Option<bool>,
+    /// What the graph does to packets at the start, unless a command put something in force [default: the profile's]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub graph_mode: Option<GraphModeArg>,
+    /// Let the graph's clock run so many times as fast: for rehearsals
+    #[arg(long, value_name = "N", hide = true, default_value_t = 1)]
+    pub graph_clock: u32,
     /// Set any key of the profile, as in signal_engine.pps_trigger=500
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

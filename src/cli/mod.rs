@@ -1,5 +1,6 @@
 //! The command line: clap structs only. Doc comments are the help.
 
+mod graph;
 mod host;
 mod iq;
 mod report;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use graph::{EdgeArgs, ExportFormat, GraphArgs, GraphCommand, GraphModeArg};
 pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
 pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand, ReplayArgs, SimulateArgs};
 pub use report::ReportArgs;
@@ -50,6 +52,12 @@ pub enum Command {
     /// Write what was decided in the last hours, and why, as one HTML page
     #[command(after_help = "Example: sudo kernloom report -o report.html --last 24h")]
     Report(ReportArgs),
+    /// Learn who talks to this host, freeze that, and enforce it
+    #[command(
+        after_help = "Examples:\n  sudo kernloom graph readiness\n  sudo kernloom graph freeze\n  \
+                            sudo kernloom graph enforce --lease 5m && sudo kernloom graph confirm"
+    )]
+    Graph(GraphArgs),
     /// Let go of what is enforced, and say what that was
     #[command(after_help = "Examples:\n  sudo kernloom reset\n  sudo kernloom reset --all")]
     Reset(ResetArgs),

@@ -1,5 +1,6 @@
 //! Composition roots: each command wires the world to the pure half.
 
+mod graph;
 mod iq;
 mod report;
 mod reset;
@@ -20,6 +21,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Shield(command) => shield::run(&host, command),
         Command::Iq(args) => iq::run(&host, args),
         Command::Report(args) => report::run(&host, args),
+        Command::Graph(args) => graph::run(&host, args),
         Command::Reset(args) => reset::run(&host.places, args),
     }
 }

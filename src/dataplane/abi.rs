@@ -3,9 +3,10 @@
 use std::fmt;
 
 pub(super) use super::skel::types::{
-    bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_event,
-    kl_event_kind, kl_feature, kl_layout, kl_limits, kl_note, kl_owner, kl_policy, kl_port,
-    kl_prefix, kl_reason, kl_source, kl_source_set, kl_trie_key,
+    bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_edge,
+    kl_edge_key, kl_edge_kind, kl_edge_set, kl_edge_verdict, kl_event, kl_event_kind, kl_feature,
+    kl_graph, kl_graph_mode, kl_graph_word, kl_group, kl_layout, kl_limits, kl_note, kl_owner,
+    kl_permit, kl_policy, kl_port, kl_prefix, kl_reason, kl_source, kl_source_set, kl_trie_key,
 };
 
 const _: () = assert!(size_of::<kl_source>() == 64);
@@ -14,6 +15,10 @@ const _: () = assert!(size_of::<kl_policy>() == 48);
 const _: () = assert!(size_of::<kl_prefix>() == 20);
 const _: () = assert!(size_of::<kl_trie_key>() == 20);
 const _: () = assert!(size_of::<kl_event>() == 32);
+const _: () = assert!(size_of::<kl_edge>() == 64);
+const _: () = assert!(size_of::<kl_edge_set>() == 64 * kl_limits::KL_WAYS.0 as usize);
+const _: () = assert!(size_of::<kl_edge_key>() == 20);
+const _: () = assert!(size_of::<kl_permit>() == 8);
 
 macro_rules! reasons {
     ($($reason:ident = $number:ident, $name:literal;)*) => {
@@ -59,12 +64,17 @@ reasons! {
     ExtDepth = KL_REASON_EXT_DEPTH, "ext-depth";
     Routing0 = KL_REASON_ROUTING_0, "routing-0";
     Malformed = KL_REASON_MALFORMED, "malformed";
+    EdgeObserved = KL_REASON_EDGE_OBSERVED, "edge-observed";
     Deny = KL_REASON_DENY, "deny";
     Limit = KL_REASON_LIMIT, "limit";
     NotAllowed = KL_REASON_NOT_ALLOWED, "not-allowed";
     VlanDepthDrop = KL_REASON_VLAN_DEPTH_DROP, "vlan-depth-drop";
     TruncatedDrop = KL_REASON_TRUNCATED_DROP, "truncated-drop";
     Routing0Drop = KL_REASON_ROUTING_0_DROP, "routing-0-drop";
+    EdgeUnknown = KL_REASON_EDGE_UNKNOWN, "edge-unknown";
+    EdgeDenied = KL_REASON_EDGE_DENIED, "edge-denied";
+    EdgeFragment = KL_REASON_EDGE_FRAGMENT, "edge-fragment";
+    EdgeUnread = KL_REASON_EDGE_UNREAD, "edge-unread";
 }
 
 impl Reason {

@@ -18,7 +18,7 @@ pub(super) struct Control {
 macro_rules! word {
     ($name:ident, $field:ident, $atomic:ty) => {
         pub(super) fn $name(&self) -> &$atomic {
-            self.atomic(offset_of!(kl_control, $field))
+            self.atomic(offset_of!(bss, kl_control) + offset_of!(kl_control, $field))
         }
     };
 }
@@ -58,11 +58,8 @@ impl Control {
         clippy::expect_used,
         reason = "offsets are constants of the mapped type"
     )]
-    fn atomic<A>(&self, field: usize) -> &A {
-        let word = self
-            .memory
-            .at::<A>(offset_of!(bss, kl_control) + field, 0)
-            .expect("in bss");
+    pub(super) fn atomic<A>(&self, field: usize) -> &A {
+        let word = self.memory.at::<A>(field, 0).expect("in bss");
         // SAFETY: aligned and inside the mapping by `at`; lives as long as self; the kernel
         // side reads and writes single words too.
         unsafe { &*word }

@@ -7,17 +7,25 @@ use std::rc::Rc;
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 
 use super::abi::{kl_event, kl_event_kind};
+use super::edges::direction_of;
 use super::pod;
 use crate::error::{Doing, Result};
+use crate::graph::{Direction, Service};
 use crate::model::{Ktime, Source};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     pub time: Ktime,
-    /// The source whose port sketch crossed the alert bound.
     pub source: Source,
-    /// Bits set in the sketch.
-    pub bits: u32,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// The source's port sketch crossed the alert bound, with so many bits set.
+    Ports(u32),
+    /// A packet from the source, or to it where the direction is out, that the frozen graph lacks.
+    Violation(Direction, Service),
 }
 
 /// The consuming end of the ring buffer. One consumer at a time: a second would take its events.
@@ -60,10 +68,19 @@ impl Events {
 
 fn decode(bytes: &[u8], v6_bits: u8) -> Option<Event> {
     let event: kl_event = pod::read(bytes)?;
-    (event.kind == kl_event_kind::KL_EVENT_PORTS.0).then(|| Event {
+    let what = if event.kind == kl_event_kind::KL_EVENT_PORTS.0 {
+        What::Ports(event.value)
+    } else if event.kind == kl_event_kind::KL_EVENT_VIOLATION.0 {
+        let [port_low, port_high, protocol, kind] = event.value.to_le_bytes();
+        let port = u16::from_le_bytes([port_low, port_high]);
+        What::Violation(direction_of(kind)?, Service::new(protocol, port))
+    } else {
+        return None;
+    };
+    Some(Event {
         time: Ktime::from_nanos(event.time_ns),
         source: super::sources::source_of(event.source, v6_bits),
-        bits: event.value,
+        what,
     })
 }
 

@@ -42,6 +42,8 @@ pub enum Features {
     /// As light, and all telemetry.
     #[default]
     Learn,
+    /// As learn, and the graph: edges are learned and judged.
+    Graph,
 }
 
 impl Features {
@@ -49,7 +51,12 @@ impl Features {
         match self {
             Self::Light => 0,
             Self::Learn => kl_feature::KL_FEATURE_LEARN.0,
+            Self::Graph => kl_feature::KL_FEATURE_LEARN.0 | kl_feature::KL_FEATURE_GRAPH.0,
         }
+    }
+
+    pub(super) const fn graphs(self) -> bool {
+        self.bits() & kl_feature::KL_FEATURE_GRAPH.0 != 0
     }
 
     pub(super) const fn learns(self) -> bool {
@@ -65,12 +72,32 @@ pub struct LoadOptions {
     pub max_deny: u32,
     pub v6_width: TrackWidth,
     pub features: Features,
+    /// Of [`Features::Graph`].
+    pub graph: GraphSizes,
     /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
     pub test_clock: bool,
     /// Hashes are the same in every run, which anyone could aim at: for replays only.
     pub fixed_seed: bool,
     /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
     pub bench_sources: u32,
+}
+
+/// Entries of the edge stage's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GraphSizes {
+    /// Edges seen, over all CPUs; rounded down to a power of two per CPU.
+    pub edges: u32,
+    /// Conversations remembered, each way.
+    pub flows: u32,
+}
+
+impl Default for GraphSizes {
+    fn default() -> Self {
+        Self {
+            edges: 65_536,
+            flows: 32_768,
+        }
+    }
 }
 
 impl Default for LoadOptions {
@@ -80,6 +107,7 @@ impl Default for LoadOptions {
             max_deny: 131_072,
             v6_width: TrackWidth::default(),
             features: Features::default(),
+            graph: GraphSizes::default(),
             test_clock: false,
             fixed_seed: false,
             bench_sources: 0,
@@ -94,6 +122,8 @@ pub(super) enum Variant {
     /// XDP where the driver hands over frames in several buffers: Linux 5.18.
     XdpFrags,
     Tc,
+    /// The companion for what leaves.
+    Egress,
 }
 
 /// Everything a loaded program is made of, without the skeleton's lifetime.
@@ -115,6 +145,53 @@ pub(super) struct Maps {
     /// kl_config, frozen: what a program loaded later must share.
     pub(super) config: MapHandle,
     pub(super) bss: MapHandle,
+    /// Made for [`Features::Graph`] only.
+    pub(super) graph: Option<GraphMaps>,
+}
+
+/// Maps of the edge stage.
+pub(super) struct GraphMaps {
+    pub(super) edges: MapHandle,
+    pub(super) groups: MapHandle,
+    pub(super) graphs: MapHandle,
+    pub(super) opened: MapHandle,
+    pub(super) accepted: MapHandle,
+    pub(super) frags: MapHandle,
+}
+
+impl GraphMaps {
+    const NAMES: [&str; 6] = ["edges", "groups", "graphs", "opened", "accepted", "frags"];
+
+    fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
+        let maps = [
+            &self.edges,
+            &self.groups,
+            &self.graphs,
+            &self.opened,
+            &self.accepted,
+            &self.frags,
+        ];
+        Self::NAMES.into_iter().zip(maps)
+    }
+
+    /// `None` if one is not there: then none was made.
+    fn open(by_name: &mut impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Option<Self>> {
+        let [edges, groups, graphs, opened, accepted, frags] = Self::NAMES.map(&mut *by_name);
+        let maps = (edges?, groups?, graphs?, opened?, accepted?, frags?);
+        let (Some(edges), Some(groups), Some(graphs), Some(opened), Some(accepted), Some(frags)) =
+            maps
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            edges,
+            groups,
+            graphs,
+            opened,
+            accepted,
+            frags,
+        }))
+    }
 }
 
 impl Maps {
@@ -122,6 +199,11 @@ impl Maps {
         "sources", "policies", "prefixes", "counters", "events", "ports", "notes", "layout",
         "config", "control",
     ];
+
+    /// Every name a map may be pinned under.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().chain(GraphMaps::NAMES)
+    }
 
     /// Those that were made, with their names.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
@@ -138,7 +220,8 @@ impl Maps {
             Some(&self.bss),
         ];
         let named = Self::NAMES.into_iter().zip(maps);
-        named.filter_map(|(name, map)| map.map(|map| (name, map)))
+        let named = named.filter_map(|(name, map)| map.map(|map| (name, map)));
+        named.chain(self.graph.iter().flat_map(GraphMaps::all))
     }
 
     /// `by_name` answers `None` for a map that was not made.
@@ -169,6 +252,7 @@ impl Maps {
             bss: must(bss)?,
             events: by_name(events)?,
             ports: by_name(ports)?,
+            graph: GraphMaps::open(&mut by_name)?,
         })
     }
 
@@ -236,6 +320,17 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
         layouts: handle(&skel.maps.kl_layouts)?,
         config: handle(&skel.maps.rodata)?,
         bss: handle(&skel.maps.bss)?,
+        graph: match options.features.graphs() {
+            true => Some(GraphMaps {
+                edges: handle(&skel.maps.kl_edges)?,
+                groups: handle(&skel.maps.kl_groups)?,
+                graphs: handle(&skel.maps.kl_graphs)?,
+                opened: handle(&skel.maps.kl_opened)?,
+                accepted: handle(&skel.maps.kl_accepted)?,
+                frags: handle(&skel.maps.kl_frags)?,
+            }),
+            false => None,
+        },
     };
     write_layout(&maps)?;
     let prog = skel.progs.kernloom.as_fd().try_clone_to_owned();
@@ -253,6 +348,7 @@ pub(super) fn load_beside(maps: &Maps, variant: Variant) -> Result<OwnedFd> {
         Variant::Xdp => skel.progs.kernloom.as_fd().try_clone_to_owned(),
         Variant::XdpFrags => skel.progs.kernloom_frags.as_fd().try_clone_to_owned(),
         Variant::Tc => skel.progs.kernloom_tc.as_fd().try_clone_to_owned(),
+        Variant::Egress => skel.progs.kernloom_egress.as_fd().try_clone_to_owned(),
     };
     prog.doing(|| "keeping the program open")
 }
@@ -285,6 +381,16 @@ fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
     take_made(&mut open.maps.kl_ports, maps.ports.as_ref())?;
     take(&mut open.maps.kl_notes, &maps.notes)?;
     take(&mut open.maps.kl_layouts, &maps.layouts)?;
+    let graph = maps.graph.as_ref();
+    take_made(&mut open.maps.kl_edges, graph.map(|graph| &graph.edges))?;
+    take_made(&mut open.maps.kl_groups, graph.map(|graph| &graph.groups))?;
+    take_made(&mut open.maps.kl_graphs, graph.map(|graph| &graph.graphs))?;
+    take_made(&mut open.maps.kl_opened, graph.map(|graph| &graph.opened))?;
+    take_made(
+        &mut open.maps.kl_accepted,
+        graph.map(|graph| &graph.accepted),
+    )?;
+    take_made(&mut open.maps.kl_frags, graph.map(|graph| &graph.frags))?;
     take(&mut open.maps.rodata, &maps.config)?;
     take(&mut open.maps.bss, &maps.bss)
 }
@@ -327,6 +433,8 @@ fn opened<'o>(
     let frags = variant == Variant::XdpFrags;
     open.progs.kernloom_frags.set_autoload(frags);
     open.progs.kernloom_tc.set_autoload(variant == Variant::Tc);
+    let egress = variant == Variant::Egress;
+    open.progs.kernloom_egress.set_autoload(egress);
     Ok(open)
 }
 
@@ -334,6 +442,10 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
     let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
     let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
     let sets = sets_per_cpu(options.sources, cpus)?;
+    let edge_sets = match options.features.graphs() {
+        true => Some(sets_per_cpu(options.graph.edges, cpus)?),
+        false => None,
+    };
     let missing = || Error::world("configuring the program: it has no .rodata; build it anew");
     let bits = options.v6_width.bits();
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(missing)?;
@@ -348,11 +460,14 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         test_clock: options.test_clock.into(),
         features: options.features.bits(),
         bench_sources: options.bench_sources,
+        edge_mask: edge_sets.unwrap_or(1) - 1,
+        pad: 0,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
     bss.kl_control.hz = if options.test_clock { 1_000 } else { hertz()? };
     bss.kl_control.v6_bits = bits.into();
+    size_graph(open, options, edge_sets.map(|sets| sets * cpus))?;
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
@@ -373,6 +488,38 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .kl_prefixes
         .set_max_entries(options.max_deny)
         .doing(sized)
+}
+
+/// Sizes the edge stage's maps, or leaves them out.
+fn size_graph(
+    open: &mut OpenShieldSkel<'_>,
+    options: &LoadOptions,
+    sets: Option<u32>,
+) -> Result<()> {
+    let doing = || "sizing the maps of the edge stage";
+    let maps = &mut open.maps;
+    let Some(sets) = sets else {
+        for map in [
+            &mut maps.kl_edges,
+            &mut maps.kl_groups,
+            &mut maps.kl_graphs,
+            &mut maps.kl_opened,
+            &mut maps.kl_accepted,
+            &mut maps.kl_frags,
+            &mut maps.kl_edge_scratches,
+            &mut maps.kl_leaving,
+        ] {
+            leave_out(map)?;
+        }
+        return Ok(());
+    };
+    let flows = options.graph.flows;
+    maps.kl_edges.set_max_entries(sets).doing(doing)?;
+    maps.kl_opened.set_max_entries(flows).doing(doing)?;
+    maps.kl_accepted.set_max_entries(flows).doing(doing)?;
+    maps.kl_frags
+        .set_max_entries((flows / 8).max(64))
+        .doing(doing)
 }
 
 /// Jiffies in a second: the coarse clock moves once per jiffy, and says so.

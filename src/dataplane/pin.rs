@@ -23,7 +23,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 const PROGRAM: &str = "program";
 const PROGRAM_FRAGS: &str = "program-frags";
 const PROGRAM_TC: &str = "program-tc";
-const PROGRAMS: [&str; 3] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_TC];
+const PROGRAM_EGRESS: &str = "program-egress";
+const PROGRAMS: [&str; 4] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_TC, PROGRAM_EGRESS];
 /// What is about to replace a pin.
 const NEXT: &str = "next-";
 const LINK: &str = "link-";
@@ -120,6 +121,7 @@ impl PinDir {
             Variant::Xdp => PROGRAM,
             Variant::XdpFrags => PROGRAM_FRAGS,
             Variant::Tc => PROGRAM_TC,
+            Variant::Egress => PROGRAM_EGRESS,
         })
     }
 
@@ -192,7 +194,7 @@ impl PinDir {
 
     /// Removes every pin and the directory. Links must be detached before.
     pub(super) fn remove(&self) -> Result<()> {
-        for name in PROGRAMS.iter().chain(Maps::NAMES.iter()) {
+        for name in PROGRAMS.iter().copied().chain(Maps::names()) {
             remove_if_there(&self.path.join(name))?;
         }
         // Links left here are dead: what they were on is gone, or somebody took its place.

@@ -7,7 +7,10 @@ use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::abi::{kl_counts, kl_event, kl_layout, kl_note, kl_policy, kl_prefix, kl_trie_key};
+use super::abi::{
+    kl_counts, kl_edge_key, kl_event, kl_layout, kl_note, kl_permit, kl_policy, kl_prefix,
+    kl_trie_key,
+};
 
 /// Types that travel through maps and the ring buffer.
 ///
@@ -29,6 +32,11 @@ unsafe impl Pod for kl_counts {}
 unsafe impl Pod for kl_layout {}
 // SAFETY: as above.
 unsafe impl Pod for kl_note {}
+
+// SAFETY: as above.
+unsafe impl Pod for kl_edge_key {}
+// SAFETY: as above.
+unsafe impl Pod for kl_permit {}
 
 pub(super) fn bytes_of<T: Pod>(value: &T) -> &[u8] {
     // SAFETY: Pod has no padding, so every byte is initialised; the borrow keeps it alive.

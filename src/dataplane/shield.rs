@@ -9,6 +9,7 @@ use super::attach::{self, Attached, ModeChoice};
 use super::control::{AllowOnly, Control};
 use super::counters::Counters;
 use super::events::Events;
+use super::graph::GraphPlane;
 use super::load::{self, LoadOptions, Loaded, Maps, Variant};
 use super::notes::Notes;
 use super::pin::{Lock, PinDir};
@@ -16,7 +17,7 @@ use super::policy::{Edit, Policies};
 use super::ports::{self, PortCount};
 use super::rule::{Action, Entry, Owner};
 use super::sources::SourceTable;
-use super::{sys, upgrade};
+use super::{egress, sys, upgrade};
 use crate::error::{Doing, Error, Result};
 use crate::model::Ktime;
 
@@ -103,7 +104,12 @@ impl Shield {
         _lock: &Lock,
     ) -> Result<Attached> {
         let mut programs = |variant| self.program(pins, variant);
-        attach::attach(pins, &mut programs, interface, choice, force)
+        let attached = attach::attach(pins, &mut programs, interface, choice, force)?;
+        if self.maps.graph.is_some() {
+            let egress = self.program(pins, Variant::Egress)?;
+            egress::attach(pins, egress.as_fd(), attached.ifindex)?;
+        }
+        Ok(attached)
     }
 
     /// The program for a place, loaded and pinned when it is first asked for.
@@ -126,6 +132,7 @@ impl Shield {
 
     /// False if the instance was not attached there.
     pub fn detach(pins: &PinDir, ifindex: u32, _lock: &Lock) -> Result<bool> {
+        egress::detach(pins, ifindex)?;
         attach::detach(pins, ifindex)
     }
 
@@ -245,6 +252,15 @@ impl Shield {
         })
     }
 
+    /// The edge stage, if this instance was loaded with one.
+    pub fn graph(&self) -> Option<GraphPlane<'_>> {
+        self.maps.graph.as_ref().map(|maps| GraphPlane {
+            maps,
+            control: &self.control,
+            v6_bits: self.v6_bits,
+        })
+    }
+
     /// All policy entries, ended ones included, in order of source.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         self.policies().list()
@@ -318,8 +334,35 @@ impl Shield {
             .doing(|| "test-running live frames (Linux 5.18)")
     }
 
+    /// The companion for what leaves, to run frames through; `None` without the edge stage.
+    pub fn companion(&self) -> Result<Option<Companion>> {
+        match self.maps.graph {
+            Some(_) => {
+                load::load_beside(&self.maps, Variant::Egress).map(|prog| Some(Companion { prog }))
+            }
+            None => Ok(None),
+        }
+    }
+
     /// Why the last packet left as it did, on an instance loaded with the test clock.
     pub fn test_reason(&self) -> Option<Reason> {
         Reason::from_number(self.control.test_reason().load(Ordering::Relaxed))
+    }
+}
+
+/// The TC companion of the edge stage, without an interface.
+pub struct Companion {
+    prog: OwnedFd,
+}
+
+/// linux/pkt_cls.h
+const TC_ACT_SHOT: u32 = 2;
+
+impl Companion {
+    /// Whether a frame that leaves would be dropped.
+    pub fn drops(&self, frame: &[u8]) -> Result<bool> {
+        let ran = sys::test_run(self.prog.as_fd(), frame, 1)
+            .doing(|| "test-running an outbound packet")?;
+        Ok(ran.action == TC_ACT_SHOT)
     }
 }

@@ -9,6 +9,7 @@
     clippy::cast_sign_loss,
     clippy::too_many_lines,
     unreachable_pub,
+    clippy::too_many_lines,
     dead_code,
     non_snake_case,
     non_camel_case_types,

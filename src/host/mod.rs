@@ -113,6 +113,13 @@ impl Host {
         })
     }
 
+    /// Where the graph is kept.
+    pub fn graph_store(&self, flag: Option<&PathBuf>) -> PathBuf {
+        flag.or(self.file.store.as_ref())
+            .cloned()
+            .unwrap_or_else(|| self.state_dir.join("graph.db"))
+    }
+
     /// The settings of `iq`. A profile or file on the command line replaces both in the file, so
     /// that a command line never lands on a profile it does not name.
     pub fn iq(&self, args: &IqHostArgs) -> IqHost {
@@ -147,7 +154,7 @@ impl Host {
                 .unwrap_or(false),
             feedback: path(&args.feedback, &file.feedback, "feedback.json"),
             journal: path(&args.journal, &file.journal, "journal.jsonl"),
-            store: path(&args.store, &file.store, "graph.db"),
+            store: self.graph_store(args.store.as_ref()),
             metrics_listen: args
                 .metrics_listen
                 .clone()

@@ -5,6 +5,7 @@
 //! module sees a word of the file again.
 
 mod error;
+mod graph;
 mod layer;
 mod load;
 mod resolve;
@@ -14,6 +15,7 @@ pub mod schema;
 mod tests;
 
 pub use error::ProfileError;
+pub use graph::GraphPlan;
 pub use layer::Setting;
 pub use load::Profile;
 pub use resolve::{Effective, Overrides};

@@ -4,6 +4,7 @@ mod answers;
 mod decision;
 mod doctor;
 mod event;
+mod graph;
 mod json;
 mod log;
 mod policy;
@@ -20,6 +21,9 @@ pub use answers::{
 pub use decision::{decision_line, whole_seconds};
 pub use doctor::{Finding, Level, doctor_json, doctor_text};
 pub use event::log_decision;
+pub use graph::{
+    EdgeView, GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
+};
 pub use log::log_as;
 pub use policy::{action_text, entries_json, entry_line, entry_table, owner_text};
 pub use print::print;

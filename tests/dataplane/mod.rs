@@ -4,6 +4,7 @@ mod allow_only;
 mod bulk;
 mod ceiling;
 mod features;
+mod graph;
 mod limiter;
 mod odd;
 mod owners;

@@ -1,3 +1,4 @@
+use kernloom::dataplane::What;
 use kernloom::telemetry::linear_count;
 
 use super::{Plane, families};
@@ -121,8 +122,8 @@ fn crossing_the_alert_bound_raises_one_event() {
         let raised = events.drain();
         assert_eq!(raised.len(), 1, "{raised:?}");
         assert_eq!(
-            (raised[0].source, raised[0].bits, raised[0].time),
-            (plane.tracked(source), 10, plane.now)
+            (raised[0].source, raised[0].what, raised[0].time),
+            (plane.tracked(source), What::Ports(10), plane.now)
         );
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 mod commands;
 mod daemon;
+mod graph;
 mod iq;
 mod lab_itself;
 mod metrics;

@@ -34,6 +34,13 @@ pub struct Frame {
     extensions: Vec<u8>,
     ttl: u8,
     pad_to: usize,
+    destination: Option<IpAddr>,
+    /// Identification, offset in 8 bytes, whether more follow.
+    fragment: Option<(u16, u16, bool)>,
+    /// TCP sequence and acknowledgment number.
+    number: u32,
+    everyone: bool,
+    leaving: bool,
 }
 
 pub const DOT1Q: u16 = 0x8100;
@@ -50,7 +57,42 @@ impl Frame {
             extensions: Vec::new(),
             ttl: 64,
             pad_to: 60,
+            destination: None,
+            fragment: None,
+            number: 0,
+            everyone: false,
+            leaving: false,
         }
+    }
+
+    /// To another address than the host's.
+    pub fn to(mut self, destination: IpAddr) -> Self {
+        self.destination = Some(destination);
+        self
+    }
+
+    /// In an Ethernet frame to ff:ff:ff:ff:ff:ff.
+    pub fn broadcast(mut self) -> Self {
+        self.everyone = true;
+        self
+    }
+
+    /// From the host to the address given as source; ports as given.
+    pub fn leaving(mut self) -> Self {
+        self.leaving = true;
+        self
+    }
+
+    /// Sequence and acknowledgment number of TCP.
+    pub fn number(mut self, number: u32) -> Self {
+        self.number = number;
+        self
+    }
+
+    /// One fragment: a first carries the headers, a later one only bytes.
+    pub fn fragment(mut self, id: u16, offset: u16, more: bool) -> Self {
+        self.fragment = Some((id, offset, more));
+        self
     }
 
     /// A SYN to `dport`.
@@ -105,22 +147,66 @@ impl Frame {
 
     pub fn build(&self) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        if self.everyone {
+            frame[..6].fill(0xff);
+        }
         for (tpid, id) in &self.vlans {
             frame.extend(tpid.to_be_bytes());
             frame.extend(id.to_be_bytes());
         }
-        let (proto, l4) = self.transport();
+        let (proto, mut l4) = self.transport();
+        if self.fragment.is_some_and(|(_, offset, _)| offset > 0) {
+            l4 = vec![0xaa; 24];
+        }
+        let at = frame.len();
         match self.source {
-            IpAddr::V4(source) => ipv4(&mut frame, source, proto, self.ttl, &l4),
+            IpAddr::V4(source) => {
+                ipv4(&mut frame, source, proto, self.ttl, &l4);
+                if let Some((id, offset, more)) = self.fragment {
+                    frame[at + 6..at + 8].copy_from_slice(&id.to_be_bytes());
+                    let word = offset | u16::from(more) << 13;
+                    frame[at + 8..at + 10].copy_from_slice(&word.to_be_bytes());
+                }
+            }
             IpAddr::V6(source) => {
-                let (proto, l4) = behind_extensions(&self.extensions, proto, &l4);
+                let (mut proto, mut l4) = behind_extensions(&self.extensions, proto, &l4);
+                if let Some((id, offset, more)) = self.fragment {
+                    let mut header = vec![proto, 0];
+                    header.extend((offset << 3 | u16::from(more)).to_be_bytes());
+                    header.extend(u32::from(id).to_be_bytes());
+                    header.extend(l4);
+                    (proto, l4) = (44, header);
+                }
                 ipv6(&mut frame, source, proto, self.ttl, &l4);
             }
         }
+        self.redirect(&mut frame[at + 2..]);
         if frame.len() < self.pad_to {
             frame.resize(self.pad_to, 0);
         }
         frame
+    }
+
+    /// Sets the destination, or turns the packet round, in an IP header.
+    fn redirect(&self, ip: &mut [u8]) {
+        let (source, destination, len) = if self.source.is_ipv4() {
+            (12, 16, 4)
+        } else {
+            (8, 24, 16)
+        };
+        match self.destination {
+            Some(IpAddr::V4(to)) => {
+                ip[destination..destination + len].copy_from_slice(&to.octets())
+            }
+            Some(IpAddr::V6(to)) => {
+                ip[destination..destination + len].copy_from_slice(&to.octets())
+            }
+            None => {}
+        }
+        if self.leaving {
+            let (head, tail) = ip.split_at_mut(destination);
+            head[source..source + len].swap_with_slice(&mut tail[..len]);
+        }
     }
 
     fn transport(&self) -> (u8, Vec<u8>) {
@@ -132,7 +218,8 @@ impl Frame {
             } => {
                 let mut tcp = Vec::from(sport.to_be_bytes());
                 tcp.extend(dport.to_be_bytes());
-                tcp.extend([0; 8]);
+                tcp.extend(self.number.to_be_bytes());
+                tcp.extend(self.number.to_be_bytes());
                 // 6 words: one option, the MSS.
                 tcp.extend([0x60, flags, 0xfa, 0xf0, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
                 (6, tcp)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::graph::GraphAsk;
 use super::daemon::Iq;
 use super::lists::wall;
 use super::notes::stamp;
@@ -41,6 +42,9 @@ pub(super) enum Ask {
         ttl_s: u64,
     },
     Reset,
+    Graph {
+        ask: GraphAsk,
+    },
 }
 
 impl Iq<'_> {
@@ -75,6 +79,17 @@ impl Iq<'_> {
                     "{source} is exempt until {until}; {freed} sources were let go"
                 ))
             }
+            Ask::Graph { ask } => match &mut self.graph {
+                Some(graph) => match graph.answer(ask, now) {
+                    Ok(text) => Answer::Done(text),
+                    Err(Error::Operator(why)) => Answer::Refused(why),
+                    // The machine's fault, and no reason for IQ to end.
+                    Err(Error::World(why)) => Answer::Refused(why),
+                },
+                None => Answer::Refused(
+                    "the running iq keeps no graph; start it with --graph".to_owned(),
+                ),
+            },
             Ask::Reset => {
                 self.watch_reset(now)?;
                 Answer::Done("the running iq starts over".to_owned())

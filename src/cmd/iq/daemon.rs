@@ -1,9 +1,12 @@
 //! One running IQ: what a tick, an alert, a changed file and the end of the run do.
 
+mod telling;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::graph::{GRAPH, GraphKeeper};
 use super::exemptions::{Exemptions, Operators};
 use super::exposed::Exposed;
 use super::gate::LogGate;
@@ -11,21 +14,22 @@ use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
 use super::links::Links;
 use super::lists::{Lists, wall};
-use super::notes::{Notes, stamp};
+use super::notes::Notes;
 use super::recorder::{Recorder, Run};
 use super::run::Before;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    DryRun, Entry, Event, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable,
+    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable, What,
 };
-use crate::engine::{Decision, Engine, EngineState, Kind};
+use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
 use crate::exempt::By;
+use crate::graph::{Edge, Peer};
 use crate::model::{Moment, Source, Wall};
-use crate::report::{decision_line, log_decision, settings_yaml, whole_seconds};
+use crate::report::{settings_yaml, whole_seconds};
 use crate::runtime::moment;
-use crate::seams::{Enforcer, Order, Outcome};
-use crate::state::{Journal, Record, State};
+use crate::seams::{Enforcer, Order};
+use crate::state::{Journal, State};
 use crate::telemetry::{Coverage, Meter, Sample, Window, linear_count, linear_ones};
 
 /// Lines of one reason that are logged, and transitions that are journalled, in ten seconds.
@@ -40,6 +44,7 @@ pub(super) struct Iq<'a> {
     pub(super) learner: Learner,
     pub(super) lists: Lists,
     links: Links,
+    pub(super) graph: Option<GraphKeeper<'a>>,
     pub(super) notes: Notes,
     pub(super) started: Moment,
     pub(super) ticks: u64,
@@ -120,6 +125,7 @@ impl<'a> Iq<'a> {
             engine,
             learner,
             lists,
+            graph: None,
             table,
             meter,
             proofs,
@@ -265,6 +271,28 @@ impl<'a> Iq<'a> {
         self.links.check(self.shield, self.pins)?;
         self.watch_reset(now)?;
         self.operators.refresh(self.shield)?;
+        let decisions = self.judge(now, length)?;
+        self.carry_out(now, &decisions)?;
+        self.notes.take(&self.engine, now);
+        self.tune(length, now);
+        self.say_held_back(now);
+        if self.keeper.is_due(now.ktime) {
+            self.save(now)?;
+        }
+        if let Some(graph) = &mut self.graph {
+            graph.tick(now, length);
+        }
+        self.watch_ring()?;
+        if let Some(exposed) = &mut self.exposed {
+            let dry_run = self.settings.iq.dry_run;
+            let plane = (self.shield, &self.table);
+            exposed.ticked(plane, &self.engine, now, dry_run)?;
+        }
+        Ok(())
+    }
+
+    /// What the sources did in the last `length`, and what is to be done about it.
+    fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
         let samples = self.meter.samples();
@@ -309,20 +337,7 @@ impl<'a> Iq<'a> {
         if let Some(exposed) = &mut self.exposed {
             exposed.measured(&self.engine, &window);
         }
-        self.carry_out(now, &decisions)?;
-        self.notes.take(&self.engine, now);
-        self.tune(length, now);
-        self.say_held_back(now);
-        if self.keeper.is_due(now.ktime) {
-            self.save(now)?;
-        }
-        self.watch_ring()?;
-        if let Some(exposed) = &mut self.exposed {
-            let dry_run = self.settings.iq.dry_run;
-            let plane = (self.shield, &self.table);
-            exposed.ticked(plane, &self.engine, now, dry_run)?;
-        }
-        Ok(())
+        Ok(decisions)
     }
 
     pub(super) fn on_scrape(&mut self) -> Result<()> {
@@ -397,7 +412,21 @@ impl<'a> Iq<'a> {
         };
         let mut decisions = Vec::new();
         for event in events.drain() {
-            let sample = alerted(&event);
+            let bits = match event.what {
+                What::Ports(bits) => bits,
+                What::Violation(direction, service) => {
+                    let edge = Edge {
+                        direction,
+                        peer: Peer::Source(event.source),
+                        service,
+                    };
+                    if self.lines.admits("violation") {
+                        log::warn!(target: GRAPH, "violation: {edge}");
+                    }
+                    continue;
+                }
+            };
+            let sample = alerted(event.source, bits);
             let covered = |source: &Source| exempt.cover(source);
             let decision = self.engine.alert(now.ktime, &sample, &covered);
             if let Some(recorder) = &mut self.recorder {
@@ -456,133 +485,6 @@ impl<'a> Iq<'a> {
         self.reconfigure();
     }
 
-    /// Enforces and tells. A source whose order failed is forgotten: the next tick decides anew.
-    fn carry_out(&mut self, now: Moment, decisions: &[Decision]) -> Result<()> {
-        let orders: Vec<Order> = decisions
-            .iter()
-            .map(|decision| Order {
-                source: decision.source,
-                hold: decision.hold.zip(decision.until),
-            })
-            .collect();
-        let outcomes = match self.enforcer.enforce(&orders, now.ktime) {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                log::error!(target: IQ, "enforcing {} decisions: {error}; trying again", orders.len());
-                let sources: Vec<Source> = orders.iter().map(|order| order.source).collect();
-                sources.iter().for_each(|source| self.engine.forget(source));
-                if let Some(exposed) = &mut self.exposed {
-                    exposed.metrics.failed(orders.len() as u64);
-                }
-                if let Some(recorder) = &mut self.recorder {
-                    recorder.forget(&sources);
-                }
-                return Ok(());
-            }
-        };
-        for (decision, outcome) in decisions.iter().zip(outcomes) {
-            if let Some(exposed) = &mut self.exposed {
-                exposed.decided(decision, &outcome);
-            }
-            let line = decision_line(decision, now.ktime, self.settings.iq.dry_run);
-            match outcome {
-                Ok(Outcome::Done) => self.tell(decision, &line, now),
-                // Its exemption has taken the entry's place already.
-                Ok(Outcome::OperatorRules) if decision.why.exempt => {
-                    self.tell(decision, &line, now);
-                }
-                Ok(Outcome::OperatorRules) => {
-                    if self.lines.admits("stands") {
-                        log::info!(target: IQ, "{line} (left alone: an entry that is not IQ's stands)");
-                    }
-                    self.engine.forget(&decision.source);
-                }
-                Err(error) => {
-                    if self.lines.admits("error") {
-                        log::error!(target: IQ, "{line}: {error}");
-                    }
-                    self.engine.forget(&decision.source);
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.forget(&[decision.source]);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Transitions are news; renewals are not.
-    fn tell(&mut self, decision: &Decision, line: &str, now: Moment) {
-        if decision.kind == Kind::Renew {
-            log_decision(
-                log::Level::Debug,
-                IQ,
-                line,
-                decision,
-                self.settings.iq.dry_run,
-            );
-            return;
-        }
-        self.keeper.note_change();
-        let Decision { from, to, why, .. } = decision;
-        if self
-            .lines
-            .admits(&format!("{from} -> {to} signal={}", why.signal))
-        {
-            log_decision(
-                log::Level::Info,
-                IQ,
-                line,
-                decision,
-                self.settings.iq.dry_run,
-            );
-        }
-        if self.records.admits("transitions") {
-            self.journalise(decision, now);
-        }
-    }
-
-    fn journalise(&mut self, decision: &Decision, now: Moment) {
-        let why = &decision.why;
-        let record = Record {
-            time: wall(now).to_string(),
-            source: decision.source.to_string(),
-            from: decision.from.to_string(),
-            to: decision.to.to_string(),
-            kind: decision.kind.to_string(),
-            severity: why.severity,
-            signal: why.signal.to_string(),
-            rate: why.rate,
-            trigger: why.trigger,
-            strikes: why.strikes,
-            hold: decision
-                .hold
-                .map_or_else(|| "none".to_owned(), |hold| hold.to_string()),
-            until: decision
-                .until
-                .map(|until| stamp(now.unix_ms(until)))
-                .unwrap_or_default(),
-            dry_run: self.settings.iq.dry_run,
-        };
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        if let Err(error) = journal.write(&record)
-            && self.lines.admits("journal")
-        {
-            log::error!(target: IQ, "{error}");
-        }
-    }
-
-    fn say_held_back(&mut self, now: Moment) {
-        for (reason, count) in self.lines.held_back(now.ktime) {
-            log::warn!(target: IQ, "{count} more lines like '{reason}' were not logged");
-        }
-        for (_, count) in self.records.held_back(now.ktime) {
-            log::warn!(target: IQ, "{count} more transitions were not journalled");
-        }
-    }
-
     /// Whether an operator reset what IQ enforced since the last look.
     pub(super) fn watch_reset(&mut self, now: Moment) -> Result<bool> {
         let resets = self.shield.resets();
@@ -628,6 +530,9 @@ impl<'a> Iq<'a> {
 
     pub(super) fn farewell(&mut self) -> Result<()> {
         let now = moment()?;
+        if let Some(graph) = &mut self.graph {
+            graph.flush(now)?;
+        }
         self.save(now)?;
         let held = self.engine.held().count();
         if self.settings.iq.dry_run || held == 0 {
@@ -664,11 +569,11 @@ impl<'a> Iq<'a> {
 }
 
 /// What an alert tells of its source: ports only; each of them took a packet.
-pub(super) fn alerted(event: &Event) -> Sample {
-    let ports = linear_count(u64::MAX.checked_shr(64 - event.bits.min(64)).unwrap_or(0));
+pub(super) fn alerted(source: Source, bits: u32) -> Sample {
+    let ports = linear_count(u64::MAX.checked_shr(64 - bits.min(64)).unwrap_or(0));
     Sample {
         packets: ports.into(),
         ports,
-        ..Sample::silent(event.source)
+        ..Sample::silent(source)
     }
 }

@@ -21,11 +21,13 @@ use std::path::{Path, PathBuf};
 
 use answer::Ask;
 
-use crate::cli::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
+use super::graph::GraphAsk;
+use crate::cli::{GraphModeArg, IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 use crate::error::{Error, Result};
+use crate::graph::{Groups, Mode};
 use crate::host::{Host, IqHost};
 use crate::model::Source;
-use crate::profile::{Effective, Overrides, Profile, ProfileError};
+use crate::profile::{Effective, GraphPlan, Overrides, Profile, ProfileError};
 use crate::report::{Answer, HeldLine, Table, print, settings_yaml, status_lines, why_lines};
 
 /// The log target of everything IQ says.
@@ -125,6 +127,11 @@ pub(super) fn why(run_dir: &Path, source: &Source) -> Result<Vec<String>> {
     }
 }
 
+/// Asks the running IQ about the graph; `None` if none runs.
+pub(super) fn ask_graph(run_dir: &Path, ask_: &GraphAsk) -> Result<Option<Answer>> {
+    ask(run_dir, &Ask::Graph { ask: ask_.clone() })
+}
+
 /// Tells a running IQ that what it enforced is gone; what it said, if one runs.
 pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
     Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
@@ -162,6 +169,37 @@ struct Settings {
     no_guard: bool,
     /// Where this run is recorded, and at how many bytes that ends.
     record: Option<(PathBuf, u64)>,
+    graph: Option<GraphSettings>,
+}
+
+/// How the graph starts.
+struct GraphSettings {
+    mode: Option<Mode>,
+    clock: u32,
+    groups: Groups,
+    plan: GraphPlan,
+}
+
+impl GraphSettings {
+    fn read(host: &Host, args: &IqRunArgs, plan: GraphPlan) -> Result<Option<Self>> {
+        if !args.graph.unwrap_or(plan.enabled) {
+            if args.graph_mode.is_some() {
+                return Err(Error::operator("--graph-mode says nothing without --graph"));
+            }
+            return Ok(None);
+        }
+        let asked = args.graph_mode.map(|mode| match mode {
+            GraphModeArg::Learn => Mode::Learn,
+            GraphModeArg::FrozenObserve => Mode::Observe,
+            GraphModeArg::FrozenEnforce => Mode::Enforce,
+        });
+        Ok(Some(Self {
+            mode: asked.or(plan.mode),
+            clock: args.graph_clock,
+            groups: super::graph::groups(host)?,
+            plan,
+        }))
+    }
 }
 
 impl Settings {
@@ -179,12 +217,14 @@ impl Settings {
         let (name, profile) = judged_by(&iq)?;
         let effective = profile.effective(&overrides)?;
         effective.config()?;
+        let graph = GraphSettings::read(host, args, effective.graph())?;
         Ok(Self {
             name,
             effective,
             overrides,
             iq,
             fresh_state: args.fresh_state,
+            graph,
             no_guard: args.no_guard,
             record: args.record.clone().map(|path| (path, args.record_max)),
         })

@@ -15,7 +15,7 @@ use super::learn::Learner;
 use super::{judged_by_names, to_json};
 use crate::capture::{Capture, Captured};
 use crate::cli::ReplayArgs;
-use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable};
+use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What};
 use crate::engine::{Decision, Engine, Kind};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, Moment, Source, Stage, format_duration};
@@ -204,7 +204,10 @@ impl<'a> Replay<'a> {
         }
         let mut decisions = Vec::new();
         for event in self.events.drain() {
-            let sample = alerted(&event);
+            let What::Ports(bits) = event.what else {
+                continue;
+            };
+            let sample = alerted(event.source, bits);
             decisions.extend(self.engine.alert(then, &sample, &|_| false));
         }
         self.carry_out(then, decisions)

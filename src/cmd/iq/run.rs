@@ -1,18 +1,20 @@
 //! The daemon: one epoll loop, no thread.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
+use super::super::graph::{GRAPH, GraphKeeper, Setup};
 use super::super::pins;
 use super::super::shield::open_way_in;
 use super::daemon::Iq;
 use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
 use super::lists::Lists;
-use super::{IQ, Settings};
+use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
-    Attached, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
+    Attached, Features, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::{Host, IqHost};
 use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
@@ -35,7 +37,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let reused = pins.is_loaded()?;
     let record = settings.record.clone();
     let exposed = Exposed::new(&settings.iq)?;
-    let shield = attach(&pins, &settings.iq)?;
+    let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
     let lists = Lists::new(
@@ -44,7 +46,12 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         state.exemptions.clone(),
         state.feedback.clone(),
     );
+    let graph = match &settings.graph {
+        Some(graph) => Some(begin_graph(&shield, &settings.iq.store, graph)?),
+        None => None,
+    };
     let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state, exposed)?;
+    iq.graph = graph;
     iq.begin(&state, &before)?;
     if let Some((path, most)) = record {
         iq.record(&path, most)?;
@@ -107,6 +114,31 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     }
 }
 
+/// Opens the graph and puts it in force.
+fn begin_graph<'a>(
+    shield: &'a Shield,
+    store: &Path,
+    settings: &GraphSettings,
+) -> Result<GraphKeeper<'a>> {
+    if shield.graph().is_none() {
+        return Err(Error::operator(
+            "the data plane that is loaded has no edge stage; run 'kernloom shield detach --all --purge' first, \
+             then start with --graph again",
+        ));
+    }
+    let setup = Setup {
+        store: store.to_owned(),
+        groups: settings.groups.clone(),
+        promotion: settings.plan.promotion,
+        exclude: settings.plan.exclude.clone(),
+    };
+    let mut keeper = GraphKeeper::open(Some(shield), setup, moment()?)?;
+    keeper.set_rate(settings.clock);
+    let mode = keeper.begin(settings.mode, moment()?)?;
+    log::info!(target: GRAPH, "{mode}, kept in {}", store.display());
+    Ok(keeper)
+}
+
 /// What was there before this start, read before anything changes it.
 pub(super) struct Before {
     pub(super) kernel: Kernel,
@@ -156,10 +188,15 @@ fn watching(iq: &Iq<'_>) -> Result<Watch> {
 
 /// Attaches to the named interfaces; without a name, to what is attached already, else to the
 /// interface of the default route.
-fn attach(pins: &PinDir, iq: &IqHost) -> Result<Shield> {
+fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
     let options = LoadOptions {
         sources: iq.sources,
         max_deny: iq.max_deny,
+        features: if graph {
+            Features::Graph
+        } else {
+            Features::default()
+        },
         ..LoadOptions::default()
     };
     let lock = pins.lock()?;

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
+/*
+ * The edge stage: learning who opens what, and default-deny for what the frozen
+ * graph lacks. Inbound behind the limiter, outbound in a TC companion.
+ *
+ * What always passes: non-IP, ICMP errors, neighbour discovery and multicast
+ * listener reports, DHCP answers, and whatever goes on with a conversation that
+ * this side opened or that was under way before. A violation costs its packet,
+ * and its source nothing.
+ */
+#ifndef KL_GRAPH_H
+#define KL_GRAPH_H
+
+#include "edges.h"
+#include "essential.h"
+#include "flows.h"
+#include "telemetry.h"
+
+#define KL_PORT_DHCP_SERVER 67
+#define KL_PORT_DHCP_CLIENT 68
+#define KL_PORT_DHCP6_CLIENT 546
+#define KL_PORT_DHCP6_SERVER 547
+#define KL_TCP_SEQ 4
+#define KL_TCP_ACK_SEQ 8
+#define KL_SOCK_STREAM 1
+
+static __always_inline int kl_edge_drops(enum kl_reason reason)
+{
+	return reason >= KL_REASON_DROPS;
+}
+
+/* What to do where the graph has no allowing answer, by mode. */
+static __always_inline enum kl_reason kl_edge_missing(__u32 word, enum kl_reason reason)
+{
+	__u32 mode = word & KL_GRAPH_MODE;
+
+	if (mode == KL_GRAPH_ENFORCE)
+		return reason;
+	return mode == KL_GRAPH_OBSERVE ? KL_REASON_EDGE_OBSERVED : KL_REASON_PASS;
+}
+
+static __always_inline enum kl_reason kl_edge_reason(__u32 word, __u32 verdict)
+{
+	if (verdict == KL_EDGE_ALLOWED)
+		return KL_REASON_PASS;
+	if (verdict == KL_EDGE_DENIED)
+		return KL_REASON_EDGE_DENIED;
+	return kl_edge_missing(word, KL_REASON_EDGE_UNKNOWN);
+}
+
+/* What cannot be judged by an edge at all: too many tags, no complete header. */
+static __always_inline enum kl_reason kl_edge_unread(enum kl_reason reason)
+{
+	enum kl_reason missing;
+
+	if (!(kl_config.features & KL_FEATURE_GRAPH))
+		return reason;
+	missing = kl_edge_missing(kl_graph_now(), KL_REASON_EDGE_UNREAD);
+	return missing == KL_REASON_PASS ? reason : missing;
+}
+
+/* The near end of what comes in, the far end of what leaves: the destination. */
+static __always_inline int kl_destination(void *data, void *end, const struct kl_packet *pkt,
+					  __u32 *addr)
+{
+	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
+	struct ipv6hdr *ip6 = data + l3;
+	struct iphdr *ip4 = data + l3;
+
+	if (pkt->family == ETH_P_IP) {
+		if ((void *)(ip4 + 1) > end)
+			return 0;
+		addr[0] = 0;
+		addr[1] = 0;
+		addr[2] = bpf_htonl(0xffff);
+		addr[3] = ip4->daddr;
+		return 1;
+	}
+	if ((void *)(ip6 + 1) > end)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		addr[i] = ip6->daddr.in6_u.u6_addr32[i];
+	return 1;
+}
+
+/* Multicast or limited broadcast, by the IP address: a frame's own address proves nothing. */
+static __always_inline int kl_is_cast(const struct kl_packet *pkt, const __u32 *addr)
+{
+	__u32 first = bpf_ntohl(addr[pkt->family == ETH_P_IP ? 3 : 0]);
+
+	if (pkt->family == ETH_P_IP)
+		return first >> 28 == 0xe || first == 0xffffffff;
+	return first >> 24 == 0xff;
+}
+
+static __always_inline int kl_dhcp(__u16 from, __u16 to)
+{
+	return (from == bpf_htons(KL_PORT_DHCP_SERVER) && to == bpf_htons(KL_PORT_DHCP_CLIENT)) ||
+	       (from == bpf_htons(KL_PORT_DHCP6_SERVER) && to == bpf_htons(KL_PORT_DHCP6_CLIENT));
+}
+
+/* Tells userspace of an edge's first violation, and of each doubling of them. */
+static __always_inline void kl_violation(const struct kl_packet *pkt, struct kl_edge_scratch *e,
+					 struct kl_edge *way, __u32 jiffies,
+					 struct kl_counts *counts)
+{
+	struct kl_event event = {
+		.source = { pkt->key[0], pkt->key[1], pkt->key[2], pkt->key[3] },
+		.kind = KL_EVENT_VIOLATION,
+		.value = kl_edge_word(&e->key),
+	};
+	__u32 slot = jiffies / KL_GRAPH_EVENT_JIFFIES;
+
+	way->violations++;
+	if (way->violations & (way->violations - 1))
+		return;
+	if (e->event_slot != slot) {
+		e->event_slot = slot;
+		e->event_sent = 0;
+	}
+	if (e->event_sent++ >= KL_GRAPH_EVENTS)
+		return;
+	event.time_ns = kl_now_ns();
+	if (bpf_ringbuf_output(&kl_events, &event, sizeof(event), 0) && counts)
+		counts->events_lost++;
+}
+
+static __always_inline void kl_edge_count(struct kl_edge *way, const struct kl_packet *pkt,
+					  __u32 jiffies)
+{
+	way->packets++;
+	way->bytes += pkt->len;
+	way->seen = jiffies;
+}
+
+static __always_inline void kl_frag_key_of(const struct kl_packet *pkt, struct kl_edge_scratch *e)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		e->frag.source[i] = pkt->addr[i];
+		e->frag.destination[i] = e->local[i];
+	}
+	e->frag.id = pkt->frag_id;
+}
+
+static __always_inline enum kl_reason kl_later_fragment(const struct kl_packet *pkt,
+							struct kl_edge_scratch *e, __u32 word,
+							__u32 jiffies)
+{
+	__u32 *seen;
+
+	kl_frag_key_of(pkt, e);
+	seen = bpf_map_lookup_elem(&kl_frags, &e->frag);
+	if (seen && jiffies - *seen < KL_FRAG_S * kl_control.hz)
+		return KL_REASON_PASS;
+	return kl_edge_missing(word, KL_REASON_EDGE_FRAGMENT);
+}
+
+static __always_inline void kl_edge_key_in(const struct kl_packet *pkt, struct kl_edge_scratch *e,
+					   int cast)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		e->key.peer[i] = cast ? 0 : pkt->key[i];
+	e->key.port = kl_has_ports(pkt->proto) ? bpf_ntohs(e->flow.lport) : 0;
+	e->key.proto = pkt->proto;
+	e->key.kind = cast ? KL_EDGE_CAST : KL_EDGE_IN;
+}
+
+/* The edge's entry if there is one. */
+static __always_inline struct kl_edge *kl_edge_known(const struct kl_edge_key *key)
+{
+	struct kl_edge_set *set = kl_edge_set_of(key);
+
+	return set ? kl_edge_find(set, key) : NULL;
+}
+
+/* An inbound packet of an edge that is not known to be allowed. */
+static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, void *end,
+						      const struct kl_packet *pkt,
+						      struct kl_edge_scratch *e,
+						      struct kl_counts *counts)
+{
+	struct kl_edge *way = kl_edge_known(&e->key);
+	__u32 word = e->word, jiffies = e->jiffies;
+	__u32 learning = (word & KL_GRAPH_MODE) == KL_GRAPH_LEARN, middle = 0;
+	__u32 cast = e->key.kind == KL_EDGE_CAST, stage = KL_FLOW_OPEN;
+	enum kl_reason reason;
+	__u32 answer, known = 0;
+
+	if (kl_essential(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
+	    (pkt->proto == IPPROTO_UDP && kl_dhcp(e->flow.rport, e->flow.lport)))
+		return KL_REASON_PASS;
+	if (way)
+		known = 1;
+	barrier_var(known);	/* or clang ors the pointer with a flag, which no verifier takes */
+	if (!(learning && known) && !cast && kl_answers(pkt, e, word, jiffies))
+		return KL_REASON_PASS;
+	if (!cast && *(__u8 *)data & 1 && kl_group_of(e->local) == KL_GROUP_BROADCAST) {
+		cast = 1;
+		way = NULL;
+	}
+	kl_edge_key_in(pkt, e, cast);
+	if (learning && !known && !cast && !kl_edge_opens(pkt, e)) {
+		middle = kl_was_accepted(ctx, pkt, e);
+		if (!middle)
+			return KL_REASON_PASS;
+		known = 1;
+	}
+	answer = kl_edge_answer(e, pkt, way, word, jiffies);
+	reason = kl_edge_reason(word, answer & 0xff);
+	if ((answer & 0xff) != KL_EDGE_ALLOWED && !(learning && known) && !cast &&
+	    kl_goes_on(ctx, pkt, e, jiffies))
+		return KL_REASON_PASS;
+	way = cast ? kl_edge_entry(e, pkt, word, jiffies) :
+		     kl_edge_keep(e, way, answer, word, jiffies);
+	if (!way)
+		return reason;
+	kl_edge_count(way, pkt, jiffies);
+	if (reason != KL_REASON_PASS)
+		kl_violation(pkt, e, way, jiffies, counts);
+	if (kl_edge_drops(reason) || (word & KL_GRAPH_MODE) == KL_GRAPH_ENFORCE || cast)
+		return reason;
+	if (middle) {
+		way->connections++;
+		way->handshakes++;
+	}
+	if (reason == KL_REASON_EDGE_OBSERVED)
+		stage = KL_FLOW_VIOLATION;
+	kl_accept(ctx, pkt, e, way, stage, jiffies);
+	return reason;
+}
+
+static __always_inline int kl_edge_slowly(void *ctx, void *data, void *end)
+{
+	__u32 zero = 0;
+	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &zero);
+	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
+
+	if (!e || !cpu || data + sizeof(struct ethhdr) > end)
+		return KL_REASON_PASS;	/* cannot happen: kl_edge_in had all three */
+	return kl_edge_unknown(ctx, data, end, &cpu->packet, e, &cpu->counts);
+}
+
+/*
+ * Functions of their own to the verifier, which then looks at them once instead of
+ * once per way to get there. They may be handed no pointer but the context (5.10).
+ */
+__noinline int kl_edge_slow_xdp(struct xdp_md *ctx)
+{
+	return kl_edge_slowly(ctx, (void *)(long)ctx->data, (void *)(long)ctx->data_end);
+}
+
+__noinline int kl_edge_slow_tc(struct __sk_buff *skb)
+{
+	return kl_edge_slowly(skb, (void *)(long)skb->data, (void *)(long)skb->data_end);
+}
+
+static __always_inline enum kl_reason kl_edge_judged(void *ctx, enum kl_hook hook,
+						     void *data, void *end,
+						     const struct kl_packet *pkt,
+						     struct kl_edge_scratch *e)
+{
+	__u32 word = e->word;
+	struct kl_edge *way;
+
+	if (pkt->odd >= KL_REASON_EXT_DEPTH || !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
+		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
+	kl_edge_key_in(pkt, e, kl_is_cast(pkt, e->local));
+	way = kl_edge_known(&e->key);
+	if (way && way->stamp == word && way->verdict == KL_EDGE_ALLOWED &&
+	    (word & KL_GRAPH_MODE) == KL_GRAPH_ENFORCE) {
+		kl_edge_count(way, pkt, e->jiffies);
+		return KL_REASON_PASS;
+	}
+	return hook == KL_HOOK_XDP ? kl_edge_slow_xdp(ctx) : kl_edge_slow_tc(ctx);
+}
+
+/* The reason a packet that passed everything else is dropped for, KL_REASON_PASS if it is not. */
+static __always_inline enum kl_reason kl_edge_in(void *ctx, enum kl_hook hook, void *data,
+						 void *end, const struct kl_packet *pkt)
+{
+	__u32 slot = 0;
+	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
+	enum kl_reason reason;
+
+	if (!e)
+		return KL_REASON_PASS;	/* cannot happen: slot 0 of an array exists */
+	e->word = kl_graph_now();
+	e->jiffies = kl_jiffies();
+	if (!(e->word & KL_GRAPH_MODE))
+		return KL_REASON_PASS;
+	if (!kl_destination(data, end, pkt, e->local))
+		return kl_edge_missing(e->word, KL_REASON_EDGE_UNREAD);
+	if (pkt->odd == KL_REASON_FRAGMENT_LATER)
+		return kl_later_fragment(pkt, e, e->word, e->jiffies);
+	reason = kl_edge_judged(ctx, hook, data, end, pkt, e);
+	if (pkt->more && !kl_edge_drops(reason)) {
+		kl_frag_key_of(pkt, e);
+		bpf_map_update_elem(&kl_frags, &e->frag, &e->jiffies, BPF_ANY);
+	}
+	return reason;
+}
+
+#endif

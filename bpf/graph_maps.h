@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
+/* Maps of the edge stage; each comment says who writes and who reads. Sizes are set at load. */
+#ifndef KL_GRAPH_MAPS_H
+#define KL_GRAPH_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "maps.h"
+
+volatile struct kl_graph kl_graph = {};
+
+/* Edges, one partition of edge_mask + 1 sets per possible CPU. As kl_sources. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct kl_edge_set);
+} kl_edges SEC(".maps");
+
+/* Prefix to group. Written by userspace. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct kl_trie_key);
+	__type(value, __u32);
+} kl_groups SEC(".maps");
+
+/* One graph: every edge that is allowed or denied. Written by userspace before it counts. */
+struct kl_permits {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct kl_edge_key);
+	__type(value, struct kl_permit);
+};
+
+/* Two graphs: the one that counts, and the one to come. kl_graph.word says which is which. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__array(values, struct kl_permits);
+} kl_graphs SEC(".maps");
+
+/*
+ * Conversations this side opened, and those the other side did. Written by the
+ * programs. Two maps: who floods this host from outside fills only the second.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct kl_flow_key);
+	__type(value, struct kl_flow);
+} kl_opened SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct kl_flow_key);
+	__type(value, struct kl_flow);
+} kl_accepted SEC(".maps");
+
+/* Datagrams whose first fragment passed; value: jiffies. Shared: fragments may change queues. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct kl_frag_key);
+	__type(value, __u32);
+} kl_frags SEC(".maps");
+
+/* Which of the two contexts a program was given. */
+enum kl_hook { KL_HOOK_XDP, KL_HOOK_TC };
+
+/* What is known of the packet under way on this CPU. */
+struct kl_edge_scratch {
+	struct kl_edge_key key;
+	struct kl_edge_key group_key;
+	struct kl_flow_key flow;
+	struct kl_frag_key frag;
+	__u32 local[4];
+	__u32 flags;			/* TCP flags, or ICMP type */
+	__u32 ack;			/* TCP acknowledgment or sequence number, network order */
+	__u32 word;			/* kl_graph.word as it applies now */
+	__u32 jiffies;
+	__u32 event_slot;		/* not the packet's: jiffies, and events sent in them */
+	__u32 event_sent;
+	struct bpf_sock_tuple tuple;
+	struct kl_permit permit;	/* unused: by value, or clang only names the inner map's type */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct kl_edge_scratch);
+} kl_edge_scratches SEC(".maps");
+
+#endif

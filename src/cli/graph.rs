@@ -1,0 +1,122 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Direction, Service};
+use crate::model::parse_duration;
+
+#[derive(Debug, Args)]
+pub struct GraphArgs {
+    /// Where the graph is kept [default: STATE_DIR/graph.db]; the frozen graph stands beside it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: GraphCommand,
+}
+
+/// What the graph does to packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphModeArg {
+    /// Learn who talks to this host; drop only what was denied
+    Learn,
+    /// Count what the frozen graph would drop
+    FrozenObserve,
+    /// Drop what is not in the frozen graph
+    FrozenEnforce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    Dot,
+    Mermaid,
+    Json,
+    Yaml,
+    Html,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum GraphCommand {
+    /// Show the graph as a tree: peers, and what they use
+    Show,
+    /// List every edge with its evidence
+    Edges {
+        /// Only edges in this state: candidate, learned, approved, frozen, denied, expired
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+    },
+    /// Estimate how likely a legitimate edge has not been seen yet
+    Readiness,
+    /// Write the learned graph to the frozen file; packets are not judged by it yet
+    #[command(after_help = "Example: sudo kernloom graph freeze --dry-run")]
+    Freeze {
+        /// Show what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Freeze although readiness is not below 5 %
+        #[arg(long)]
+        accept_risk: bool,
+        /// Freeze this service alone; every other stays open
+        #[arg(long, value_name = "SERVICE", conflicts_with = "accept_edits")]
+        only: Vec<Service>,
+        /// Take the frozen file as it was edited by hand
+        #[arg(long)]
+        accept_edits: bool,
+    },
+    /// Go back to learning; the frozen file stays
+    Thaw,
+    /// Show how the frozen graph and what is seen differ
+    Diff,
+    /// Accept an edge, in the frozen graph too
+    #[command(after_help = "Example: sudo kernloom graph allow 10.0.0.5 tcp/5432")]
+    Allow(EdgeArgs),
+    /// Refuse an edge in every mode
+    #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
+    Deny(EdgeArgs),
+    /// List what the frozen graph lacks and was tried
+    Violations,
+    /// Write the graph as a picture or as data
+    #[command(after_help = "Example: sudo kernloom graph export --format html -o graph.html")]
+    Export {
+        #[arg(long, value_enum)]
+        format: ExportFormat,
+        /// File to write; without it, standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Drop what is not in the frozen graph, until the lease ends or 'graph confirm' comes
+    #[command(after_help = "Example: sudo kernloom graph enforce --lease 5m")]
+    Enforce {
+        /// Go back by itself after this long unless confirmed; 0 = confirmed at once
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+        lease: Duration,
+    },
+    /// Count what the frozen graph would drop, and let it pass
+    Observe,
+    /// Keep enforcing: ends the lease
+    Confirm,
+    /// Forget everything learned; the frozen file stays
+    Reset {
+        /// Yes, everything
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct EdgeArgs {
+    /// An address, a prefix, a group, 'internet', or 'any' for what is sent to multicast addresses
+    pub peer: String,
+    /// Services, like tcp/443, udp/53 or icmp
+    #[arg(required = true, value_name = "SERVICE")]
+    pub services: Vec<Service>,
+    /// in: the peer opens it here; out: this host opens it there; cast: sent to multicast or broadcast
+    #[arg(long, default_value_t = Direction::In)]
+    pub direction: Direction,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}

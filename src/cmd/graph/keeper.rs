@@ -1,0 +1,567 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{GRAPH, frozen_path, is_excluded, links};
+use crate::cli::ExportFormat;
+use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
+use crate::error::{Error, Result};
+use crate::graph::{
+    Coverage, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, MOST_RISK, Mode,
+    Promotion, Readiness, Service, State,
+};
+use crate::model::{Ktime, Moment, Source, Wall, format_duration};
+use crate::report::{
+    GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
+};
+use crate::store::{Batch, GraphStore, Violation, node_identity, read_frozen, write_whole};
+
+/// How often what changed is written: an SD card lives long, and a crash costs little.
+const FLUSH_EVERY: Duration = Duration::from_secs(30);
+const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
+/// Silence after which a frozen edge counts as unused.
+const UNUSED_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+/// What a keeper goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) store: PathBuf,
+    pub(crate) groups: Groups,
+    pub(crate) promotion: Promotion,
+    /// Sources that teach nothing.
+    pub(crate) exclude: Vec<Source>,
+}
+
+/// The one who reads and writes the graph: learns each tick, flushes, and carries out commands.
+pub(crate) struct GraphKeeper<'a> {
+    setup: Setup,
+    shield: Option<&'a Shield>,
+    node: String,
+    store: GraphStore,
+    learner: Learner,
+    coverage: Coverage,
+    violations: BTreeMap<Edge, Violation>,
+    dirty_violations: BTreeSet<Edge>,
+    coverage_changed: bool,
+    /// What commands put in force, and that is confirmed.
+    mode: Option<Mode>,
+    mode_changed: bool,
+    /// `Err`: the file is there and cannot be used.
+    frozen: Result<Option<(Frozen, String)>, String>,
+    table: Option<(EdgeTable, EdgeMeter)>,
+    /// The graph's clock runs this many times as fast as the wall's, from its start on.
+    rate: u32,
+    started: Moment,
+    flushed: Ktime,
+    expired: Ktime,
+}
+
+impl<'a> GraphKeeper<'a> {
+    pub(crate) fn open(shield: Option<&'a Shield>, setup: Setup, now: Moment) -> Result<Self> {
+        let dir = setup.store.parent().map(PathBuf::from).unwrap_or_default();
+        let node = node_identity(&dir)?;
+        let store = GraphStore::open(&setup.store, &node)?;
+        let kept = store.load()?;
+        let frozen = read_frozen(&frozen_path(&setup.store)).map_err(|error| error.to_string());
+        let table = match shield.and_then(Shield::graph) {
+            Some(plane) => {
+                let table = plane.edges()?;
+                let mut meter = EdgeMeter::new(table.capacity());
+                // What was counted before this start was read then, or is not one tick's traffic.
+                table.visit(|slot, row| meter.row(slot, row, &setup.groups));
+                meter.reading();
+                Some((table, meter))
+            }
+            None => None,
+        };
+        Ok(Self {
+            learner: Learner::new(setup.promotion, kept.records),
+            coverage: kept.coverage,
+            violations: kept.violations,
+            dirty_violations: BTreeSet::new(),
+            coverage_changed: false,
+            mode: kept.mode.as_deref().and_then(mode_named),
+            mode_changed: false,
+            frozen,
+            table,
+            rate: 1,
+            started: now,
+            flushed: now.ktime,
+            expired: now.ktime,
+            setup,
+            shield,
+            node,
+            store,
+        })
+    }
+
+    pub(crate) fn set_rate(&mut self, rate: u32) {
+        self.rate = rate.max(1);
+    }
+
+    /// Puts the graph in force at the start of an IQ. What a command put in force stays: a restart
+    /// neither opens what was closed nor closes what was opened.
+    pub(crate) fn begin(&mut self, asked: Option<Mode>, now: Moment) -> Result<Mode> {
+        let plane = self.plane()?;
+        let status = plane.status(now.ktime);
+        if let Some((_, after)) = status.lease {
+            log::warn!(target: GRAPH, "{} is leased; {after} comes back unless 'kernloom graph confirm' does", status.mode);
+            return Ok(status.mode);
+        }
+        let mode = match (self.mode, asked) {
+            (Some(mode), asked) => {
+                if asked.is_some_and(|asked| asked != mode) {
+                    log::warn!(target: GRAPH, "{mode} was put in force by command and stays; 'kernloom graph thaw' goes back to learning");
+                }
+                mode
+            }
+            (None, Some(asked)) => asked,
+            (None, None) if status.mode != Mode::Off => status.mode,
+            (None, None) => Mode::Learn,
+        };
+        self.apply(mode, None, now)?;
+        Ok(mode)
+    }
+
+    fn plane(&self) -> Result<GraphPlane<'a>> {
+        self.shield.and_then(Shield::graph).ok_or_else(|| {
+            Error::operator(
+                "the data plane is not loaded with the edge stage; start 'kernloom iq --graph'",
+            )
+        })
+    }
+
+    fn wall(&self, now: Moment) -> Wall {
+        let passed = now.ktime.since(self.started.ktime);
+        Wall::from_secs(self.started.unix.as_secs()) + passed * self.rate
+    }
+
+    pub(super) fn tracked(&self, source: Source) -> Result<Source> {
+        let bits = self
+            .shield
+            .map_or(TrackWidth::default().bits(), Shield::v6_bits);
+        let tracked = Source::tracked(source.ip(), bits);
+        if source.bits() >= tracked.bits() {
+            return Ok(tracked);
+        }
+        Err(Error::operator(format!(
+            "{source} is wider than what is tracked as one source; make it a group: --group name={source}"
+        )))
+    }
+
+    /// The groups that apply: those of the frozen file go before the configured ones of that name.
+    pub(super) fn groups(&self) -> Groups {
+        let Ok(Some((frozen, _))) = &self.frozen else {
+            return self.setup.groups.clone();
+        };
+        let mut groups = self.setup.groups.without_names();
+        let configured = self.setup.groups.named();
+        let configured = configured.filter(|(name, _)| !frozen.groups.contains_key(*name));
+        let filed = frozen
+            .groups
+            .iter()
+            .map(|(name, all)| (name.as_str(), all.as_slice()));
+        for (name, prefixes) in filed.chain(configured) {
+            for prefix in prefixes {
+                if let Err(error) = groups.add(name, *prefix) {
+                    log::warn!(target: GRAPH, "{error}; the frozen graph's word counts");
+                }
+            }
+        }
+        groups
+    }
+
+    fn frozen(&self) -> Result<&Frozen> {
+        match &self.frozen {
+            Ok(Some((frozen, _))) => Ok(frozen),
+            Ok(None) => Err(Error::operator(
+                "there is no frozen graph yet; 'kernloom graph freeze' makes one",
+            )),
+            Err(error) => Err(Error::operator(error.clone())),
+        }
+    }
+
+    /// Makes the data plane do `mode` with the graph as it is now.
+    fn apply(&self, mode: Mode, lease: Option<Ktime>, now: Moment) -> Result<()> {
+        let plane = self.plane()?;
+        let mut permits = Permits::default();
+        if matches!(mode, Mode::Observe | Mode::Enforce) {
+            let frozen = self.frozen()?;
+            if frozen.node != self.node {
+                return Err(Error::operator(format!(
+                    "{} was frozen on another host ({}; this one is {}); freeze here, or accept it with \
+                     'kernloom graph freeze --accept-edits'",
+                    frozen_path(&self.setup.store).display(),
+                    frozen.node,
+                    self.node
+                )));
+            }
+            permits.allowed = frozen.edges.clone();
+            permits.only = frozen.only.clone();
+        }
+        let denied = self.learner.records().iter();
+        let denied = denied.filter(|(_, record)| record.state == State::Denied);
+        permits.denied = denied.map(|(edge, _)| edge.clone()).collect();
+        let groups = self.groups();
+        plane.set_groups(&groups, &links::broadcast()?)?;
+        plane.switch(mode, &permits, &groups, lease, now.ktime)
+    }
+
+    /// The same mode with the graph as it is now, after a decision. Nothing where nothing runs.
+    fn renew(&self, now: Moment) -> Result<()> {
+        let Some(plane) = self.shield.and_then(Shield::graph) else {
+            return Ok(());
+        };
+        let status = plane.status(now.ktime);
+        if status.mode == Mode::Off {
+            return Ok(());
+        }
+        self.apply(status.mode, status.lease.map(|(end, _)| end), now)
+    }
+
+    pub(crate) fn tick(&mut self, now: Moment, length: Duration) {
+        let wall = self.wall(now);
+        let groups = self.groups();
+        let Some((table, meter)) = &mut self.table else {
+            return;
+        };
+        table.visit(|slot, row| meter.row(slot, row, &groups));
+        let mut reading = meter.reading();
+        let exclude = &self.setup.exclude;
+        reading
+            .seen
+            .retain(|seen| !is_excluded(exclude, &seen.edge, &seen.source));
+        self.coverage_changed |= self.coverage.note(wall);
+        for surge in self.learner.tick(wall, length, &reading.seen) {
+            log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
+        }
+        for (edge, packets) in reading.violations {
+            let fresh = Violation {
+                first_seen: wall,
+                last_seen: wall,
+                packets: 0,
+            };
+            let violation = self.violations.entry(edge.clone()).or_insert(fresh);
+            violation.packets += packets;
+            violation.last_seen = wall;
+            self.dirty_violations.insert(edge);
+        }
+        if now.ktime.since(self.expired) * self.rate >= EXPIRE_EVERY {
+            self.expired = now.ktime;
+            self.learner.expire(wall);
+        }
+        if now.ktime.since(self.flushed) >= FLUSH_EVERY
+            && let Err(error) = self.flush(now)
+        {
+            log::error!(target: GRAPH, "{error}; trying again");
+        }
+    }
+
+    /// Stores what changed. What cannot be stored is kept for the next time.
+    pub(crate) fn flush(&mut self, now: Moment) -> Result<()> {
+        self.flushed = now.ktime;
+        let edges = self.learner.take_dirty();
+        let violations: Vec<_> = self
+            .dirty_violations
+            .iter()
+            .map(|edge| (edge.clone(), self.violations.get(edge).copied()))
+            .collect();
+        if edges.is_empty() && violations.is_empty() && !self.coverage_changed && !self.mode_changed
+        {
+            return Ok(());
+        }
+        let stored = self.store.flush(&Batch {
+            edges: &edges,
+            violations: &violations,
+            coverage: self.coverage_changed.then_some(&self.coverage),
+            mode: self.mode_changed.then(|| self.mode.map(Mode::name)),
+        });
+        if stored.is_err() {
+            self.learner
+                .not_stored(edges.into_iter().map(|(edge, _)| edge));
+            return stored;
+        }
+        self.dirty_violations.clear();
+        self.coverage_changed = false;
+        self.mode_changed = false;
+        Ok(())
+    }
+
+    pub(super) fn freeze(
+        &mut self,
+        only: BTreeSet<Service>,
+        dry_run: bool,
+        accept_risk: bool,
+        now: Moment,
+    ) -> Result<String> {
+        let readiness = self.readiness();
+        let wall = self.wall(now);
+        let frozen = Frozen::freeze(FreezeFrom {
+            node: &self.node,
+            now: wall,
+            only,
+            groups: &self.setup.groups,
+            records: self.learner.records(),
+        });
+        let mut text = readiness_lines(&readiness);
+        text.push_str(&self.changes(&frozen));
+        if dry_run {
+            text.push_str("dry run: nothing was changed\n");
+            return Ok(text);
+        }
+        if !readiness.is_ready() && !accept_risk {
+            return Err(Error::operator(format!(
+                "{text}the risk is above {:.0} %: learn longer, or freeze with --accept-risk. Nothing was changed",
+                MOST_RISK * 100.0
+            )));
+        }
+        text.push_str(&self.put_frozen(frozen, wall, now)?);
+        Ok(text)
+    }
+
+    pub(super) fn accept_edits(&mut self, dry_run: bool, now: Moment) -> Result<String> {
+        let path = frozen_path(&self.setup.store);
+        let named =
+            |error: &dyn std::fmt::Display| Error::operator(format!("{}: {error}", path.display()));
+        let written = std::fs::read_to_string(&path).map_err(|error| named(&error))?;
+        let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
+        frozen.node.clone_from(&self.node);
+        let mut text = self.changes(&frozen);
+        if dry_run {
+            text.push_str("dry run: nothing was changed\n");
+            return Ok(text);
+        }
+        self.frozen = Ok(Some((frozen.clone(), written)));
+        text.push_str(&self.put_frozen(frozen, self.wall(now), now)?);
+        Ok(text)
+    }
+
+    /// Edges that a new frozen graph adds to the one there is, and that it lacks.
+    fn changes(&self, next: &Frozen) -> String {
+        let none = BTreeSet::new();
+        let before = match &self.frozen {
+            Ok(Some((frozen, _))) => &frozen.edges,
+            Ok(None) | Err(_) => &none,
+        };
+        let mut text = String::new();
+        for edge in next.edges.union(before) {
+            match (before.contains(edge), next.edges.contains(edge)) {
+                (false, true) => text.push_str(&format!("+ {edge}\n")),
+                (true, false) => text.push_str(&format!("- {edge}\n")),
+                _ => {}
+            }
+        }
+        text
+    }
+
+    /// Writes the file, reads it back, and only then goes by it.
+    fn put_frozen(&mut self, frozen: Frozen, wall: Wall, now: Moment) -> Result<String> {
+        let path = frozen_path(&self.setup.store);
+        let before = match &self.frozen {
+            Ok(before) => before.as_ref().map(|(_, text)| text.as_str()),
+            Err(_) => None,
+        };
+        write_whole(&path, &frozen.to_text(before))?;
+        let Some((read, text)) = read_frozen(&path)? else {
+            return Err(Error::world(format!("{}: it vanished", path.display())));
+        };
+        if read != frozen {
+            return Err(Error::world(format!(
+                "{}: it does not read back as it was written",
+                path.display()
+            )));
+        }
+        let known: Vec<(Edge, State)> = self
+            .learner
+            .records()
+            .iter()
+            .filter_map(
+                |(edge, record)| match (frozen.edges.contains(edge), record.state) {
+                    (true, State::Frozen) => None,
+                    (true, _) => Some((edge.clone(), State::Frozen)),
+                    (false, State::Frozen) => Some((edge.clone(), State::Learned)),
+                    (false, _) => None,
+                },
+            )
+            .collect();
+        for (edge, state) in known {
+            self.learner.decide(&edge, state, wall);
+        }
+        for edge in &frozen.edges {
+            if !self.learner.records().contains_key(edge) {
+                self.learner.decide(edge, State::Frozen, wall);
+            }
+        }
+        self.frozen = Ok(Some((read, text)));
+        self.renew(now)?;
+        self.flush(now)?;
+        let hash = frozen.hash();
+        Ok(format!(
+            "{} edges are frozen in {} (sha256 {})\n",
+            frozen.edges.len(),
+            path.display(),
+            hash.get(..16).unwrap_or(&hash)
+        ))
+    }
+
+    pub(super) fn switch_to(
+        &mut self,
+        mode: Mode,
+        lease: Option<Duration>,
+        now: Moment,
+    ) -> Result<String> {
+        self.apply(mode, lease.map(|span| now.ktime + span), now)?;
+        if let Some(span) = lease {
+            return Ok(format!(
+                "{mode} for {}; 'kernloom graph confirm' keeps it, else the kernel goes back by itself\n",
+                format_duration(span)
+            ));
+        }
+        self.set_mode(mode, now)?;
+        Ok(format!("{mode}\n"))
+    }
+
+    fn set_mode(&mut self, mode: Mode, now: Moment) -> Result<()> {
+        self.mode = (mode != Mode::Learn).then_some(mode);
+        self.mode_changed = true;
+        self.flush(now)
+    }
+
+    pub(super) fn confirm(&mut self, now: Moment) -> Result<String> {
+        let plane = self.plane()?;
+        if !plane.confirm(now.ktime) {
+            return Err(Error::operator(format!(
+                "there is no lease to confirm; the data plane is in {}",
+                plane.status(now.ktime).mode
+            )));
+        }
+        let mode = plane.status(now.ktime).mode;
+        self.set_mode(mode, now)?;
+        Ok(format!("{mode} is confirmed\n"))
+    }
+
+    /// Takes a decision over edges: it counts at once, in every mode.
+    pub(super) fn decide(&mut self, edges: &[Edge], allow: bool, now: Moment) -> Result<String> {
+        let wall = self.wall(now);
+        let mut text = String::new();
+        for edge in edges {
+            let state = if allow {
+                State::Approved
+            } else {
+                State::Denied
+            };
+            self.learner.decide(edge, state, wall);
+            if allow && self.violations.remove(edge).is_some() {
+                self.dirty_violations.insert(edge.clone());
+            }
+            text.push_str(&format!("{state}: {edge}\n"));
+        }
+        if let Ok(Some((frozen, _))) = &self.frozen {
+            let mut next = frozen.clone();
+            for edge in edges {
+                if allow {
+                    next.edges.insert(edge.clone());
+                } else {
+                    next.edges.remove(edge);
+                }
+            }
+            if next.edges != frozen.edges {
+                text.push_str(&self.put_frozen(next, wall, now)?);
+                return Ok(text);
+            }
+        }
+        self.renew(now)?;
+        self.flush(now)?;
+        Ok(text)
+    }
+
+    pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
+        let edges: Vec<Edge> = self.learner.records().keys().cloned().collect();
+        edges.iter().for_each(|edge| self.learner.remove(edge));
+        self.dirty_violations
+            .extend(self.violations.keys().cloned());
+        self.violations.clear();
+        self.coverage = Coverage::default();
+        self.coverage_changed = true;
+        self.renew(now)?;
+        self.flush(now)?;
+        Ok(format!(
+            "{} edges are forgotten; the frozen file stays\n",
+            edges.len()
+        ))
+    }
+
+    fn readiness(&self) -> Readiness {
+        Readiness::of(self.learner.records(), &self.coverage)
+    }
+
+    pub(super) fn readiness_text(&self) -> String {
+        readiness_lines(&self.readiness())
+    }
+
+    pub(super) fn violations_text(&self) -> String {
+        violation_lines(&self.violations)
+    }
+
+    pub(super) fn diff(&self, now: Moment) -> Result<String> {
+        let drift = Drift::between(
+            self.frozen()?,
+            self.learner.records(),
+            self.wall(now),
+            UNUSED_FOR,
+        );
+        Ok(drift_text(&drift))
+    }
+
+    pub(super) fn edges(&self, state: Option<&str>) -> Result<String> {
+        let state = state.map(Self::state_named).transpose()?;
+        Ok(edge_lines(self.learner.records(), state))
+    }
+
+    pub(super) fn show(&self, now: Moment) -> String {
+        graph_tree(&self.view(now))
+    }
+
+    pub(super) fn export(&self, format: ExportFormat, now: Moment) -> Result<String> {
+        let view = self.view(now);
+        match format {
+            ExportFormat::Dot => Ok(view.to_dot()),
+            ExportFormat::Mermaid => Ok(view.to_mermaid()),
+            ExportFormat::Json => view.to_json(),
+            ExportFormat::Html => view.to_html(),
+            ExportFormat::Yaml => {
+                let frozen = Frozen::freeze(FreezeFrom {
+                    node: &self.node,
+                    now: self.wall(now),
+                    only: BTreeSet::new(),
+                    groups: &self.setup.groups,
+                    records: self.learner.records(),
+                });
+                Ok(frozen.to_text(None))
+            }
+        }
+    }
+
+    fn view(&self, now: Moment) -> GraphView {
+        let status = self
+            .shield
+            .and_then(Shield::graph)
+            .map(|plane| plane.status(now.ktime));
+        let lease = status.and_then(|status| status.lease);
+        GraphView::of(
+            &self.node,
+            status.map_or(Mode::Off, |status| status.mode),
+            lease.map(|(end, _)| end.since(now.ktime)),
+            self.wall(now),
+            &self.readiness(),
+            self.learner.records(),
+            &self.violations,
+        )
+    }
+}
+
+fn mode_named(name: &str) -> Option<Mode> {
+    [Mode::Learn, Mode::Observe, Mode::Enforce]
+        .into_iter()
+        .find(|mode| mode.name() == name)
+}

@@ -1,0 +1,93 @@
+//! `kernloom graph`: asks the running IQ, which then is the one writer, or does it itself.
+
+mod ask;
+mod keeper;
+mod links;
+
+use std::path::{Path, PathBuf};
+
+pub(super) use ask::GraphAsk;
+pub(super) use keeper::{GraphKeeper, Setup};
+
+use super::{iq, pins};
+use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
+use crate::dataplane::Shield;
+use crate::error::{Error, Result};
+use crate::graph::{Direction, Edge, GroupError, Groups, Promotion, Service};
+use crate::host::Host;
+use crate::model::Source;
+use crate::report::{Answer, print};
+use crate::runtime::{moment, only_iq};
+use crate::store::write_whole;
+
+/// The log target of everything about the graph.
+pub(super) const GRAPH: &str = "graph";
+
+impl From<GroupError> for Error {
+    fn from(error: GroupError) -> Self {
+        Self::operator(error.to_string())
+    }
+}
+
+pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
+    let store = host.graph_store(args.store.as_ref());
+    let ask = GraphAsk::of(&args.command);
+    let text = match iq::ask_graph(&host.places.run_dir, &ask)? {
+        Some(Answer::Refused(why)) => return Err(Error::operator(why)),
+        Some(Answer::Done(text)) => text,
+        Some(Answer::Status(_) | Answer::Why(_) | Answer::Held(_)) => {
+            return Err(Error::world("the running iq answered something else"));
+        }
+        None => alone(host, &store, &ask)?,
+    };
+    if let GraphCommand::Export {
+        output: Some(path), ..
+    } = &args.command
+    {
+        write_whole(path, &text)?;
+        return print(&format!("wrote {}\n", path.display()));
+    }
+    print(&text)
+}
+
+/// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
+fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
+    let _only = only_iq(&host.places.run_dir)?;
+    let shield = Shield::open(&pins(&host.places))?;
+    let setup = Setup {
+        store: store.to_owned(),
+        groups: groups(host)?,
+        promotion: Promotion::default(),
+        exclude: Vec::new(),
+    };
+    let mut keeper = GraphKeeper::open(shield.as_ref(), setup, moment()?)?;
+    let answer = keeper.answer(ask, moment()?);
+    keeper.flush(moment()?)?;
+    answer
+}
+
+/// The operator's groups, and this host's own prefixes, which are never `internet`.
+pub(super) fn groups(host: &Host) -> Result<Groups> {
+    let mut groups = Groups::new(links::local()?);
+    for (name, prefixes) in &host.groups {
+        for prefix in prefixes {
+            groups.add(name, *prefix)?;
+        }
+    }
+    Ok(groups)
+}
+
+/// The frozen graph's file, beside the store.
+fn frozen_path(store: &Path) -> PathBuf {
+    store.with_file_name("frozen-graph.yaml")
+}
+
+/// The edges that a command names.
+fn named(args: &EdgeArgs) -> (Direction, String, Vec<Service>) {
+    (args.direction, args.peer.clone(), args.services.clone())
+}
+
+/// `10.0.0.0/8` in `exclude` covers every source inside.
+fn is_excluded(exclude: &[Source], edge: &Edge, source: &Source) -> bool {
+    edge.direction != Direction::Cast && exclude.iter().any(|prefix| prefix.contains(source))
+}

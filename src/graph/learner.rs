@@ -1,0 +1,298 @@
+//! Evidence to edges: candidate, learned, expired.
+//!
+//! An edge is learned when it was seen in enough ticks, in enough distinct ten-minute windows and
+//! over a long enough time, and, for TCP, when at least one connection was completed by both ends.
+//! A burst, however long, fills one window; a SYN from an invented address completes nothing.
+//!
+//! A source that tries many services without completing any, a scan, teaches nothing: its
+//! observations are dropped for a day and what it alone taught is forgotten. Edges others taught
+//! stay. Learning decides nothing about packets: the data plane judges them against the frozen
+//! graph whether or not there is room to learn here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::{Direction, Edge, Evidence, Record, Service, State};
+use crate::model::{Source, Wall};
+
+/// When a candidate is learned and when an edge is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promotion {
+    /// Ticks in which it must have been seen.
+    pub min_seen: u64,
+    /// Distinct ten-minute windows in which it must have been seen.
+    pub min_windows: u64,
+    pub min_age: Duration,
+    /// Silence after which what nobody decided starts over; after twice that it is forgotten.
+    pub expire_ttl: Duration,
+    /// Services a source may try in vain within one window before it counts as a scanner.
+    pub fan_out: usize,
+    /// Most edges held.
+    pub max_edges: usize,
+}
+
+impl Default for Promotion {
+    fn default() -> Self {
+        Self {
+            min_seen: 5,
+            min_windows: 3,
+            min_age: Duration::from_secs(600),
+            expire_ttl: Duration::from_secs(720 * 3_600),
+            fan_out: 8,
+            max_edges: 65_536,
+        }
+    }
+}
+
+/// What one tick saw of one edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    pub edge: Edge,
+    /// Who it was: the edge's peer may be a group.
+    pub source: Source,
+    pub evidence: Evidence,
+}
+
+/// An edge that runs far above its usual rate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Surge {
+    pub edge: Edge,
+    pub pps: f64,
+    pub usual_pps: f64,
+}
+
+/// How long a scanner teaches nothing.
+const SCANNER_FOR: Duration = Duration::from_secs(86_400);
+/// Sources whose attempts are remembered within one window.
+const MOST_ATTEMPTING: usize = 16_384;
+
+#[derive(Debug, Default)]
+struct Attempts {
+    window: u64,
+    by_source: HashMap<Source, BTreeSet<Service>>,
+}
+
+#[derive(Debug)]
+pub struct Learner {
+    promotion: Promotion,
+    records: BTreeMap<Edge, Record>,
+    /// Changed since they were last taken for storing; `None` in `records` by then: removed.
+    dirty: BTreeSet<Edge>,
+    scanners: HashMap<Source, Wall>,
+    attempts: Attempts,
+    /// Observations that found no room.
+    turned_away: u64,
+}
+
+impl Learner {
+    pub fn new(promotion: Promotion, records: BTreeMap<Edge, Record>) -> Self {
+        Self {
+            promotion,
+            records,
+            dirty: BTreeSet::new(),
+            scanners: HashMap::new(),
+            attempts: Attempts::default(),
+            turned_away: 0,
+        }
+    }
+
+    pub const fn records(&self) -> &BTreeMap<Edge, Record> {
+        &self.records
+    }
+
+    pub const fn turned_away(&self) -> u64 {
+        self.turned_away
+    }
+
+    pub fn scanners(&self) -> impl Iterator<Item = &Source> {
+        self.scanners.keys()
+    }
+
+    /// Takes in what a tick of `length`, ending at `now`, saw. Tells what ran far above its rate.
+    pub fn tick(&mut self, now: Wall, length: Duration, seen: &[Observation]) -> Vec<Surge> {
+        self.note_attempts(now, seen);
+        let mut edges: BTreeMap<&Edge, (Evidence, Option<Source>)> = BTreeMap::new();
+        for Observation {
+            edge,
+            source,
+            evidence,
+        } in seen
+        {
+            if self.scanners.contains_key(source) && !self.is_accepted(edge) {
+                continue;
+            }
+            let (sum, only) = edges
+                .entry(edge)
+                .or_insert((Evidence::default(), Some(*source)));
+            sum.add(evidence);
+            *only = only.filter(|only| only == source);
+        }
+        edges
+            .into_iter()
+            .filter_map(|(edge, (evidence, source))| {
+                self.observe(now, length, edge, source, &evidence)
+            })
+            .collect()
+    }
+
+    fn is_accepted(&self, edge: &Edge) -> bool {
+        let record = self.records.get(edge);
+        record.is_some_and(|record| record.state.is_accepted())
+    }
+
+    fn observe(
+        &mut self,
+        now: Wall,
+        length: Duration,
+        edge: &Edge,
+        source: Option<Source>,
+        evidence: &Evidence,
+    ) -> Option<Surge> {
+        if !self.records.contains_key(edge) && !self.make_room() {
+            self.turned_away += 1;
+            return None;
+        }
+        let fresh = || Record::new(State::Candidate, now, source);
+        let record = self.records.entry(edge.clone()).or_insert_with(fresh);
+        if record.state == State::Expired {
+            *record = fresh();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "packets of one tick")]
+        let pps = evidence.packets as f64 / length.as_secs_f64().max(0.001);
+        let surge = record.rate.surge(pps).map(|_| Surge {
+            edge: edge.clone(),
+            pps,
+            usual_pps: record.rate.mean_pps,
+        });
+        record.add(now, length, source, evidence);
+        if record.state == State::Candidate && is_earned(&self.promotion, edge, record, now) {
+            record.state = State::Learned;
+        }
+        self.dirty.insert(edge.clone());
+        surge
+    }
+
+    /// Room for one more: the candidate that was silent longest goes. False if there is none.
+    fn make_room(&mut self) -> bool {
+        if self.records.len() < self.promotion.max_edges {
+            return true;
+        }
+        let weakest = self
+            .records
+            .iter()
+            .filter(|(_, record)| matches!(record.state, State::Candidate | State::Expired))
+            .min_by_key(|(_, record)| (record.windows, record.last_seen))
+            .map(|(edge, _)| edge.clone());
+        weakest.is_some_and(|edge| {
+            self.remove(&edge);
+            true
+        })
+    }
+
+    fn note_attempts(&mut self, now: Wall, seen: &[Observation]) {
+        self.scanners
+            .retain(|_, since| now.since(*since) < SCANNER_FOR);
+        let window = now.as_secs() / super::WINDOW_SECS;
+        if self.attempts.window != window {
+            self.attempts = Attempts {
+                window,
+                by_source: HashMap::new(),
+            };
+        }
+        let mut found = Vec::new();
+        for seen in seen {
+            if seen.edge.direction != Direction::In || seen.evidence.handshakes > 0 {
+                continue;
+            }
+            if self.is_accepted(&seen.edge) {
+                continue;
+            }
+            let room = self.attempts.by_source.len() < MOST_ATTEMPTING;
+            if !room && !self.attempts.by_source.contains_key(&seen.source) {
+                continue;
+            }
+            let tried = self.attempts.by_source.entry(seen.source).or_default();
+            if tried.len() <= self.promotion.fan_out {
+                tried.insert(seen.edge.service);
+            }
+            if tried.len() > self.promotion.fan_out {
+                found.push(seen.source);
+            }
+        }
+        for source in found {
+            if self.scanners.insert(source, now).is_none() {
+                self.forget_lessons(source);
+            }
+        }
+    }
+
+    /// Forgets candidates that only this source taught.
+    fn forget_lessons(&mut self, source: Source) {
+        let taught: Vec<Edge> = self
+            .records
+            .iter()
+            .filter(|(_, record)| {
+                record.state == State::Candidate && record.teacher == Some(source)
+            })
+            .map(|(edge, _)| edge.clone())
+            .collect();
+        taught.iter().for_each(|edge| self.remove(edge));
+    }
+
+    /// Lets what nobody decided and nobody used expire, and forgets what has been for long.
+    pub fn expire(&mut self, now: Wall) {
+        let ttl = self.promotion.expire_ttl;
+        let mut gone = Vec::new();
+        for (edge, record) in &mut self.records {
+            let silent = now.since(record.last_seen);
+            if record.state.is_decided() || silent <= ttl {
+                continue;
+            }
+            if silent > ttl * 2 {
+                gone.push(edge.clone());
+            } else if record.state != State::Expired {
+                record.state = State::Expired;
+                self.dirty.insert(edge.clone());
+            }
+        }
+        gone.iter().for_each(|edge| self.remove(edge));
+    }
+
+    /// Sets what an operator decided of an edge, known or not.
+    pub fn decide(&mut self, edge: &Edge, state: State, now: Wall) {
+        self.records
+            .entry(edge.clone())
+            .or_insert_with(|| Record::new(state, now, None))
+            .state = state;
+        self.dirty.insert(edge.clone());
+    }
+
+    pub fn remove(&mut self, edge: &Edge) {
+        if self.records.remove(edge).is_some() {
+            self.dirty.insert(edge.clone());
+        }
+    }
+
+    /// What changed since the last call: each edge with its record, `None` where it was removed.
+    /// Give back with [`Self::not_stored`] what could not be stored.
+    pub fn take_dirty(&mut self) -> Vec<(Edge, Option<Record>)> {
+        std::mem::take(&mut self.dirty)
+            .into_iter()
+            .map(|edge| {
+                let record = self.records.get(&edge).cloned();
+                (edge, record)
+            })
+            .collect()
+    }
+
+    pub fn not_stored(&mut self, edges: impl IntoIterator<Item = Edge>) {
+        self.dirty.extend(edges);
+    }
+}
+
+fn is_earned(promotion: &Promotion, edge: &Edge, record: &Record, now: Wall) -> bool {
+    record.ticks >= promotion.min_seen
+        && record.windows >= promotion.min_windows
+        && now.since(record.first_seen) >= promotion.min_age
+        && (!edge.service.is_tcp() || record.seen.handshakes > 0)
+}

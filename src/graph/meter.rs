@@ -1,0 +1,195 @@
+//! Readings of the edge table to what one tick saw, as `telemetry` does for sources.
+
+use std::collections::BTreeMap;
+
+use super::{Direction, Edge, Evidence, Groups, Observation, Peer, Service};
+use crate::model::Source;
+
+/// One entry of the edge table: totals since the edge took the slot. 32-bit counts wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeRow {
+    pub direction: Direction,
+    /// The remote identity; `None` for what is sent to a multicast or broadcast address.
+    pub source: Option<Source>,
+    pub service: Service,
+    /// Number of the source's group, 0 = none.
+    pub group: u8,
+    pub bytes: u64,
+    pub packets: u32,
+    pub connections: u32,
+    pub handshakes: u32,
+    pub violations: u32,
+}
+
+impl EdgeRow {
+    fn is_same_edge(&self, other: &Self) -> bool {
+        self.direction == other.direction
+            && self.source == other.source
+            && self.service == other.service
+    }
+
+    /// The edge by its source, whatever group that is in.
+    fn own_edge(&self) -> Edge {
+        Edge {
+            direction: self.direction,
+            peer: self.source.map_or(Peer::Any, Peer::Source),
+            service: self.service,
+        }
+    }
+}
+
+/// What one tick saw.
+#[derive(Debug, Default, PartialEq)]
+pub struct Reading {
+    pub seen: Vec<Observation>,
+    /// Packets of edges that the frozen graph lacks, by their source.
+    pub violations: Vec<(Edge, u64)>,
+}
+
+/// Remembers the last reading and gives the difference to it.
+#[derive(Debug)]
+pub struct EdgeMeter {
+    last: Vec<Option<EdgeRow>>,
+    seen: BTreeMap<(Edge, Source), Evidence>,
+    violations: BTreeMap<Edge, u64>,
+}
+
+impl EdgeMeter {
+    /// `slots`: entries of the table, over all CPUs.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            last: vec![None; slots],
+            seen: BTreeMap::new(),
+            violations: BTreeMap::new(),
+        }
+    }
+
+    /// Adds one row of a reading.
+    pub fn row(&mut self, slot: usize, row: EdgeRow, groups: &Groups) {
+        let Some(last) = self.last.get_mut(slot) else {
+            return;
+        };
+        let base = last
+            .replace(row)
+            .filter(|last| last.is_same_edge(&row) && last.bytes <= row.bytes);
+        let since = |now: u32, then: fn(&EdgeRow) -> u32| {
+            u64::from(now.wrapping_sub(base.as_ref().map_or(0, then)))
+        };
+        let evidence = Evidence {
+            connections: since(row.connections, |row| row.connections),
+            packets: since(row.packets, |row| row.packets),
+            bytes: row.bytes - base.map_or(0, |base| base.bytes),
+            handshakes: since(row.handshakes, |row| row.handshakes),
+        };
+        let violations = since(row.violations, |row| row.violations);
+        if evidence.packets == 0 && evidence.handshakes == 0 {
+            return;
+        }
+        if violations > 0 {
+            *self.violations.entry(row.own_edge()).or_default() += violations;
+        }
+        let edge = match groups.name(row.group) {
+            Some(name) if row.source.is_some() => Edge {
+                peer: Peer::Group(name.to_owned()),
+                ..row.own_edge()
+            },
+            _ => row.own_edge(),
+        };
+        let source = row.source.unwrap_or(Source::containing([0; 16], 0));
+        self.seen.entry((edge, source)).or_default().add(&evidence);
+    }
+
+    /// Everything since the last call.
+    pub fn reading(&mut self) -> Reading {
+        let seen = std::mem::take(&mut self.seen);
+        Reading {
+            seen: seen
+                .into_iter()
+                .map(|((edge, source), evidence)| Observation {
+                    edge,
+                    source,
+                    evidence,
+                })
+                .collect(),
+            violations: std::mem::take(&mut self.violations).into_iter().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(source: &str, packets: u32) -> EdgeRow {
+        EdgeRow {
+            direction: Direction::In,
+            source: Some(source.parse().unwrap()),
+            service: Service::tcp(443),
+            group: 0,
+            bytes: u64::from(packets) * 60,
+            packets,
+            connections: 1,
+            handshakes: 1,
+            violations: 0,
+        }
+    }
+
+    #[test]
+    fn readings_are_differences_joined_over_cpus() {
+        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
+        meter.row(0, row("10.0.0.5", 10), &groups);
+        meter.row(1, row("10.0.0.5", 5), &groups);
+        let reading = meter.reading();
+        assert_eq!(reading.seen.len(), 1);
+        assert_eq!(
+            (
+                reading.seen[0].evidence.packets,
+                reading.seen[0].evidence.connections
+            ),
+            (15, 2)
+        );
+        meter.row(0, row("10.0.0.5", 12), &groups);
+        meter.row(1, row("10.0.0.5", 5), &groups);
+        let evidence = meter.reading().seen[0].evidence;
+        assert_eq!((evidence.packets, evidence.connections), (2, 0));
+        meter.row(0, row("10.0.0.5", 12), &groups);
+        assert_eq!(meter.reading(), Reading::default());
+    }
+
+    #[test]
+    fn a_slot_that_changed_hands_starts_anew() {
+        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
+        meter.row(0, row("10.0.0.5", 10), &groups);
+        meter.reading();
+        meter.row(0, row("10.0.0.6", 11), &groups);
+        assert_eq!(meter.reading().seen[0].evidence.packets, 11);
+    }
+
+    #[test]
+    fn a_grouped_source_counts_as_its_group_and_violates_as_itself() {
+        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
+        for (slot, source) in ["192.0.2.5", "192.0.2.6"].into_iter().enumerate() {
+            let row = EdgeRow {
+                group: 1,
+                violations: 2,
+                ..row(source, 3)
+            };
+            meter.row(slot, row, &groups);
+        }
+        let reading = meter.reading();
+        assert_eq!(reading.seen[0].edge.to_string(), "internet -> tcp/443");
+        assert_eq!(reading.seen[0].edge, reading.seen[1].edge);
+        let violations: Vec<_> = reading
+            .violations
+            .iter()
+            .map(|(edge, count)| (edge.to_string(), *count))
+            .collect();
+        assert_eq!(
+            violations,
+            [
+                ("192.0.2.5 -> tcp/443".to_owned(), 2),
+                ("192.0.2.6 -> tcp/443".to_owned(), 2)
+            ]
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! Who talks to this host, on which service, and, once frozen, who may. Pure.
+
+mod baseline;
+mod drift;
+mod edge;
+mod frozen;
+mod group;
+mod learner;
+mod meter;
+mod readiness;
+mod record;
+
+#[cfg(test)]
+mod tests;
+
+pub use baseline::Baseline;
+pub use drift::{Change, Drift};
+pub use edge::{Direction, Edge, ParseEdgeError, Peer, Service};
+pub use frozen::{FreezeFrom, Frozen, FrozenError};
+pub use group::{GroupError, Groups, INTERNET, MOST_GROUPS};
+pub use learner::{Learner, Observation, Promotion, Surge};
+pub use meter::{EdgeMeter, EdgeRow, Reading};
+pub use readiness::{Coverage, HOURS_OF_WEEK, MOST_RISK, Readiness, risk};
+pub use record::{Evidence, Record, State, WINDOW_SECS};
+
+/// What the data plane does with edges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Nothing: edges are neither counted nor judged.
+    #[default]
+    Off,
+    /// Edges are learned; only denied ones are dropped.
+    Learn,
+    /// Learned, and judged against the frozen graph: what it lacks is counted, and passes.
+    Observe,
+    /// What the frozen graph lacks is dropped.
+    Enforce,
+}
+
+impl Mode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Learn => "learn",
+            Self::Observe => "frozen-observe",
+            Self::Enforce => "frozen-enforce",
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,228 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::{Baseline, Learner, Promotion, State};
+use super::{START, edge, seen, source, tried};
+use crate::model::Wall;
+
+const TICK: Duration = Duration::from_secs(1);
+
+fn learner() -> Learner {
+    Learner::new(Promotion::default(), BTreeMap::new())
+}
+
+fn state(learner: &Learner, peer: &str, service: &str) -> Option<State> {
+    let record = learner.records().get(&edge(peer, service));
+    record.map(|record| record.state)
+}
+
+fn after(secs: u64) -> Wall {
+    START + Duration::from_secs(secs)
+}
+
+#[test]
+fn w36_a_burst_of_packets_is_not_a_habit() {
+    let mut learner = learner();
+    let visit = [seen("10.0.0.5", "tcp/443")];
+    for second in 0..300 {
+        learner.tick(after(second), TICK, &visit);
+    }
+    let record = &learner.records()[&edge("10.0.0.5", "tcp/443")];
+    assert_eq!((record.ticks, record.windows, record.days), (300, 1, 1));
+    // The age is long enough by now, the windows are not.
+    learner.tick(after(605), TICK, &visit);
+    assert_eq!(
+        state(&learner, "10.0.0.5", "tcp/443"),
+        Some(State::Candidate)
+    );
+    learner.tick(after(1_205), TICK, &visit);
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+}
+
+#[test]
+fn w36_a_service_nobody_answers_is_not_learned() {
+    let mut learner = learner();
+    for window in 0..20 {
+        learner.tick(after(window * 600), TICK, &[tried("10.0.0.5", "tcp/443")]);
+    }
+    assert_eq!(
+        state(&learner, "10.0.0.5", "tcp/443"),
+        Some(State::Candidate)
+    );
+    learner.tick(after(12_000), TICK, &[seen("10.0.0.5", "tcp/443")]);
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+}
+
+#[test]
+fn w36_a_scanner_teaches_nothing_and_what_it_taught_is_forgotten() {
+    let mut learner = learner();
+    let ports = |range: std::ops::Range<u16>| -> Vec<_> {
+        range
+            .map(|port| tried("10.0.0.66", &format!("udp/{port}")))
+            .collect()
+    };
+    for window in 0..5 {
+        learner.tick(after(window * 600), TICK, &[seen("10.0.0.5", "tcp/443")]);
+        learner.tick(after(window * 600 + 1), TICK, &ports(1..4));
+    }
+    assert_eq!(state(&learner, "10.0.0.66", "udp/2"), Some(State::Learned));
+    learner.tick(after(3_000), TICK, &ports(100..109));
+    assert_eq!(learner.scanners().count(), 1);
+    assert_eq!(state(&learner, "10.0.0.66", "udp/104"), None);
+    learner.tick(after(3_100), TICK, &[tried("10.0.0.66", "udp/4444")]);
+    assert_eq!(state(&learner, "10.0.0.66", "udp/4444"), None);
+    // Nobody else's edges suffer.
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+    learner.tick(
+        after(3_100 + 86_401),
+        TICK,
+        &[tried("10.0.0.66", "udp/4444")],
+    );
+    assert_eq!(
+        state(&learner, "10.0.0.66", "udp/4444"),
+        Some(State::Candidate)
+    );
+}
+
+#[test]
+fn a_client_of_many_services_is_no_scanner() {
+    let mut learner = learner();
+    let services: Vec<_> = (1..40)
+        .map(|port| seen("10.0.0.9", &format!("tcp/{port}")))
+        .collect();
+    learner.tick(after(0), TICK, &services);
+    assert_eq!(learner.records().len(), 39);
+}
+
+#[test]
+fn what_was_decided_neither_expires_nor_changes_by_evidence() {
+    let mut learner = learner();
+    for state in [State::Approved, State::Frozen, State::Denied] {
+        learner.decide(&edge("10.0.0.5", "tcp/443"), state, after(0));
+        for window in 0..4 {
+            learner.tick(after(window * 600), TICK, &[seen("10.0.0.5", "tcp/443")]);
+        }
+        learner.expire(after(100_000_000));
+        assert_eq!(
+            super::learning::state(&learner, "10.0.0.5", "tcp/443"),
+            Some(state)
+        );
+    }
+}
+
+#[test]
+fn an_edge_unseen_for_long_starts_over_and_is_then_forgotten() {
+    let mut learner = learner();
+    let day = 86_400;
+    for window in 0..5 {
+        learner.tick(after(window * 600), TICK, &[seen("10.0.0.5", "tcp/443")]);
+    }
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+    learner.expire(after(29 * day));
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+    learner.expire(after(31 * day));
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Expired));
+    learner.tick(after(31 * day + 1), TICK, &[seen("10.0.0.5", "tcp/443")]);
+    let record = &learner.records()[&edge("10.0.0.5", "tcp/443")];
+    assert_eq!((record.state, record.ticks), (State::Candidate, 1));
+    learner.expire(after(92 * day));
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), None);
+}
+
+#[test]
+fn w57_a_full_table_gives_up_candidates_and_never_what_was_earned() {
+    let promotion = Promotion {
+        max_edges: 4,
+        ..Promotion::default()
+    };
+    let mut learner = Learner::new(promotion, BTreeMap::new());
+    for window in 0..5 {
+        learner.tick(after(window * 600), TICK, &[seen("10.0.0.5", "tcp/443")]);
+    }
+    for peer in 0..50u64 {
+        let address = format!("10.1.0.{peer}");
+        learner.tick(after(2_500 + peer), TICK, &[tried(&address, "tcp/443")]);
+    }
+    assert_eq!(learner.records().len(), 4);
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+    assert_eq!(
+        state(&learner, "10.1.0.49", "tcp/443"),
+        Some(State::Candidate)
+    );
+    for port in 1..4 {
+        learner.decide(
+            &edge("10.0.0.5", &format!("udp/{port}")),
+            State::Approved,
+            after(3_000),
+        );
+        learner.remove(&edge(&format!("10.1.0.{}", 50 - port), "tcp/443"));
+    }
+    learner.tick(after(3_001), TICK, &[seen("10.2.0.1", "tcp/443")]);
+    assert_eq!(learner.turned_away(), 1);
+}
+
+#[test]
+fn w57_a_decision_is_not_undone_by_what_is_seen_after_it() {
+    let mut learner = learner();
+    learner.tick(after(0), TICK, &[seen("10.0.0.5", "tcp/443")]);
+    learner.take_dirty();
+    learner.decide(&edge("10.0.0.5", "tcp/443"), State::Denied, after(1));
+    learner.tick(after(2), TICK, &[seen("10.0.0.5", "tcp/443")]);
+    let dirty = learner.take_dirty();
+    let record = dirty[0].1.as_ref().unwrap();
+    assert_eq!((record.state, record.ticks), (State::Denied, 2));
+    assert!(learner.take_dirty().is_empty());
+}
+
+#[test]
+fn w57_a_scanner_is_known_by_its_address_and_its_peers_in_the_group_are_not_it() {
+    let mut learner = learner();
+    let group = |mut seen: super::super::Observation| {
+        seen.edge.peer = super::super::Peer::Group("internet".to_owned());
+        seen
+    };
+    let scan: Vec<_> = (1..20)
+        .map(|port| group(tried("192.0.2.66", &format!("tcp/{port}"))))
+        .collect();
+    for window in 0..5 {
+        learner.tick(
+            after(window * 600),
+            TICK,
+            &[group(seen("192.0.2.5", "tcp/443"))],
+        );
+        learner.tick(after(window * 600), TICK, &scan);
+    }
+    assert_eq!(
+        learner.scanners().collect::<Vec<_>>(),
+        [&source("192.0.2.66")]
+    );
+    assert_eq!(state(&learner, "internet", "tcp/443"), Some(State::Learned));
+    assert_eq!(learner.records().len(), 1);
+}
+
+#[test]
+fn w28_a_steady_edge_may_change_a_little_and_fall_silent() {
+    let mut baseline = Baseline::default();
+    for _ in 0..10_000 {
+        baseline.update(2.0);
+    }
+    assert!(baseline.deviation_pps < 0.001);
+    for pps in [0.0, 0.5, 1.0, 3.0, 6.9] {
+        assert_eq!(baseline.surge(pps), None, "{pps}");
+    }
+    assert!(baseline.surge(8.0).is_some());
+}
+
+#[test]
+fn w28_a_surge_is_told_and_the_edge_stays_what_it_is() {
+    let mut learner = learner();
+    let mut visit = [seen("10.0.0.5", "tcp/443")];
+    for window in 0..40 {
+        assert!(learner.tick(after(window * 600), TICK, &visit).is_empty());
+    }
+    visit[0].evidence.packets = 10_000;
+    let surges = learner.tick(after(40 * 600), TICK, &visit);
+    assert_eq!(surges.len(), 1);
+    assert_eq!(surges[0].edge, edge("10.0.0.5", "tcp/443"));
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+}

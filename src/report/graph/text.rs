@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::GraphView;
+use crate::graph::{Drift, Edge, HOURS_OF_WEEK, MOST_RISK, Readiness, Record, State};
+use crate::report::Table;
+use crate::store::Violation;
+
+/// Singletons that `readiness` names.
+const MOST_SINGLETONS: usize = 20;
+
+pub fn readiness_lines(readiness: &Readiness) -> String {
+    let verdict = if readiness.is_ready() {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let mut text = format!(
+        "risk {:.1} % that the next legitimate edge seen in a day is one that would not be frozen: {verdict} (bound {:.0} %)\n\
+         {} edges would be frozen, {} are still candidates\n\
+         learned on {} days, in {} of {HOURS_OF_WEEK} hours of the week; {} edge-days\n",
+        readiness.risk * 100.0,
+        MOST_RISK * 100.0,
+        readiness.accepted,
+        readiness.candidates,
+        readiness.days,
+        readiness.hours_of_week,
+        readiness.edge_days
+    );
+    let count = readiness.singletons.len();
+    if count > 0 {
+        push(
+            &mut text,
+            format_args!("{count} edges were seen on one day only:\n"),
+        );
+        for edge in readiness.singletons.iter().take(MOST_SINGLETONS) {
+            push(&mut text, format_args!("  {edge}\n"));
+        }
+        if count > MOST_SINGLETONS {
+            push(
+                &mut text,
+                format_args!("  and {} more\n", count - MOST_SINGLETONS),
+            );
+        }
+    }
+    text
+}
+
+/// Every edge with its evidence, or those in one state.
+pub fn edge_lines(records: &BTreeMap<Edge, Record>, state: Option<State>) -> String {
+    let mut table = Table::new([
+        "DIR",
+        "PEER",
+        "SERVICE",
+        "STATE",
+        "DAYS",
+        "WINDOWS",
+        "CONNECTIONS",
+        "HANDSHAKES",
+        "PACKETS",
+        "PPS",
+        "LAST SEEN",
+    ]);
+    for (edge, record) in records {
+        if state.is_some_and(|state| record.state != state) {
+            continue;
+        }
+        table.row([
+            edge.direction.to_string(),
+            edge.peer.to_string(),
+            edge.service.to_string(),
+            record.state.to_string(),
+            record.days.to_string(),
+            record.windows.to_string(),
+            record.seen.connections.to_string(),
+            record.seen.handshakes.to_string(),
+            record.seen.packets.to_string(),
+            format!("{:.1}", record.rate.mean_pps),
+            record.last_seen.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+pub fn violation_lines(violations: &BTreeMap<Edge, Violation>) -> String {
+    if violations.is_empty() {
+        return "no violations\n".to_owned();
+    }
+    let mut table = Table::new([
+        "DIR",
+        "PEER",
+        "SERVICE",
+        "PACKETS",
+        "FIRST SEEN",
+        "LAST SEEN",
+    ]);
+    for (edge, violation) in violations {
+        table.row([
+            edge.direction.to_string(),
+            edge.peer.to_string(),
+            edge.service.to_string(),
+            violation.packets.to_string(),
+            violation.first_seen.to_string(),
+            violation.last_seen.to_string(),
+        ]);
+    }
+    let accept = "accept one with 'kernloom graph allow PEER SERVICE', refuse it with 'kernloom graph deny'\n";
+    table.render() + accept
+}
+
+pub fn drift_text(drift: &Drift) -> String {
+    if drift.changes.is_empty() {
+        return "what is seen is what is frozen\n".to_owned();
+    }
+    let mut text = String::new();
+    for (edge, change) in &drift.changes {
+        push(&mut text, format_args!("{} {edge}\n", change.sign()));
+    }
+    text.push_str("+ learned since; - denied since; ? frozen and not seen for 30 days\n");
+    text
+}
+
+/// Peers and, below each, what they use.
+pub fn graph_tree(view: &GraphView) -> String {
+    let mut text = format!("this host ({}), {}\n", view.node, view.mode);
+    let mut last = None;
+    let shown: Vec<_> = view
+        .edges
+        .iter()
+        .filter(|edge| edge.state != "expired")
+        .collect();
+    for (index, edge) in shown.iter().enumerate() {
+        let group = (&edge.direction, &edge.peer);
+        let is_last_peer = !shown
+            .iter()
+            .skip(index)
+            .any(|other| (&other.direction, &other.peer) != group);
+        if last != Some(group) {
+            let way = match edge.direction.as_str() {
+                "in" => "from",
+                "out" => "to",
+                _ => "multicast from",
+            };
+            let branch = if is_last_peer { '└' } else { '├' };
+            push(&mut text, format_args!("{branch}─ {way} {}\n", edge.peer));
+            last = Some(group);
+        }
+        let next_same = shown
+            .get(index + 1)
+            .is_some_and(|next| (&next.direction, &next.peer) == group);
+        let stem = if is_last_peer { ' ' } else { '│' };
+        let branch = if next_same { '├' } else { '└' };
+        push(
+            &mut text,
+            format_args!("{stem}  {branch}─ {:<12} {}\n", edge.service, edge.state),
+        );
+    }
+    text
+}
+
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = text.write_fmt(arguments);
+}

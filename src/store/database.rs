@@ -1,0 +1,379 @@
+//! The graph's database: SQLite in WAL mode, one transaction per flush.
+//!
+//! A flush is all there or not there at all, whenever the process is killed or the disk is full:
+//! the caller then keeps what it could not store and gives it again.
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use crate::error::{Doing, Error, Result};
+use crate::graph::{Baseline, Coverage, Direction, Edge, Evidence, Peer, Record, Service, State};
+use crate::model::Wall;
+
+/// Version of the tables below.
+const SCHEMA: i64 = 1;
+/// "KLgr", so that file(1) and we know whose database it is.
+const APPLICATION: i64 = 0x4b4c_6772;
+/// Pages of 4 KiB: the database never grows beyond 64 MiB.
+const MOST_PAGES: u32 = 16_384;
+const MOST_JOURNAL: u32 = 4 << 20;
+/// Rows of violations kept; the longest silent ones go.
+const MOST_VIOLATIONS: u32 = 10_000;
+
+const TABLES: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE edges (
+  direction TEXT NOT NULL, peer TEXT NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,
+  grouped INTEGER NOT NULL, state TEXT NOT NULL,
+  first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+  ticks INTEGER NOT NULL, windows INTEGER NOT NULL, days INTEGER NOT NULL,
+  connections INTEGER NOT NULL, packets INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  handshakes INTEGER NOT NULL,
+  mean_pps REAL NOT NULL, deviation_pps REAL NOT NULL, peak_pps REAL NOT NULL,
+  PRIMARY KEY (direction, peer, protocol, port)) WITHOUT ROWID;
+CREATE TABLE violations (
+  direction TEXT NOT NULL, peer TEXT NOT NULL, protocol INTEGER NOT NULL, port INTEGER NOT NULL,
+  first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL, packets INTEGER NOT NULL,
+  PRIMARY KEY (direction, peer, protocol, port)) WITHOUT ROWID;
+";
+
+/// How often an edge that the frozen graph lacks was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Violation {
+    pub first_seen: Wall,
+    pub last_seen: Wall,
+    pub packets: u64,
+}
+
+/// Everything the database holds.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Kept {
+    pub records: BTreeMap<Edge, Record>,
+    pub violations: BTreeMap<Edge, Violation>,
+    pub coverage: Coverage,
+    /// What commands put in force, in the operator's words.
+    pub mode: Option<String>,
+}
+
+/// One flush.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    /// Edges that changed; `None`: removed.
+    pub edges: &'a [(Edge, Option<Record>)],
+    pub violations: &'a [(Edge, Option<Violation>)],
+    pub coverage: Option<&'a Coverage>,
+    /// `Some(None)`: nothing is in force any more.
+    pub mode: Option<Option<&'a str>>,
+}
+
+#[derive(Debug)]
+pub struct GraphStore {
+    db: Connection,
+    path: String,
+}
+
+impl GraphStore {
+    /// Opens the database of this node, making it where there is none.
+    pub fn open(path: &Path, node: &str) -> Result<Self> {
+        Self::open_bounded(path, node, MOST_PAGES)
+    }
+
+    pub(super) fn open_bounded(path: &Path, node: &str, pages: u32) -> Result<Self> {
+        if let Some(dir) = path.parent() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .doing(|| format!("making {}", dir.display()))?;
+        }
+        let name = path.display().to_string();
+        let failed = |error| failed(&name, "opening", &error);
+        let mut db = Connection::open(path).map_err(failed)?;
+        configure(&db, pages).map_err(failed)?;
+        prepare(&mut db, &name, node)?;
+        Ok(Self { db, path: name })
+    }
+
+    pub fn load(&self) -> Result<Kept> {
+        self.read()
+            .map_err(|error| failed(&self.path, "reading", &error))
+    }
+
+    fn read(&self) -> rusqlite::Result<Kept> {
+        let mut kept = Kept::default();
+        let mut edges = self.db.prepare(
+            "SELECT direction, peer, protocol, port, grouped, state, first_seen, last_seen, ticks, windows, days, \
+             connections, packets, bytes, handshakes, mean_pps, deviation_pps, peak_pps FROM edges",
+        )?;
+        let mut rows = edges.query([])?;
+        while let Some(row) = rows.next()? {
+            // A row this version cannot read is one it did not write: left alone, not guessed at.
+            if let (Some(edge), Some(record)) = (edge_of(row, row.get(4)?)?, record_of(row)?) {
+                kept.records.insert(edge, record);
+            }
+        }
+        let mut violations = self.db.prepare(
+            "SELECT direction, peer, protocol, port, first_seen, last_seen, packets FROM violations",
+        )?;
+        let mut rows = violations.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(edge) = edge_of(row, false)? {
+                let violation = Violation {
+                    first_seen: Wall::from_secs(row.get(4)?),
+                    last_seen: Wall::from_secs(row.get(5)?),
+                    packets: row.get(6)?,
+                };
+                kept.violations.insert(edge, violation);
+            }
+        }
+        kept.mode = meta(&self.db, "mode")?;
+        if let Some(text) = meta(&self.db, "coverage")? {
+            kept.coverage = coverage_of(&text).unwrap_or_default();
+        }
+        Ok(kept)
+    }
+
+    /// Stores all of a batch or none of it.
+    pub fn flush(&mut self, batch: &Batch<'_>) -> Result<()> {
+        let path = self.path.clone();
+        self.write(batch)
+            .map_err(|error| failed(&path, "storing the graph in", &error))
+    }
+
+    fn write(&mut self, batch: &Batch<'_>) -> rusqlite::Result<()> {
+        let change = self.db.transaction()?;
+        put_edges(&change, batch.edges)?;
+        put_violations(&change, batch.violations)?;
+        if let Some(coverage) = batch.coverage {
+            put_meta(&change, "coverage", Some(&coverage_text(coverage)))?;
+        }
+        if let Some(mode) = batch.mode {
+            put_meta(&change, "mode", mode)?;
+        }
+        change.commit()
+    }
+}
+
+fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Error {
+    let code = error.sqlite_error_code();
+    let mend = match code {
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            "; the disk, or the 64 MiB the graph may take, is full: make room; what was learned is kept in memory until then"
+        }
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            "; move it away to start over; the frozen graph is in its own file and stays"
+        }
+        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::PermissionDenied) => {
+            "; run it with sudo, or give --graph-dir a directory that can be written"
+        }
+        _ => "",
+    };
+    Error::world(format!("{doing} {path}: {error}{mend}"))
+}
+
+fn configure(db: &Connection, pages: u32) -> rusqlite::Result<()> {
+    db.busy_timeout(Duration::from_secs(5))?;
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    // In WAL mode, NORMAL loses at most the last flush to a power cut, and never consistency.
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    db.pragma_update_and_check(None, "journal_size_limit", MOST_JOURNAL, |_| Ok(()))
+}
+
+fn prepare(db: &mut Connection, path: &str, node: &str) -> Result<()> {
+    let found = |error| failed(path, "opening", &error);
+    let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let version = number("user_version").map_err(found)?;
+    let application = number("application_id").map_err(found)?;
+    match (version, application) {
+        (0, 0) => create(db, node).map_err(found),
+        (SCHEMA, APPLICATION) => {
+            let theirs = meta(db, "node").map_err(found)?;
+            if theirs.as_deref() == Some(node) {
+                return Ok(());
+            }
+            Err(Error::operator(format!(
+                "{path} holds the graph of another host ({}; this one is {node}): a copied disk? Move it away to \
+                 start over",
+                theirs.unwrap_or_default()
+            )))
+        }
+        (_, APPLICATION) => Err(Error::operator(format!(
+            "{path} has schema {version}, this binary speaks {SCHEMA}; use the version that wrote it, or move it away"
+        ))),
+        _ => Err(Error::operator(format!(
+            "{path} is another program's database; give --graph-dir another directory"
+        ))),
+    }
+}
+
+fn create(db: &mut Connection, node: &str) -> rusqlite::Result<()> {
+    let change = db.transaction()?;
+    change.execute_batch(TABLES)?;
+    put_meta(&change, "node", Some(node))?;
+    change.pragma_update(None, "user_version", SCHEMA)?;
+    change.pragma_update(None, "application_id", APPLICATION)?;
+    change.commit()
+}
+
+fn meta(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| {
+        row.get(0)
+    })
+    .optional()
+}
+
+fn put_meta(change: &Transaction<'_>, name: &str, value: Option<&str>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => change.execute(
+            "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+            [name, value],
+        )?,
+        None => change.execute("DELETE FROM meta WHERE name = ?1", [name])?,
+    };
+    Ok(())
+}
+
+fn put_edges(change: &Transaction<'_>, edges: &[(Edge, Option<Record>)]) -> rusqlite::Result<()> {
+    let mut put = change.prepare(
+        "INSERT OR REPLACE INTO edges VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18)",
+    )?;
+    let mut remove = change.prepare(
+        "DELETE FROM edges WHERE direction = ?1 AND peer = ?2 AND protocol = ?3 AND port = ?4",
+    )?;
+    for (edge, record) in edges {
+        let (direction, peer) = (edge.direction.name(), edge.peer.to_string());
+        let (protocol, port) = (edge.service.protocol, edge.service.port);
+        let Some(record) = record else {
+            remove.execute(params![direction, peer, protocol, port])?;
+            continue;
+        };
+        put.execute(params![
+            direction,
+            peer,
+            protocol,
+            port,
+            matches!(edge.peer, Peer::Group(_)),
+            record.state.name(),
+            record.first_seen.as_secs(),
+            record.last_seen.as_secs(),
+            record.ticks,
+            record.windows,
+            record.days,
+            record.seen.connections,
+            record.seen.packets,
+            record.seen.bytes,
+            record.seen.handshakes,
+            record.rate.mean_pps,
+            record.rate.deviation_pps,
+            record.rate.peak_pps,
+        ])?;
+    }
+    Ok(())
+}
+
+fn put_violations(
+    change: &Transaction<'_>,
+    violations: &[(Edge, Option<Violation>)],
+) -> rusqlite::Result<()> {
+    let mut put =
+        change.prepare("INSERT OR REPLACE INTO violations VALUES (?1,?2,?3,?4,?5,?6,?7)")?;
+    let mut remove = change.prepare(
+        "DELETE FROM violations WHERE direction = ?1 AND peer = ?2 AND protocol = ?3 AND port = ?4",
+    )?;
+    for (edge, violation) in violations {
+        let (direction, peer) = (edge.direction.name(), edge.peer.to_string());
+        let (protocol, port) = (edge.service.protocol, edge.service.port);
+        match violation {
+            Some(violation) => put.execute(params![
+                direction,
+                peer,
+                protocol,
+                port,
+                violation.first_seen.as_secs(),
+                violation.last_seen.as_secs(),
+                violation.packets,
+            ])?,
+            None => remove.execute(params![direction, peer, protocol, port])?,
+        };
+    }
+    if !violations.is_empty() {
+        change.execute(
+            "DELETE FROM violations WHERE last_seen < (SELECT min(last_seen) FROM \
+             (SELECT last_seen FROM violations ORDER BY last_seen DESC LIMIT ?1))",
+            [MOST_VIOLATIONS],
+        )?;
+    }
+    Ok(())
+}
+
+fn edge_of(row: &Row<'_>, grouped: bool) -> rusqlite::Result<Option<Edge>> {
+    let (direction, peer): (String, String) = (row.get(0)?, row.get(1)?);
+    let service = Service::new(row.get(2)?, row.get(3)?);
+    let (Ok(direction), Ok(peer)) = (
+        direction.parse::<Direction>(),
+        Peer::parse(&peer, |_| grouped),
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(Edge {
+        direction,
+        peer,
+        service,
+    }))
+}
+
+fn record_of(row: &Row<'_>) -> rusqlite::Result<Option<Record>> {
+    let state: String = row.get(5)?;
+    let Some(state) = State::from_name(&state) else {
+        return Ok(None);
+    };
+    let ticks = row.get(8)?;
+    Ok(Some(Record {
+        state,
+        first_seen: Wall::from_secs(row.get(6)?),
+        last_seen: Wall::from_secs(row.get(7)?),
+        ticks,
+        windows: row.get(9)?,
+        days: row.get(10)?,
+        seen: Evidence {
+            connections: row.get(11)?,
+            packets: row.get(12)?,
+            bytes: row.get(13)?,
+            handshakes: row.get(14)?,
+        },
+        rate: Baseline {
+            mean_pps: row.get(15)?,
+            deviation_pps: row.get(16)?,
+            peak_pps: row.get(17)?,
+            ticks,
+        },
+        teacher: None,
+    }))
+}
+
+fn coverage_text(coverage: &Coverage) -> String {
+    let [a, b, c] = coverage.hours;
+    let last = coverage.last.map_or(0, Wall::as_secs);
+    format!("{} {last} {a} {b} {c}", coverage.days)
+}
+
+fn coverage_of(text: &str) -> Option<Coverage> {
+    let numbers: Vec<u64> = text
+        .split(' ')
+        .map_while(|word| word.parse().ok())
+        .collect();
+    let [days, last, a, b, c] = numbers[..] else {
+        return None;
+    };
+    Some(Coverage {
+        days,
+        hours: [a, b, c],
+        last: (last > 0).then(|| Wall::from_secs(last)),
+    })
+}

@@ -1,0 +1,44 @@
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{Doing, Error, Result};
+use crate::graph::Frozen;
+
+/// Replaces a file by one with this text, or leaves it as it is: never half of it.
+pub fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let doing = || format!("writing {}", path.display());
+    let beside = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        if let Some(dir) = path.parent() {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().doing(doing).inspect_err(|_| {
+        // Not there is as good as removed.
+        let _ = fs::remove_file(&beside);
+    })
+}
+
+/// The frozen graph and the file's text, verified; `None` if there is no file.
+pub fn read_frozen(path: &Path) -> Result<Option<(Frozen, String)>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
+    };
+    let frozen = Frozen::from_text(&text)
+        .map_err(|error| Error::operator(format!("{}: {error}", path.display())))?;
+    Ok(Some((frozen, text)))
+}

@@ -1,0 +1,12 @@
+//! What of the graph survives a restart: an embedded database, the frozen file, and whose they are.
+
+mod database;
+mod file;
+mod node;
+
+#[cfg(test)]
+mod tests;
+
+pub use database::{Batch, GraphStore, Kept, Violation};
+pub use file::{read_frozen, write_whole};
+pub use node::node_identity;

@@ -1,0 +1,762 @@
+//! The edge stage, packet by packet, both families.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kernloom::dataplane::{Features, GraphPlane, GraphSizes, LoadOptions, Permits, Reason};
+use kernloom::graph::{Direction, Edge, EdgeRow, Groups, Mode, Peer, Service};
+use kernloom::model::Source;
+
+use super::{Plane, families, ip};
+use crate::packet::{DOT1Q, Frame, L4};
+
+fn plane() -> Plane {
+    let plane = Plane::with(LoadOptions {
+        features: Features::Graph,
+        graph: GraphSizes {
+            edges: 1_024,
+            flows: 1_024,
+        },
+        ..LoadOptions::default()
+    });
+    graph(&plane).set_groups(&Groups::default(), &[]).unwrap();
+    plane
+}
+
+fn graph(plane: &Plane) -> GraphPlane<'_> {
+    plane.shield.graph().unwrap()
+}
+
+fn own(plane: &Plane, source: IpAddr, service: &str) -> Edge {
+    Edge {
+        direction: Direction::In,
+        peer: Peer::Source(plane.tracked(source)),
+        service: service.parse().unwrap(),
+    }
+}
+
+fn permits(allowed: &[Edge]) -> Permits {
+    Permits {
+        allowed: allowed.iter().cloned().collect(),
+        ..Permits::default()
+    }
+}
+
+fn switch(plane: &Plane, mode: Mode, permits: &Permits) {
+    graph(plane)
+        .switch(mode, permits, &Groups::default(), None, plane.now)
+        .unwrap();
+}
+
+fn rows(plane: &Plane) -> Vec<EdgeRow> {
+    let mut rows = Vec::new();
+    graph(plane).edges().unwrap().visit(|_, row| rows.push(row));
+    rows
+}
+
+#[test]
+fn a_known_edge_passes_and_any_other_is_dropped() {
+    for source in families() {
+        let plane = plane();
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, source, "tcp/443")]),
+        );
+        assert_eq!(plane.syn(source), Reason::Pass);
+        assert_eq!(plane.send(&Frame::ack(source, 443).build()), Reason::Pass);
+        assert_eq!(
+            plane.send(&Frame::syn(source, 22).build()),
+            Reason::EdgeUnknown
+        );
+        assert_eq!(
+            plane.send(&Frame::udp(source, 40_000, 443).build()),
+            Reason::EdgeUnknown
+        );
+    }
+}
+
+/// Every kind of packet an attacker inside may try towards a host that knows it for tcp/443 only.
+fn moves(source: IpAddr) -> Vec<Frame> {
+    vec![
+        Frame::syn(source, 22),
+        Frame::syn(source, 0),
+        Frame::ack(source, 22),
+        Frame::ack(source, 0),
+        Frame::udp(source, 40_000, 443),
+        Frame::udp(source, 53, 40_000),
+        Frame::new(source, L4::IcmpEcho),
+        Frame::new(
+            source,
+            L4::Raw {
+                proto: 132,
+                payload: &[0x9c, 0x40, 0x0f, 0x1c, 0, 0, 0, 0, 0, 0, 0, 0],
+            },
+        ),
+        Frame::new(
+            source,
+            L4::Raw {
+                proto: 47,
+                payload: &[0; 8],
+            },
+        ),
+        Frame::new(
+            source,
+            L4::Raw {
+                proto: 4,
+                payload: &[0x45; 20],
+            },
+        ),
+        Frame::new(
+            source,
+            L4::Raw {
+                proto: 253,
+                payload: &[0; 20],
+            },
+        ),
+        // A TCP header cut short of its flags, and one cut short of its ports.
+        Frame::new(
+            source,
+            L4::Raw {
+                proto: 6,
+                payload: &[0x9c, 0x40, 0, 22, 0, 0, 0, 0],
+            },
+        )
+        .unpadded(),
+        Frame::new(
+            source,
+            L4::Raw {
+                proto: 6,
+                payload: &[0x9c, 0x40],
+            },
+        )
+        .unpadded(),
+        Frame::syn(source, 22).vlan(DOT1Q, 5),
+    ]
+}
+
+#[test]
+fn w1_default_deny_holds_for_both_families() {
+    for source in families() {
+        let plane = plane();
+        switch(&plane, Mode::Enforce, &permits(&[]));
+        for frame in moves(source) {
+            let reason = plane.send(&frame.build());
+            assert!(reason.drops(), "{source}: {reason}: {frame:?}");
+        }
+        assert!(plane.syn(source).drops());
+    }
+    // An IPv4 edge opens nothing to IPv6, nor the other way round.
+    let [v4, v6] = families();
+    for (known, other) in [(v4, v6), (v6, v4)] {
+        let plane = plane();
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, known, "tcp/443")]),
+        );
+        assert_eq!(plane.syn(known), Reason::Pass);
+        assert_eq!(plane.syn(other), Reason::EdgeUnknown);
+    }
+}
+
+#[test]
+fn w2_no_odd_packet_passes_beside_the_edges_of_its_source() {
+    for source in families() {
+        let plane = plane();
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, source, "tcp/443")]),
+        );
+        for frame in moves(source) {
+            let reason = plane.send(&frame.build());
+            assert!(reason.drops(), "{source}: {reason}: {frame:?}");
+        }
+        // Too many tags to look behind.
+        let deep = Frame::syn(source, 443)
+            .vlan(DOT1Q, 1)
+            .vlan(DOT1Q, 2)
+            .vlan(DOT1Q, 3)
+            .vlan(DOT1Q, 4)
+            .vlan(DOT1Q, 5);
+        assert_eq!(plane.send(&deep.build()), Reason::EdgeUnread);
+        assert_eq!(
+            plane.send(&Frame::syn(source, 443).vlan(DOT1Q, 5).build()),
+            Reason::Pass
+        );
+    }
+    let source = ip("2001:db8:1:2::7");
+    let plane = plane();
+    switch(
+        &plane,
+        Mode::Enforce,
+        &permits(&[own(&plane, source, "tcp/443")]),
+    );
+    let behind = |chain: &[u8], port| Frame::syn(source, port).extensions(chain).build();
+    assert_eq!(plane.send(&behind(&[0, 60], 443)), Reason::Options);
+    assert_eq!(plane.send(&behind(&[0, 60], 22)), Reason::EdgeUnknown);
+    assert_eq!(plane.send(&behind(&[60; 9], 443)), Reason::EdgeUnread);
+}
+
+#[test]
+fn w6_a_source_that_is_limited_is_still_held_to_its_edges() {
+    use kernloom::model::LimitScope;
+    for source in families() {
+        let plane = plane();
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, source, "tcp/443")]),
+        );
+        let name = plane.tracked(source).to_string();
+        plane.set(&name, super::limit(1_000, 1_000, LimitScope::All));
+        for _ in 0..20 {
+            assert_eq!(plane.syn(source), Reason::WithinLimit);
+        }
+        assert_eq!(
+            plane.send(&Frame::syn(source, 22).build()),
+            Reason::EdgeUnknown
+        );
+        plane.set(&name, kernloom::dataplane::Action::Allow);
+        assert_eq!(
+            plane.send(&Frame::syn(source, 22).build()),
+            Reason::EdgeUnknown
+        );
+        assert_eq!(plane.syn(source), Reason::Allow);
+    }
+}
+
+#[test]
+fn w20_what_this_host_opened_is_answered_whatever_the_ports() {
+    for remote in families() {
+        let plane = plane();
+        let mut out = own(&plane, remote, "tcp/443");
+        out.direction = Direction::Out;
+        let out = |service: &str| Edge {
+            service: service.parse().unwrap(),
+            ..out.clone()
+        };
+        let services = ["tcp/443", "udp/53", "udp/51820"];
+        switch(&plane, Mode::Enforce, &permits(&services.map(out)));
+        let leave = |frame: Frame| {
+            plane
+                .shield
+                .companion()
+                .unwrap()
+                .unwrap()
+                .drops(&frame.build())
+                .unwrap()
+        };
+        // Nothing was asked yet: nothing is an answer.
+        assert_eq!(
+            plane.send(&Frame::udp(remote, 53, 40_000).build()),
+            Reason::EdgeUnknown
+        );
+        assert!(!leave(Frame::udp(remote, 40_000, 53).leaving()));
+        assert_eq!(
+            plane.send(&Frame::udp(remote, 53, 40_000).build()),
+            Reason::Pass
+        );
+        assert_eq!(
+            plane.send(&Frame::udp(remote, 53, 40_001).build()),
+            Reason::EdgeUnknown
+        );
+        assert_eq!(
+            plane.send(&Frame::udp(remote, 54, 40_000).build()),
+            Reason::EdgeUnknown
+        );
+        assert!(!leave(Frame::syn(remote, 443).leaving()));
+        let answer = L4::Tcp {
+            sport: 443,
+            dport: 40_000,
+            flags: 0x12,
+        };
+        assert_eq!(
+            plane.send(&Frame::new(remote, answer).build()),
+            Reason::Pass
+        );
+        assert!(!leave(Frame::udp(remote, 51_820, 51_820).leaving()));
+        assert_eq!(
+            plane.send(&Frame::udp(remote, 51_820, 51_820).build()),
+            Reason::Pass
+        );
+        // And nothing else leaves.
+        assert!(leave(Frame::syn(remote, 22).leaving()));
+        assert!(leave(Frame::udp(remote, 40_000, 161).leaving()));
+        assert!(leave(Frame::new(remote, L4::IcmpEcho).leaving()));
+    }
+}
+
+#[test]
+fn w20_an_answer_is_one_only_for_as_long_as_its_conversation_lasts() {
+    let (remote, mut plane) = (ip("10.0.0.53"), plane());
+    let mut edge = own(&plane, remote, "udp/53");
+    edge.direction = Direction::Out;
+    switch(&plane, Mode::Enforce, &permits(&[edge]));
+    plane
+        .shield
+        .companion()
+        .unwrap()
+        .unwrap()
+        .drops(&Frame::udp(remote, 40_000, 53).leaving().build())
+        .unwrap();
+    let answer = Frame::udp(remote, 53, 40_000).build();
+    plane.pass_time(Duration::from_secs(170));
+    assert_eq!(plane.send(&answer), Reason::Pass);
+    plane.pass_time(Duration::from_secs(170));
+    assert_eq!(plane.send(&answer), Reason::Pass);
+    plane.pass_time(Duration::from_secs(190));
+    assert_eq!(plane.send(&answer), Reason::EdgeUnknown);
+}
+
+#[test]
+fn w20_services_at_high_ports_are_edges_like_any_other() {
+    for source in families() {
+        let plane = plane();
+        switch(&plane, Mode::Learn, &permits(&[]));
+        plane.send(&Frame::udp(source, 51_820, 51_820).build());
+        plane.send(&Frame::syn(source, 50_051).build());
+        let mut seen: Vec<String> = rows(&plane)
+            .iter()
+            .map(|row| row.service.to_string())
+            .collect();
+        seen.sort();
+        assert_eq!(seen, ["tcp/50051", "udp/51820"]);
+        let edges = ["tcp/50051", "udp/51820"].map(|service| own(&plane, source, service));
+        switch(&plane, Mode::Enforce, &permits(&edges));
+        assert_eq!(
+            plane.send(&Frame::udp(source, 51_820, 51_820).build()),
+            Reason::Pass
+        );
+        assert_eq!(
+            plane.send(&Frame::syn(source, 50_051).build()),
+            Reason::Pass
+        );
+        assert_eq!(
+            plane.send(&Frame::syn(source, 50_052).build()),
+            Reason::EdgeUnknown
+        );
+    }
+}
+
+#[test]
+fn w20_later_fragments_pass_behind_a_first_that_did() {
+    for source in families() {
+        let mut plane = plane();
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, source, "udp/2049")]),
+        );
+        let part = |port, id, offset, more| {
+            Frame::udp(source, 40_000, port)
+                .fragment(id, offset, more)
+                .build()
+        };
+        assert_eq!(plane.send(&part(2049, 7, 185, true)), Reason::EdgeFragment);
+        assert_eq!(plane.send(&part(2049, 7, 0, true)), Reason::FragmentFirst);
+        assert_eq!(plane.send(&part(2049, 7, 185, true)), Reason::FragmentLater);
+        assert_eq!(
+            plane.send(&part(2049, 7, 370, false)),
+            Reason::FragmentLater
+        );
+        assert_eq!(plane.send(&part(2049, 8, 370, false)), Reason::EdgeFragment);
+        assert_eq!(plane.send(&part(2050, 9, 0, true)), Reason::EdgeUnknown);
+        assert_eq!(plane.send(&part(2050, 9, 185, false)), Reason::EdgeFragment);
+        plane.pass_time(Duration::from_secs(61));
+        assert_eq!(plane.send(&part(2049, 7, 370, false)), Reason::EdgeFragment);
+    }
+}
+
+#[test]
+fn w21_a_violation_costs_its_packet_and_the_source_nothing() {
+    for source in families() {
+        let plane = plane();
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, source, "tcp/443")]),
+        );
+        let events = plane.shield.events().unwrap().unwrap();
+        for _ in 0..100 {
+            assert!(
+                plane
+                    .send(&Frame::new(source, L4::IcmpEcho).build())
+                    .drops()
+            );
+            assert_eq!(plane.syn(source), Reason::Pass);
+        }
+        assert!(plane.shield.entries().unwrap().is_empty());
+        let row = *rows(&plane).iter().find(|row| row.violations > 0).unwrap();
+        assert_eq!(
+            (row.violations, row.source),
+            (100, Some(plane.tracked(source)))
+        );
+        // 1, 2, 4 .. 64: told as they double.
+        assert_eq!(events.drain().len(), 7);
+    }
+}
+
+#[test]
+fn w22_multicast_and_broadcast_are_edges_of_nobody_and_dhcp_always_passes() {
+    let (plane, source) = (plane(), ip("10.0.0.77"));
+    switch(&plane, Mode::Learn, &permits(&[]));
+    let mdns = |source| Frame::udp(source, 5353, 5353).to(ip("224.0.0.251")).build();
+    plane.send(&mdns(source));
+    let row = rows(&plane)[0];
+    assert_eq!((row.direction, row.source), (Direction::Cast, None));
+    let any = Edge {
+        direction: Direction::Cast,
+        peer: Peer::Any,
+        service: Service::udp(5353),
+    };
+    switch(&plane, Mode::Enforce, &permits(&[any]));
+    // A device that is new in the network says hello, and may.
+    assert_eq!(plane.send(&mdns(ip("10.0.0.200"))), Reason::Pass);
+    assert!(plane.send(&Frame::udp(source, 5353, 5353).build()).drops());
+    assert!(
+        plane
+            .send(
+                &Frame::udp(source, 1900, 1900)
+                    .to(ip("239.255.255.250"))
+                    .build()
+            )
+            .drops()
+    );
+    for to in ["10.0.0.1", "255.255.255.255"] {
+        assert_eq!(
+            plane.send(&Frame::udp(source, 67, 68).to(ip(to)).build()),
+            Reason::Pass,
+            "{to}"
+        );
+    }
+    // A broadcast address of this host's links counts as one, in a frame to everyone.
+    let broadcast = ip("10.0.0.255");
+    graph(&plane)
+        .set_groups(&Groups::default(), &[Source::host(broadcast)])
+        .unwrap();
+    let any = Edge {
+        direction: Direction::Cast,
+        peer: Peer::Any,
+        service: Service::udp(137),
+    };
+    switch(&plane, Mode::Enforce, &permits(&[any]));
+    let hello = Frame::udp(source, 137, 137).to(broadcast);
+    assert!(plane.send(&hello.build()).drops());
+    assert_eq!(plane.send(&hello.broadcast().build()), Reason::Pass);
+    // Unicast in a frame to everyone is unicast.
+    assert!(
+        plane
+            .send(&Frame::udp(source, 137, 137).broadcast().build())
+            .drops()
+    );
+}
+
+#[test]
+fn what_no_default_deny_may_drop_passes() {
+    for source in families() {
+        let plane = plane();
+        switch(&plane, Mode::Enforce, &permits(&[]));
+        let icmp = |kind: u8| {
+            let payload: &'static [u8] = Box::leak(Box::new([kind, 0, 0, 0, 0, 0, 0, 0]));
+            let proto = if source.is_ipv4() { 1 } else { 58 };
+            Frame::new(source, L4::Raw { proto, payload })
+        };
+        let errors: &[u8] = if source.is_ipv4() {
+            &[3, 11, 12]
+        } else {
+            &[1, 2, 3, 4]
+        };
+        for kind in errors {
+            assert_eq!(plane.send(&icmp(*kind).build()), Reason::Pass, "{kind}");
+        }
+        if source.is_ipv6() {
+            for kind in 133..=136 {
+                assert_eq!(
+                    plane.send(&icmp(kind).ttl(255).build()),
+                    Reason::Pass,
+                    "{kind}"
+                );
+                assert!(plane.send(&icmp(kind).ttl(64).build()).drops(), "{kind}");
+            }
+            // Listener reports come from a link-local address (RFC 3590).
+            for kind in [130, 131, 132, 143] {
+                let report: &'static [u8] = Box::leak(Box::new([kind, 0, 0, 0, 0, 0, 0, 0]));
+                let l4 = L4::Raw {
+                    proto: 58,
+                    payload: report,
+                };
+                let local = Frame::new(ip("fe80::7"), l4).ttl(1);
+                assert_eq!(plane.send(&local.build()), Reason::Pass, "{kind}");
+                assert!(plane.send(&icmp(kind).ttl(1).build()).drops(), "{kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_nobody_confirms_ends_in_the_kernel() {
+    let (mut plane, source) = (plane(), ip("10.0.0.5"));
+    switch(&plane, Mode::Learn, &permits(&[]));
+    let lease = |plane: &Plane| {
+        let end = plane.now + Duration::from_secs(300);
+        graph(plane)
+            .switch(
+                Mode::Enforce,
+                &permits(&[]),
+                &Groups::default(),
+                Some(end),
+                plane.now,
+            )
+            .unwrap();
+    };
+    lease(&plane);
+    assert!(plane.syn(source).drops());
+    plane.pass_time(Duration::from_secs(299));
+    assert!(plane.syn(source).drops());
+    assert_eq!(
+        graph(&plane).status(plane.now).lease.unwrap().1,
+        Mode::Learn
+    );
+    plane.pass_time(Duration::from_secs(1));
+    assert_eq!(plane.syn(source), Reason::Pass);
+    assert_eq!(graph(&plane).status(plane.now).mode, Mode::Learn);
+    assert!(!graph(&plane).confirm(plane.now));
+    lease(&plane);
+    // A lease given while one is pending falls back to what was confirmed, not to the other lease.
+    lease(&plane);
+    assert!(plane.syn(source).drops());
+    assert!(graph(&plane).confirm(plane.now));
+    plane.pass_time(Duration::from_secs(100_000));
+    assert!(plane.syn(source).drops());
+}
+
+#[test]
+fn a_new_graph_counts_at_once_and_whole() {
+    for source in families() {
+        let plane = plane();
+        let edges: Vec<Edge> = (1..=500)
+            .map(|port| own(&plane, source, &format!("tcp/{port}")))
+            .collect();
+        switch(&plane, Mode::Enforce, &permits(&edges));
+        for port in [1, 250, 500] {
+            assert_eq!(plane.send(&Frame::syn(source, port).build()), Reason::Pass);
+        }
+        switch(&plane, Mode::Enforce, &permits(&edges[1..2]));
+        for port in [1, 250, 500] {
+            assert!(
+                plane.send(&Frame::syn(source, port).build()).drops(),
+                "{port}"
+            );
+        }
+        assert_eq!(plane.send(&Frame::syn(source, 2).build()), Reason::Pass);
+    }
+}
+
+#[test]
+fn w39_a_denied_edge_is_dropped_in_every_mode_and_until_it_is_not() {
+    for source in families() {
+        let plane = plane();
+        let denied = Permits {
+            denied: [own(&plane, source, "tcp/443")].into(),
+            ..Permits::default()
+        };
+        for mode in [Mode::Learn, Mode::Observe, Mode::Enforce] {
+            switch(&plane, mode, &permits(&[own(&plane, source, "tcp/443")]));
+            assert_eq!(plane.syn(source), Reason::Pass, "{mode}");
+            switch(&plane, mode, &denied);
+            assert_eq!(plane.syn(source), Reason::EdgeDenied, "{mode}");
+        }
+        switch(
+            &plane,
+            Mode::Enforce,
+            &permits(&[own(&plane, source, "tcp/443")]),
+        );
+        assert_eq!(plane.syn(source), Reason::Pass);
+    }
+}
+
+#[test]
+fn observing_counts_what_enforcing_would_drop() {
+    for source in families() {
+        let plane = plane();
+        switch(
+            &plane,
+            Mode::Observe,
+            &permits(&[own(&plane, source, "tcp/443")]),
+        );
+        assert_eq!(plane.syn(source), Reason::Pass);
+        assert_eq!(
+            plane.send(&Frame::syn(source, 22).build()),
+            Reason::EdgeObserved
+        );
+        let violations: u32 = rows(&plane).iter().map(|row| row.violations).sum();
+        assert_eq!(violations, 1);
+    }
+}
+
+#[test]
+fn a_group_is_one_edge_and_a_member_may_have_its_own() {
+    let plane = plane();
+    let mut groups = Groups::default();
+    groups
+        .add("office", "198.51.100.0/24".parse().unwrap())
+        .unwrap();
+    groups
+        .add("office", "2001:db8:77::/48".parse().unwrap())
+        .unwrap();
+    graph(&plane).set_groups(&groups, &[]).unwrap();
+    let edge = |peer: &str, service: &str| Edge {
+        direction: Direction::In,
+        peer: Peer::parse(peer, |name| groups.contains(name)).unwrap(),
+        service: service.parse().unwrap(),
+    };
+    let edges = [
+        edge("office", "tcp/443"),
+        edge("internet", "tcp/80"),
+        edge("198.51.100.7", "tcp/22"),
+    ];
+    graph(&plane)
+        .switch(Mode::Enforce, &permits(&edges), &groups, None, plane.now)
+        .unwrap();
+    for (source, port, passes) in [
+        ("198.51.100.1", 443, true),
+        ("198.51.100.200", 443, true),
+        ("2001:db8:77:9::1", 443, true),
+        ("198.51.100.1", 80, false),
+        ("192.0.2.9", 80, true),
+        ("2001:db8:9::1", 80, true),
+        ("10.0.0.1", 80, false),
+        ("192.0.2.9", 443, false),
+        ("198.51.100.7", 22, true),
+        ("198.51.100.8", 22, false),
+    ] {
+        let reason = plane.send(&Frame::syn(ip(source), port).build());
+        assert_eq!(!reason.drops(), passes, "{source} {port}: {reason}");
+    }
+    let undefined = graph(&plane).switch(
+        Mode::Enforce,
+        &permits(&edges),
+        &Groups::default(),
+        None,
+        plane.now,
+    );
+    assert_eq!(undefined.unwrap_err().exit_code(), 2);
+    assert_eq!(
+        plane.send(&Frame::syn(ip("198.51.100.1"), 443).build()),
+        Reason::Pass
+    );
+}
+
+#[test]
+fn a_scoped_graph_speaks_of_its_services_only() {
+    for source in families() {
+        let plane = plane();
+        let permits = Permits {
+            allowed: [own(&plane, source, "tcp/5432")].into(),
+            only: [Service::tcp(5432)].into(),
+            ..Permits::default()
+        };
+        switch(&plane, Mode::Enforce, &permits);
+        assert_eq!(plane.send(&Frame::syn(source, 5432).build()), Reason::Pass);
+        assert_eq!(plane.send(&Frame::syn(source, 22).build()), Reason::Pass);
+        assert_eq!(
+            plane.send(&Frame::syn(ip("10.9.9.9"), 5432).build()),
+            Reason::EdgeUnknown
+        );
+    }
+}
+
+#[test]
+fn w57_a_flood_that_fills_the_table_hides_no_violation() {
+    let (plane, known) = (plane(), ip("10.0.0.5"));
+    switch(
+        &plane,
+        Mode::Enforce,
+        &permits(&[own(&plane, known, "tcp/443")]),
+    );
+    for number in 0..5_000u32 {
+        let source = IpAddr::from((0x0b00_0000 + number).to_be_bytes());
+        assert_eq!(plane.syn(source), Reason::EdgeUnknown);
+    }
+    assert_eq!(plane.syn(known), Reason::Pass);
+    assert_eq!(plane.syn(ip("10.0.0.6")), Reason::EdgeUnknown);
+    assert_eq!(
+        plane.shield.counters().unwrap().of(Reason::EdgeUnknown),
+        5_001
+    );
+}
+
+#[test]
+fn learning_counts_connections_and_believes_a_handshake_only_with_its_number() {
+    for source in families() {
+        let plane = plane();
+        switch(&plane, Mode::Learn, &permits(&[]));
+        let tcp = |flags, number: u32| {
+            Frame::new(
+                source,
+                L4::Tcp {
+                    sport: 40_000,
+                    dport: 443,
+                    flags,
+                },
+            )
+            .number(number)
+        };
+        plane.send(&tcp(0x02, 0).build());
+        let answer = Frame::new(
+            source,
+            L4::Tcp {
+                sport: 443,
+                dport: 40_000,
+                flags: 0x12,
+            },
+        )
+        .number(0x1234_5678)
+        .leaving();
+        let companion = plane.shield.companion().unwrap().unwrap();
+        companion.drops(&answer.build()).unwrap();
+        plane.send(&tcp(0x10, 0x9999_0000).build());
+        let handshakes = || rows(&plane).iter().map(|row| row.handshakes).sum::<u32>();
+        assert_eq!(handshakes(), 0);
+        plane.send(&tcp(0x10, 0x1234_5679).build());
+        assert_eq!(handshakes(), 1);
+        plane.send(&tcp(0x10, 0x1234_5679).build());
+        assert_eq!(handshakes(), 1);
+        let row = rows(&plane)[0];
+        assert_eq!((row.connections, row.packets), (1, 4));
+    }
+}
+
+#[test]
+fn a_probe_without_a_connection_teaches_nothing() {
+    for source in families() {
+        let plane = plane();
+        switch(&plane, Mode::Learn, &permits(&[]));
+        assert_eq!(plane.send(&Frame::ack(source, 443).build()), Reason::Pass);
+        assert!(rows(&plane).is_empty());
+    }
+}
+
+#[test]
+fn without_the_edge_stage_nothing_of_it_is_loaded() {
+    let plane = Plane::new();
+    assert!(plane.shield.graph().is_none());
+    assert!(plane.shield.companion().unwrap().is_none());
+}
+
+#[test]
+fn w37_a_thousand_edges_in_one_tick_are_all_seen() {
+    let plane = Plane::with(LoadOptions {
+        features: Features::Graph,
+        ..LoadOptions::default()
+    });
+    graph(&plane).set_groups(&Groups::default(), &[]).unwrap();
+    switch(&plane, Mode::Learn, &permits(&[]));
+    for number in 0..1_000u32 {
+        let source = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        plane.send(&Frame::syn(source, 443).build());
+    }
+    assert_eq!(rows(&plane).len(), 1_000);
+}
