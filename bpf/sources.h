@@ -27,13 +27,17 @@ static __always_inline __u32 kl_hash(const __u32 *key)
 	return sum >> 32;
 }
 
-/* 0 if the way holds the packet's source, else 1. Arithmetic: a branch per way multiplies states. */
+/*
+ * 0 if the way holds the packet's source, else 1. An unused way holds nobody, though its key
+ * is that of the unspecified address. Arithmetic: a branch per way multiplies states.
+ */
 static __always_inline __u64 kl_differs(const struct kl_source *way, const struct kl_packet *pkt)
 {
 	const __u64 *a = (const __u64 *)way->key, *b = (const __u64 *)pkt->key;
 	__u64 diff = (a[0] ^ b[0]) | (a[1] ^ b[1]);
+	__u64 unused = (__u64)way->verdict - 1;
 
-	return (diff | -diff) >> 63;
+	return (diff | -diff | unused) >> 63;
 }
 
 /*

@@ -89,6 +89,33 @@ fn a_silent_source_makes_room_before_a_busy_one() {
     assert_eq!(plane.row(plane.tracked(old)), None);
 }
 
+/// An empty way has the key of `::`, which every host sends from before it has an address.
+#[test]
+fn the_unspecified_address_is_a_source_of_its_own() {
+    for others in 0..4 {
+        let plane = Plane::with(LoadOptions {
+            sources: 16,
+            ..LoadOptions::default()
+        });
+        let other = |n: u8| IpAddr::from([198, 51, 100, n]);
+        for n in 0..others {
+            plane.syn(other(n));
+        }
+        let unspecified = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        plane.syn(unspecified);
+        plane.syn(unspecified);
+        for n in 0..others {
+            assert_eq!(plane.row(plane.tracked(other(n))).unwrap().packets, 1);
+        }
+        let row = plane.row(plane.tracked(unspecified)).unwrap();
+        assert_eq!(row.packets, 2, "beside {others} others");
+        assert_eq!(
+            plane.shield.counters().unwrap().sources,
+            u64::from(others) + 1
+        );
+    }
+}
+
 #[test]
 fn ipv6_hosts_of_one_prefix_are_one_source() {
     let plane = Plane::new();

@@ -58,7 +58,7 @@ impl Rig {
         pins.create().unwrap();
         let lock = pins.lock().unwrap();
         let options = LoadOptions {
-            sources: 1 << 18,
+            sources: options.sources.max(1 << 18),
             test_clock: true,
             ..options
         };
