@@ -191,10 +191,19 @@ impl<'l> Company<'l> {
 
     /// Every legitimate exchange, by name. `weekly`: the backup runs too.
     fn exchanges(&self, weekly: bool) -> Vec<(&'static str, Tried)> {
+        let (server, backup) = (self.lab.server(), self.host("backup"));
+        let mut done = self.inbound();
+        done.extend(self.outbound());
+        if weekly {
+            done.push(("the backup runs", tcp(&backup.net, server.v4, 22, PATIENCE)));
+        }
+        done
+    }
+
+    fn inbound(&self) -> Vec<(&'static str, Tried)> {
         let server = self.lab.server();
-        let [app1, app2, db, monitor, backup, dns] =
-            ["app1", "app2", "db", "monitor", "backup", "dns"].map(|name| self.host(name));
-        let mut done = vec![
+        let [app1, app2, monitor] = ["app1", "app2", "monitor"].map(|name| self.host(name));
+        vec![
             ("app1 logs in", tcp(&app1.net, server.v4, 443, PATIENCE)),
             (
                 "app1 logs in over IPv6",
@@ -219,6 +228,17 @@ impl<'l> Company<'l> {
             ),
             ("monitoring pings", ping(&monitor.net, server.v4)),
             ("monitoring pings over IPv6", ping(&monitor.net, server.v6)),
+            (
+                "app2 uses the container",
+                tcp(&app2.net, server.v4, 8_080, PATIENCE),
+            ),
+        ]
+    }
+
+    fn outbound(&self) -> Vec<(&'static str, Tried)> {
+        let server = self.lab.server();
+        let [db, dns] = ["db", "dns"].map(|name| self.host(name));
+        vec![
             (
                 "the directory is read",
                 tcp(&server.net, db.v4, 5_432, PATIENCE),
@@ -247,15 +267,7 @@ impl<'l> Company<'l> {
                 "the container reads the directory",
                 tcp(&self.container, db.v4, 5_432, PATIENCE),
             ),
-            (
-                "app2 uses the container",
-                tcp(&app2.net, server.v4, 8_080, PATIENCE),
-            ),
-        ];
-        if weekly {
-            done.push(("the backup runs", tcp(&backup.net, server.v4, 22, PATIENCE)));
-        }
-        done
+        ]
     }
 
     /// Lateral moves through the stack of whoever makes them; none may succeed.
@@ -405,7 +417,7 @@ fn inject(lab: &Lab, frames: &[Frame]) -> Tried {
         )
         .map_err(failed)?;
         let mut address: nix::libc::sockaddr_ll = unsafe_zeroed();
-        address.sll_family = nix::libc::AF_PACKET as u16;
+        address.sll_family = u16::try_from(nix::libc::AF_PACKET).unwrap();
         address.sll_ifindex = nix::net::if_::if_nametoindex("server").map_err(failed)? as i32;
         let address = link_address(&address);
         bind(fd.as_raw_fd(), &address).map_err(failed)?;
@@ -425,7 +437,7 @@ fn unsafe_zeroed() -> nix::libc::sockaddr_ll {
 
 fn link_address(address: &nix::libc::sockaddr_ll) -> nix::sys::socket::LinkAddr {
     use nix::sys::socket::SockaddrLike;
-    let len = size_of::<nix::libc::sockaddr_ll>() as u32;
+    let len = u32::try_from(size_of::<nix::libc::sockaddr_ll>()).unwrap();
     // SAFETY: a whole sockaddr_ll, whose length is given.
     unsafe { nix::sys::socket::LinkAddr::from_raw(std::ptr::from_ref(address).cast(), Some(len)) }
         .unwrap()
@@ -478,6 +490,24 @@ fn a_small_company_is_learned_frozen_and_enforced_and_no_lateral_move_succeeds()
     });
 }
 
+/// A connection to the server that is held open.
+struct Held(TcpStream);
+
+impl Held {
+    fn open(from: &Namespace, to: (Ipv4Addr, u16)) -> Self {
+        let stream = from
+            .enter(|| TcpStream::connect(to).map_err(|e| io("connecting early", &e)))
+            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(stream)
+    }
+
+    fn is_served(&mut self) {
+        self.0.write_all(b"hello").unwrap();
+        self.0.read_exact(&mut [0; 5]).unwrap();
+    }
+}
+
 fn live(lab: &Lab, company: &Company) {
     let judge = [
         "--profile=idp",
@@ -487,6 +517,20 @@ fn live(lab: &Lab, company: &Company) {
         "--interval=200ms",
     ];
     let mut iq = Kernloom::iq(lab, binary(), &judge).unwrap();
+    learn(lab, company, &mut iq);
+    freeze(lab);
+    // A connection that was never learned, open at the moment of freezing.
+    let mut early = Held::open(&company.host("monitor").net, (lab.server().v4, 9_999));
+    early.is_served();
+    observe(lab, company);
+    enforce(lab, company, &mut early);
+    attack(lab, company);
+    decisions_count_at_once(lab, company);
+    w40_a_restart_opens_nothing_that_was_closed(lab, company, iq, &judge);
+}
+
+/// The company works until readiness says that little new is to be expected.
+fn learn(lab: &Lab, company: &Company, iq: &mut Kernloom) {
     wait_until(SOON, "iq to answer", || {
         Ok(graph(lab, "readiness").code == Some(0))
     })
@@ -496,28 +540,23 @@ fn live(lab: &Lab, company: &Company) {
     let early = graph(lab, "freeze");
     assert_eq!(early.code, Some(2), "{early:?}");
     assert!(early.err.contains("--accept-risk"), "{early:?}");
-
     let mut rounds = 0;
     wait_until(SOON, "readiness", || {
         iq.check_running()?;
         let done = company.exchanges(rounds % 4 == 0);
-        assert!(
-            failed(&done).is_empty(),
-            "while learning: {:?}",
-            failed(&done)
-        );
+        let lost = failed(&done);
+        assert!(lost.is_empty(), "while learning: {lost:?}");
         rounds += 1;
         let readiness = good(lab, "readiness");
         Ok(rounds >= 16 && learned_days(&readiness) >= 8 && readiness.contains(": ready"))
     })
     .unwrap_or_else(|error| {
-        panic!(
-            "{error}\n{}\n{}",
-            good(lab, "readiness"),
-            good(lab, "edges")
-        )
+        let (readiness, edges) = (good(lab, "readiness"), good(lab, "edges"));
+        panic!("{error}\n{readiness}\n{edges}")
     });
+}
 
+fn freeze(lab: &Lab) {
     let foreseen = good(lab, "freeze --dry-run");
     assert!(
         foreseen.contains("dry run: nothing was changed"),
@@ -529,22 +568,9 @@ fn live(lab: &Lab, company: &Company) {
         !frozen.contains("10.77.8.2"),
         "the attacker taught nothing: {frozen}"
     );
+}
 
-    // A connection that was never learned, open at the moment of freezing.
-    let mut early_bird = company
-        .host("monitor")
-        .net
-        .enter(|| {
-            TcpStream::connect((lab.server().v4, 9_999)).map_err(|e| io("connecting early", &e))
-        })
-        .unwrap();
-    early_bird.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut word = || {
-        early_bird.write_all(b"hello").unwrap();
-        early_bird.read_exact(&mut [0; 5]).unwrap();
-    };
-    word();
-
+fn observe(lab: &Lab, company: &Company) {
     good(lab, "observe");
     let probe = tcp(&company.host("evil").net, lab.server().v4, 22, PATIENCE);
     assert!(probe.is_ok(), "observing drops nothing: {probe:?}");
@@ -552,48 +578,42 @@ fn live(lab: &Lab, company: &Company) {
         Ok(good(lab, "violations").contains("10.77.8.2"))
     })
     .unwrap();
+}
 
+fn enforce(lab: &Lab, company: &Company, early: &mut Held) {
     let enforced = good(lab, "enforce --lease 10m");
     assert!(enforced.contains("graph confirm"), "{enforced}");
-    word();
+    early.is_served();
     good(lab, "confirm");
     for round in 0..3 {
         let done = company.exchanges(round == 0);
-        assert!(
-            failed(&done).is_empty(),
-            "enforcing: {:?}\n{}",
-            failed(&done),
-            good(lab, "violations")
-        );
+        let (lost, violations) = (failed(&done), good(lab, "violations"));
+        assert!(lost.is_empty(), "enforcing: {lost:?}\n{violations}");
     }
-    word();
+    early.is_served();
     let late = tcp(&company.host("monitor").net, lab.server().v4, 9_999, SHORT);
     assert!(late.is_err(), "and nobody else connects there");
+}
 
+fn attack(lab: &Lab, company: &Company) {
     let made = company.moves();
     let succeeded: Vec<_> = made
         .iter()
         .filter(|(_, tried)| tried.is_ok())
         .map(|(name, _)| name)
         .collect();
+    let shown = good(lab, "show");
     assert!(
         succeeded.is_empty(),
-        "lateral moves succeeded: {succeeded:?}\n{}",
-        good(lab, "show")
+        "lateral moves succeeded: {succeeded:?}\n{shown}"
     );
     nothing_odd_arrives(lab, company);
-
     // Neither the attacker nor anybody else was blocked for it.
     let policy = Kernloom::run(lab, binary(), &["shield", "deny", "list"]).unwrap();
     assert!(!policy.contains("10.77."), "{policy}");
     let done = company.exchanges(true);
-    assert!(
-        failed(&done).is_empty(),
-        "after the attack: {:?}",
-        failed(&done)
-    );
-    decisions_count_at_once(lab, company);
-    w40_a_restart_opens_nothing_that_was_closed(lab, company, iq, &judge);
+    let lost = failed(&done);
+    assert!(lost.is_empty(), "after the attack: {lost:?}");
 }
 
 /// Part of the story above: it needs the company.

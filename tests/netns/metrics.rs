@@ -19,6 +19,18 @@ fn scrape(lab: &Lab) -> String {
         .unwrap()
 }
 
+/// Twenty clients that say half a sentence and stay.
+fn slow_clients(lab: &Lab) -> Vec<TcpStream> {
+    let connect = || {
+        let mut client = TcpStream::connect("127.0.0.1:9798").unwrap();
+        client.write_all(b"GET /metrics HT").unwrap();
+        client
+    };
+    let net = &lab.server().net;
+    net.enter(|| Ok((0..20).map(|_| connect()).collect()))
+        .unwrap()
+}
+
 #[test]
 fn a_flood_is_seen_in_the_metrics_and_slow_clients_hold_nothing_up() {
     let Some(lab) = lab("metrics", 0) else {
@@ -35,17 +47,7 @@ fn a_flood_is_seen_in_the_metrics_and_slow_clients_hold_nothing_up() {
             &textfile,
         ],
     );
-    // Twenty clients that say half a sentence and stay.
-    let connect = || {
-        let mut client = TcpStream::connect("127.0.0.1:9798").unwrap();
-        client.write_all(b"GET /metrics HT").unwrap();
-        client
-    };
-    let _slow: Vec<TcpStream> = lab
-        .server()
-        .net
-        .enter(|| Ok((0..20).map(|_| connect()).collect()))
-        .unwrap();
+    let _slow = slow_clients(&lab);
     let mut quiet = 0;
     wait_until(SOON, "the first tick in the metrics", || {
         let page = Exposition::read(&scrape(&lab)).unwrap();
