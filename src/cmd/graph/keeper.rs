@@ -15,6 +15,7 @@ use crate::report::{
     GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
 };
 use crate::store::{Batch, GraphStore, Violation, node_identity, read_frozen, write_whole};
+use crate::trust;
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
@@ -323,7 +324,7 @@ impl<'a> GraphKeeper<'a> {
         let path = frozen_path(&self.setup.store);
         let named =
             |error: &dyn std::fmt::Display| Error::operator(format!("{}: {error}", path.display()));
-        let written = std::fs::read_to_string(&path).map_err(|error| named(&error))?;
+        let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
         let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
         frozen.node.clone_from(&self.node);
         let mut text = self.changes(&frozen);
