@@ -53,7 +53,9 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
 /// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
     let _only = only_iq(&host.places.run_dir)?;
-    let shield = Shield::open(&pins(&host.places))?;
+    let pins = pins(&host.places);
+    let shield = Shield::open(&pins)?;
+    let _steering = shield.as_ref().map(|_| pins.steer()).transpose()?;
     let setup = Setup {
         store: store.to_owned(),
         groups: groups(host)?,

@@ -33,6 +33,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let pins = pins(&host.places);
     pins.create()?;
+    let _steering = pins.steer()?;
     let shutdown = shutdown_on_signal()?;
     let reused = pins.is_loaded()?;
     let record = settings.record.clone();
