@@ -245,6 +245,22 @@ struct kl_proof_config {
 	__u32 v6_mask[4];	/* as in kl_config */
 };
 
+/* Frozen at load, for the program that counts refusals. */
+struct kl_refusals_config {
+	__u32 v6_mask[4];	/* as in kl_config */
+};
+
+struct kl_refusals_state {
+	__u32 epoch;		/* of now; userspace begins another to read the one that ended */
+	__u32 sent;		/* so far: a look at the map is saved where there was none */
+};
+
+/* What a source was refused. */
+struct kl_refused {
+	__u32 epoch;
+	__u32 count;		/* within that epoch */
+};
+
 /* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */
 struct kl_control {
 	__u32 generation;	/* policy version, 1..KL_GENERATIONS-1; bumped after every change */

@@ -14,6 +14,7 @@ mod recorder;
 mod replay;
 mod run;
 mod simulate;
+mod witness;
 
 pub(super) use simulate::traffic;
 
