@@ -11,7 +11,7 @@ use crate::lab::{
     wait_until,
 };
 
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 pub(super) fn lab(name: &str, office_hosts: u8) -> Option<Lab> {
     Lab::for_test(
