@@ -40,7 +40,11 @@ pub enum ExportFormat {
 #[derive(Debug, Subcommand)]
 pub enum GraphCommand {
     /// Show the graph as a tree: peers, and what they use
-    Show,
+    Show {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// List every edge with its evidence
     Edges {
         /// Only edges in this state: candidate, learned, approved, frozen, denied, expired
@@ -48,7 +52,11 @@ pub enum GraphCommand {
         state: Option<String>,
     },
     /// Estimate how likely a legitimate edge has not been seen yet
-    Readiness,
+    Readiness {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the learned graph to the frozen file; packets are not judged by it yet
     #[command(after_help = "Example: sudo kernloom graph freeze --dry-run")]
     Freeze {
@@ -76,7 +84,11 @@ pub enum GraphCommand {
     #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
     Deny(EdgeArgs),
     /// List what the frozen graph lacks and was tried
-    Violations,
+    Violations {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the graph as a picture or as data
     #[command(after_help = "Example: sudo kernloom graph export --format html -o graph.html")]
     Export {

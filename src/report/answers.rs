@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::EventLine;
 use super::table::Table;
 use crate::model::{Source, Stage};
 use crate::state::Record;
@@ -14,6 +15,7 @@ pub enum Answer {
     Status(Box<Status>),
     Why(Box<Why>),
     Held(Vec<HeldLine>),
+    Events(Vec<EventLine>),
     /// Something was done; says what.
     Done(String),
     /// The operator asked for something that cannot be.

@@ -8,6 +8,7 @@ mod graph;
 mod iq;
 mod lab_itself;
 mod metrics;
+mod scripts;
 mod seat;
 mod shield;
 mod vanishing;

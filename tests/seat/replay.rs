@@ -159,6 +159,34 @@ fn the_table_names_who_when_and_why() {
 }
 
 #[test]
+fn long_work_shows_a_bar_on_a_terminal_and_none_in_a_pipe() {
+    let (_dir, path) = flood();
+    let words = [
+        "iq",
+        "replay",
+        path.to_str().unwrap(),
+        "--profile=web-server",
+    ];
+    let piped = kernloom(&words);
+    assert_eq!(String::from_utf8_lossy(&piped.stderr), "");
+    let line = format!("{} {}", env!("CARGO_BIN_EXE_kernloom"), words.join(" "));
+    let shown = Command::new("script")
+        .args(["-q", "-e", "-c", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("replaying ") && shown.contains(" %, "),
+        "{shown:?}"
+    );
+    assert!(
+        shown.contains("2 of 3 sources would have been held"),
+        "{shown:?}"
+    );
+}
+
+#[test]
 fn a_capture_or_profile_that_is_not_there_is_the_operators_mistake() {
     for (words, why) in [
         (
@@ -174,6 +202,14 @@ fn a_capture_or_profile_that_is_not_there_is_the_operators_mistake() {
         (
             &["report", "--journal", "/nonexistent.jsonl"],
             "/nonexistent.jsonl",
+        ),
+        (
+            &["--state-dir", "/nonexistent", "report", "-o", "/dev/null"],
+            "no 'kernloom iq' has decided anything here yet",
+        ),
+        (
+            &["--state-dir", "/nonexistent", "iq", "decisions"],
+            "kernloom iq --profile=web-server",
         ),
         (
             &["iq", "--profile=idp", "--record-max", "1 parsec"],

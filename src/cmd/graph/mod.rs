@@ -16,9 +16,8 @@ use crate::error::{Error, Result};
 use crate::graph::{Direction, Edge, GroupError, Groups, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
-use crate::report::{Answer, print};
+use crate::report::{Answer, GraphView, print, spinner, write_out};
 use crate::runtime::{moment, only_iq};
-use crate::store::write_whole;
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";
@@ -32,22 +31,57 @@ impl From<GroupError> for Error {
 pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     let store = host.graph_store(args.store.as_ref());
     let ask = GraphAsk::of(&args.command);
-    let text = match iq::ask_graph(&host.places.run_dir, &ask)? {
-        Some(Answer::Refused(why)) => return Err(Error::operator(why)),
-        Some(Answer::Done(text)) => text,
-        Some(Answer::Status(_) | Answer::Why(_) | Answer::Held(_)) => {
-            return Err(Error::world("the running iq answered something else"));
-        }
-        None => alone(host, &store, &ask)?,
-    };
+    // With a hundred thousand edges these take seconds.
+    let long = matches!(
+        args.command,
+        GraphCommand::Freeze { .. } | GraphCommand::Enforce { .. } | GraphCommand::Observe
+    );
+    let spinner = long.then(|| spinner("putting the graph in force"));
+    let answer = told(host, &store, &ask);
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let text = answer?;
     if let GraphCommand::Export {
         output: Some(path), ..
     } = &args.command
     {
-        write_whole(path, &text)?;
+        write_out(path, &text)?;
+        if path == Path::new("-") {
+            return Ok(());
+        }
         return print(&format!("wrote {}\n", path.display()));
     }
     print(&text)
+}
+
+/// The answer of the running IQ, or our own.
+fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
+    match iq::ask_graph(&host.places.run_dir, ask)? {
+        Some(Answer::Refused(why)) => Err(Error::operator(why)),
+        Some(Answer::Done(text)) => Ok(text),
+        Some(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
+            Err(Error::world("the running iq answered something else"))
+        }
+        None => alone(host, store, ask),
+    }
+}
+
+/// The graph as it is, for the report; `None` where none was ever kept.
+pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
+    let store = host.graph_store(None);
+    if !store.exists() {
+        return Ok(None);
+    }
+    let text = match iq::ask_graph(&host.places.run_dir, &GraphAsk::Show { json: true })? {
+        Some(Answer::Done(text)) => text,
+        // The running IQ keeps none: what an earlier one learned is not what holds.
+        Some(_) => return Ok(None),
+        None => alone(host, &store, &GraphAsk::Show { json: true })?,
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| Error::world(format!("reading the graph: {error}")))
 }
 
 /// No IQ runs: this process is the one writer for as long as it holds IQ's lock.

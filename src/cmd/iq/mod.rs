@@ -2,9 +2,11 @@
 
 mod answer;
 mod daemon;
+mod decisions;
 mod exemptions;
 mod exposed;
 mod gate;
+mod happened;
 mod keep;
 mod learn;
 mod links;
@@ -15,6 +17,7 @@ mod replay;
 mod run;
 mod simulate;
 
+pub(super) use decisions::check_journal;
 pub(super) use simulate::traffic;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +31,10 @@ use crate::graph::{Groups, Mode};
 use crate::host::{Host, IqHost};
 use crate::model::Source;
 use crate::profile::{Effective, GraphPlan, Overrides, Profile, ProfileError};
-use crate::report::{Answer, HeldLine, Table, print, settings_yaml, status_lines, why_lines};
+use crate::report::{
+    Answer, EventLine, HeldLine, Table, document, print, settings_yaml, status_lines, why_lines,
+};
+use crate::top::SortKey;
 
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
@@ -63,6 +69,8 @@ pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
         }
         Some(IqCommand::Replay(args)) => replay::run(args),
         Some(IqCommand::Simulate(args)) => simulate::run(args),
+        Some(IqCommand::Decisions(args)) => decisions::run(host, args),
+        Some(IqCommand::Top(args)) => super::top::run(&host.places, args, SortKey::Stage),
         Some(IqCommand::Profiles(command)) => profiles(command),
         Some(IqCommand::Status { json }) => tell(host, &Ask::Status, *json),
         Some(IqCommand::Why { source, json }) => tell(host, &Ask::Why { source: *source }, *json),
@@ -84,20 +92,16 @@ fn tell(host: &Host, question: &Ask, json: bool) -> Result<()> {
     })?;
     let text = match &answer {
         Answer::Refused(why) => return Err(Error::operator(why.clone())),
-        Answer::Status(status) if json => to_json(status)?,
-        Answer::Why(why) if json => to_json(why)?,
+        Answer::Status(status) if json => document("iq-status", status),
+        Answer::Why(why) if json => document("iq-why", why),
         Answer::Status(status) => status_lines(status),
         Answer::Why(why) => why_lines(why),
-        Answer::Held(held) => to_json(held)?,
+        Answer::Held(_) | Answer::Events(_) => {
+            return Err(Error::world("the running iq answered something else"));
+        }
         Answer::Done(what) => format!("{what}\n"),
     };
     print(&text)
-}
-
-fn to_json(answer: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(answer)
-        .map(|text| text + "\n")
-        .map_err(|error| Error::world(format!("printing the answer: {error}")))
 }
 
 /// `None` if no IQ runs in `run_dir`.
@@ -119,6 +123,15 @@ pub(super) fn held(run_dir: &Path) -> Result<Vec<HeldLine>> {
     }
 }
 
+/// What the program told a running IQ after the event of this number; `None` if none runs.
+pub(super) fn events(run_dir: &Path, after: u64) -> Result<Option<Vec<EventLine>>> {
+    Ok(match ask(run_dir, &Ask::Events { after })? {
+        Some(Answer::Events(events)) => Some(events),
+        Some(_) => return Err(Error::world("the running iq answered something else")),
+        None => None,
+    })
+}
+
 /// What a running IQ says of a source, as lines; none if none runs.
 pub(super) fn why(run_dir: &Path, source: &Source) -> Result<Vec<String>> {
     match ask(run_dir, &Ask::Why { source: *source })? {
@@ -136,7 +149,7 @@ pub(super) fn ask_graph(run_dir: &Path, ask_: &GraphAsk) -> Result<Option<Answer
 pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
     Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
         Answer::Done(what) | Answer::Refused(what) => what,
-        Answer::Status(_) | Answer::Why(_) | Answer::Held(_) => {
+        Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_) => {
             "the running iq was told".to_owned()
         }
     }))

@@ -31,7 +31,7 @@ fn lists_go_in_and_out_whole() {
     list["entries"][1]["ends_in_seconds"] = 3_600.into();
     assert_eq!(
         list,
-        serde_json::json!({"entries": [
+        serde_json::json!({"schema": "kernloom.entries/1", "entries": [
             {"source": client, "action": "deny", "limit": null, "owner": "operator",
              "ends_in_seconds": null, "reason": "probe"},
             {"source": "198.51.100.0/24", "action": "deny", "limit": null, "owner": "feed",
