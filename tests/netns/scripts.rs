@@ -236,12 +236,17 @@ fn a_full_disk_costs_the_file_and_never_the_protection() {
         &[
             "--dry-run=false",
             "--soft-ttl=60s",
+            "--interval=100ms",
             &format!("--metrics-textfile={}", prom.display()),
             &format!("--record={}", recording.display()),
         ],
     );
     wait_until(SOON, "the first page", || Ok(prom.exists())).unwrap();
     small.fill();
+    let source = lab.source("evil", Family::V4).unwrap();
+    let _attack = flood(&lab, Flood::Syn4, 50_000);
+    iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
+        .unwrap();
     iq.wait_line(SOON, "the recording ends here").unwrap();
     iq.wait_line(SOON, &format!("writing {}: No space left", prom.display()))
         .unwrap();
@@ -251,10 +256,6 @@ fn a_full_disk_costs_the_file_and_never_the_protection() {
         page.contains("kernloom_last_tick_timestamp_seconds "),
         "{page}"
     );
-    let source = lab.source("evil", Family::V4).unwrap();
-    let _attack = flood(&lab, Flood::Syn4, 10_000);
-    iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
-        .unwrap();
     let words = format!("report -o {}", inside("report.html").display());
     let said = ask(&lab, &words);
     assert_eq!(said.code, Some(1), "{said:?}");

@@ -101,12 +101,12 @@ fn a_flood_is_limited_in_both_families_and_the_visitor_is_left_alone() {
     assert_eq!(
         first,
         [
-            "203.0.113.9 OBSERVE RATE_SOFT syn",
-            "2001:db8:9::/64 OBSERVE RATE_SOFT syn",
+            "203.0.113.9 OBSERVE RATE_SOFT half-open",
+            "2001:db8:9::/64 OBSERVE RATE_SOFT half-open",
         ]
     );
-    // Eight times the trigger is no flash: the second high tick decides.
-    assert_eq!(told["decisions"][0]["at_seconds"], 4.0);
+    // Nobody completes a handshake: the flood's first whole tick decides.
+    assert_eq!(told["decisions"][0]["at_seconds"], 3.0);
     assert!(told["dropped"].as_u64().unwrap() > 10_000, "{told}");
     assert_eq!(
         replay(&path, &[]),
@@ -132,7 +132,7 @@ fn settings_and_destinations_can_be_chosen() {
     assert_eq!(elsewhere["skipped"], 12_040, "{elsewhere}");
     assert_eq!(
         decisions(&elsewhere)[0],
-        "2001:db8:9::/64 OBSERVE RATE_SOFT syn"
+        "2001:db8:9::/64 OBSERVE RATE_SOFT half-open"
     );
 }
 
@@ -150,7 +150,7 @@ fn the_table_names_who_when_and_why() {
     let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(
         row[..5],
-        ["+4.0s", "203.0.113.9", "OBSERVE", "RATE_SOFT", "syn"]
+        ["+3.0s", "203.0.113.9", "OBSERVE", "RATE_SOFT", "half-open"]
     );
     assert!(
         text.contains("2 of 3 sources would have been held"),
@@ -242,7 +242,14 @@ fn a_published_port_scan_is_limited_by_its_first_alert_and_nobody_else_is() {
         return;
     };
     let told = replay(&path, &[]);
-    assert_eq!(decisions(&told), ["192.168.1.10 OBSERVE RATE_SOFT ports"]);
+    assert_eq!(
+        decisions(&told),
+        [
+            "192.168.1.10 OBSERVE RATE_SOFT ports",
+            "192.168.1.10 RATE_SOFT RATE_HARD ports",
+        ]
+    );
+    assert_eq!(told["decisions"][1]["at_seconds"], 2.0);
     let one = &told["decisions"][0];
     assert_eq!(one["hold"], "limit-new:20pps/40");
     assert!(one["at_seconds"].as_f64().unwrap() < 0.2, "{one}");

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 pub(super) use ask::GraphAsk;
 pub(super) use keeper::{GraphKeeper, Setup};
 
-use super::{iq, pins};
+use super::iq::{self, Asked};
+use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::graph::{Direction, Edge, GroupError, Groups, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
-use crate::runtime::{moment, only_iq};
+use crate::runtime::moment;
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";
@@ -57,13 +58,14 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
 
 /// The answer of the running IQ, or our own.
 fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
-    match iq::ask_graph(&host.places.run_dir, ask)? {
-        Some(Answer::Refused(why)) => Err(Error::operator(why)),
-        Some(Answer::Done(text)) => Ok(text),
-        Some(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
+    let run_dir = &host.places.run_dir;
+    match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, ask))? {
+        Asked::Told(Answer::Refused(why)) => Err(Error::operator(why)),
+        Asked::Told(Answer::Done(text)) => Ok(text),
+        Asked::Told(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
             Err(Error::world("the running iq answered something else"))
         }
-        None => alone(host, store, ask),
+        Asked::Alone(_lock) => alone(host, store, ask),
     }
 }
 
@@ -73,20 +75,20 @@ pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
     if !store.exists() {
         return Ok(None);
     }
-    let text = match iq::ask_graph(&host.places.run_dir, &GraphAsk::Show { json: true })? {
-        Some(Answer::Done(text)) => text,
+    let (run_dir, show) = (&host.places.run_dir, GraphAsk::Show { json: true });
+    let text = match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, &show))? {
+        Asked::Told(Answer::Done(text)) => text,
         // The running IQ keeps none: what an earlier one learned is not what holds.
-        Some(_) => return Ok(None),
-        None => alone(host, &store, &GraphAsk::Show { json: true })?,
+        Asked::Told(_) => return Ok(None),
+        Asked::Alone(_lock) => alone(host, &store, &show)?,
     };
     serde_json::from_str(&text)
         .map(Some)
         .map_err(|error| Error::world(format!("reading the graph: {error}")))
 }
 
-/// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
+/// No IQ runs: this process is the one writer for as long as the caller holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
-    let _only = only_iq(&host.places.run_dir)?;
     let shield = Shield::open(&pins(&host.places))?;
     let setup = Setup {
         store: store.to_owned(),

@@ -20,9 +20,12 @@ mod simulate;
 pub(super) use decisions::check_journal;
 pub(super) use simulate::traffic;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use answer::Ask;
+use nix::fcntl::Flock;
 
 use super::graph::GraphAsk;
 use crate::cli::{GraphModeArg, IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
@@ -34,6 +37,7 @@ use crate::profile::{Effective, GraphPlan, Overrides, Profile, ProfileError};
 use crate::report::{
     Answer, EventLine, HeldLine, Table, document, print, settings_yaml, status_lines, why_lines,
 };
+use crate::runtime::{no_iq, wait};
 use crate::top::SortKey;
 
 /// The log target of everything IQ says.
@@ -113,6 +117,36 @@ fn ask(run_dir: &Path, question: &Ask) -> Result<Option<Answer>> {
         Some(line) => serde_json::from_str(&line).map(Some).map_err(odd),
         None => Ok(None),
     }
+}
+
+/// Who answers what can be answered without an IQ too.
+pub(super) enum Asked<T> {
+    Told(T),
+    /// Nobody: no IQ starts while this is held.
+    Alone(Flock<File>),
+}
+
+/// Asks; one that is about to start is waited for.
+pub(super) fn ask_or_alone<T>(
+    run_dir: &Path,
+    ask: impl Fn() -> Result<Option<T>>,
+) -> Result<Asked<T>> {
+    /// Loading programs takes seconds on a small machine.
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 0..TRIES {
+        if let Some(answer) = ask()? {
+            return Ok(Asked::Told(answer));
+        }
+        if let Some(lock) = no_iq(run_dir)? {
+            return Ok(Asked::Alone(lock));
+        }
+        wait(PAUSE)?;
+    }
+    Err(Error::world(
+        "an iq has begun to start and does not answer; its log says why, 'kernloom shield doctor' what \
+         stands in the way",
+    ))
 }
 
 /// Whom a running IQ holds; nobody if none runs.

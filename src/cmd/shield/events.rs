@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::{iq, opened, pins};
+use super::super::iq::{self, Asked};
+use super::super::{opened, pins};
 use crate::cli::{EventsArgs, Places};
 use crate::error::{Error, Result};
 use crate::report::{EventLine, event_headings, event_json_lines, event_lines, events_json, print};
-use crate::runtime::{moment, only_iq, wait};
+use crate::runtime::{moment, wait};
 
 /// How often a follower looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -38,12 +39,13 @@ pub(super) fn events(places: &Places, args: &EventsArgs) -> Result<()> {
 
 /// What came after the event of that number.
 fn heard(places: &Places, last: u64) -> Result<Vec<EventLine>> {
-    if let Some(events) = iq::events(&places.run_dir, last)? {
-        return Ok(events);
-    }
-    let shield = opened(&pins(places))?;
     // An IQ that starts meanwhile must not share the ring.
-    let _only = only_iq(&places.run_dir)?;
+    let asked = iq::ask_or_alone(&places.run_dir, || iq::events(&places.run_dir, last))?;
+    let _alone = match asked {
+        Asked::Told(events) => return Ok(events),
+        Asked::Alone(lock) => lock,
+    };
+    let shield = opened(&pins(places))?;
     let Some(ring) = shield.events()? else {
         return Err(Error::operator(
             "the loaded program reports no events; attach it with --features learn or more",
