@@ -96,6 +96,7 @@ fn the_graph_answers_scripts_with_and_without_iq() {
         return;
     };
     let mut iq = start(&lab, &["--graph"]);
+    iq.wait_line(SOON, "a tick every").unwrap();
     let server = lab.server().v4.to_string();
     let client = &lab.client("evil").unwrap().net;
     client
