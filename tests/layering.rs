@@ -27,7 +27,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runtime", &["error", "model"]),
     ("state", &["autotune", "engine", "error", "exempt", "model"]),
     ("store", &["error", "graph", "model", "trust"]),
-    ("metrics", &["dataplane", "engine", "error", "model"]),
+    (
+        "metrics",
+        &["dataplane", "engine", "error", "graph", "model"],
+    ),
     ("capture", &["error"]),
     ("record", &["engine", "error", "model", "telemetry"]),
     ("top", &["dataplane", "model", "telemetry"]),

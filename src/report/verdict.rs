@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::json::to_line;
+use super::json::document;
 use super::policy::{EntryJson, action_text, entry_json, entry_line};
 use crate::dataplane::{Action, Entry, Notes, Reason};
 use crate::model::Ktime;
@@ -54,14 +54,17 @@ impl VerdictReport {
             /// The entry that decided, or null.
             entry: Option<EntryJson>,
         }
-        to_line(&Verdict {
-            source: self.source.to_string(),
-            verdict: self.verdict(),
-            reason: self.reason.to_string(),
-            entry: self
-                .entry
-                .as_ref()
-                .map(|entry| entry_json(entry, notes, now)),
-        })
+        document(
+            "verdict",
+            &Verdict {
+                source: self.source.to_string(),
+                verdict: self.verdict(),
+                reason: self.reason.to_string(),
+                entry: self
+                    .entry
+                    .as_ref()
+                    .map(|entry| entry_json(entry, notes, now)),
+            },
+        )
     }
 }

@@ -22,7 +22,8 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
         file.sync_all()?;
         fs::rename(&beside, path)?;
         if let Some(dir) = path.parent() {
-            File::open(dir)?.sync_all()?;
+            let here = dir.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { dir })?.sync_all()?;
         }
         Ok(())
     };

@@ -9,6 +9,7 @@ mod iq;
 mod lab_itself;
 mod metrics;
 mod scans;
+mod scripts;
 mod seat;
 mod shield;
 mod vanishing;

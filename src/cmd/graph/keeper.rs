@@ -10,9 +10,11 @@ use crate::graph::{
     Coverage, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, MOST_RISK, Mode,
     Promotion, Readiness, Service, State,
 };
+use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, format_duration};
 use crate::report::{
-    GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
+    GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
+    violation_lines, violations_json,
 };
 use crate::store::{Batch, GraphStore, Violation, node_identity, read_frozen, write_whole};
 use crate::trust;
@@ -43,6 +45,8 @@ pub(crate) struct GraphKeeper<'a> {
     coverage: Coverage,
     violations: BTreeMap<Edge, Violation>,
     dirty_violations: BTreeSet<Edge>,
+    /// Packets of violations since the start.
+    violation_packets: u64,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
     mode: Option<Mode>,
@@ -80,6 +84,7 @@ impl<'a> GraphKeeper<'a> {
             coverage: kept.coverage,
             violations: kept.violations,
             dirty_violations: BTreeSet::new(),
+            violation_packets: 0,
             coverage_changed: false,
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
@@ -244,6 +249,7 @@ impl<'a> GraphKeeper<'a> {
             };
             let violation = self.violations.entry(edge.clone()).or_insert(fresh);
             violation.packets += packets;
+            self.violation_packets += packets;
             violation.last_seen = wall;
             self.dirty_violations.insert(edge);
         }
@@ -496,12 +502,21 @@ impl<'a> GraphKeeper<'a> {
         Readiness::of(self.learner.records(), &self.coverage)
     }
 
-    pub(super) fn readiness_text(&self) -> String {
-        readiness_lines(&self.readiness())
+    pub(super) fn readiness_told(&self, json: bool) -> String {
+        let readiness = self.readiness();
+        if json {
+            readiness_json(&readiness)
+        } else {
+            readiness_lines(&readiness)
+        }
     }
 
-    pub(super) fn violations_text(&self) -> String {
-        violation_lines(&self.violations)
+    pub(super) fn violations_told(&self, json: bool) -> String {
+        if json {
+            violations_json(&self.violations)
+        } else {
+            violation_lines(&self.violations)
+        }
     }
 
     pub(super) fn diff(&self, now: Moment) -> Result<String> {
@@ -528,7 +543,7 @@ impl<'a> GraphKeeper<'a> {
         match format {
             ExportFormat::Dot => Ok(view.to_dot()),
             ExportFormat::Mermaid => Ok(view.to_mermaid()),
-            ExportFormat::Json => view.to_json(),
+            ExportFormat::Json => Ok(view.to_json()),
             ExportFormat::Html => view.to_html(),
             ExportFormat::Yaml => {
                 let frozen = Frozen::freeze(FreezeFrom {
@@ -543,7 +558,32 @@ impl<'a> GraphKeeper<'a> {
         }
     }
 
-    fn view(&self, now: Moment) -> GraphView {
+    /// The graph as metrics show it.
+    pub(crate) fn gauges(&self, now: Moment) -> GraphGauges {
+        let status = self
+            .shield
+            .and_then(Shield::graph)
+            .map(|plane| plane.status(now.ktime));
+        let lease = status.and_then(|status| status.lease);
+        let mut edges = [0; State::ALL.len()];
+        for record in self.learner.records().values() {
+            edges[record.state as usize] += 1;
+        }
+        GraphGauges {
+            mode: status.map_or(Mode::Off, |status| status.mode),
+            lease: lease.map_or(0.0, |(end, _)| end.since(now.ktime).as_secs_f64()),
+            edges,
+            table_capacity: self
+                .table
+                .as_ref()
+                .map_or(0, |(table, _)| table.capacity() as u64),
+            violating: self.violations.len() as u64,
+            violation_packets: self.violation_packets,
+            turned_away: self.learner.turned_away(),
+        }
+    }
+
+    pub(super) fn view(&self, now: Moment) -> GraphView {
         let status = self
             .shield
             .and_then(Shield::graph)
@@ -561,8 +601,8 @@ impl<'a> GraphKeeper<'a> {
     }
 }
 
+/// What a command put in force, by its name; `off` never is.
 fn mode_named(name: &str) -> Option<Mode> {
-    [Mode::Learn, Mode::Observe, Mode::Enforce]
-        .into_iter()
-        .find(|mode| mode.name() == name)
+    let named = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    named.filter(|mode| *mode != Mode::Off)
 }

@@ -10,6 +10,7 @@ use super::super::graph::{GRAPH, GraphKeeper};
 use super::exemptions::{Exemptions, Operators};
 use super::exposed::Exposed;
 use super::gate::LogGate;
+use super::happened::Happened;
 use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
 use super::links::Links;
@@ -47,6 +48,7 @@ pub(super) struct Iq<'a> {
     links: Links,
     pub(super) graph: Option<GraphKeeper<'a>>,
     pub(super) notes: Notes,
+    pub(super) happened: Happened,
     pub(super) started: Moment,
     pub(super) ticks: u64,
     table: SourceTable,
@@ -103,6 +105,7 @@ impl<'a> Iq<'a> {
             started: now,
             ticks: 0,
             notes: Notes::default(),
+            happened: Happened::default(),
             lines: LogGate::new(MOST_LINES),
             records: LogGate::new(MOST_RECORDS),
             operators: Operators::default(),
@@ -278,7 +281,8 @@ impl<'a> Iq<'a> {
         if let Some(exposed) = &mut self.exposed {
             let dry_run = self.settings.iq.dry_run;
             let plane = (self.shield, &self.table);
-            exposed.ticked(plane, &self.engine, now, dry_run)?;
+            let graph = self.graph.as_ref().map(|graph| graph.gauges(now));
+            exposed.ticked(plane, &self.engine, graph, now, dry_run)?;
         }
         Ok(())
     }
@@ -399,6 +403,7 @@ impl<'a> Iq<'a> {
         };
         let mut decisions = Vec::new();
         for event in events.drain() {
+            self.happened.note(&event, now);
             let bits = match event.what {
                 What::Ports(bits) => bits,
                 What::Violation(direction, service) => {
