@@ -100,7 +100,7 @@ units() {
     cp -r /lib/systemd/system "$root/usr/lib/systemd/"
     ln -s usr/lib "$root/lib"
     cp packaging/systemd/*.service "$root/usr/lib/systemd/system/"
-    install -D packaging/systemd/sandbox.conf "$root/usr/lib/systemd/system/kernloom-.service.d/sandbox.conf"
+    install -D -m 644 packaging/systemd/sandbox.conf "$root/usr/lib/systemd/system/kernloom-.service.d/sandbox.conf"
     cp "$static/kernloom-x86_64" "$root/usr/bin/kernloom"
     for unit in kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service; do
         check "$unit passes systemd-analyze verify" same \
@@ -120,7 +120,7 @@ system_calls() {
     mount -t bpf bpf /sys/fs/bpf
     strace -f -qq -o "$scratch/attach" "$binary" shield attach kl0 >/dev/null
     strace -f -qq -o "$scratch/iq" timeout 8 "$binary" --run-dir "$scratch/run" --state-dir "$scratch/state" \
-        iq --profile=idp --iface kl0 --dry-run=false --graph=learn --metrics-listen 127.0.0.1:9798 2>"$scratch/said"
+        iq --profile=idp --iface kl0 --dry-run=false --graph --metrics-listen 127.0.0.1:9798 2>"$scratch/said"
     check "IQ says it enforces" has enforcing "$(<"$scratch/said")"
     check "IQ watches handshakes" lacks 'not watched' "$(<"$scratch/said")"
     "$binary" shield detach --all --purge >/dev/null

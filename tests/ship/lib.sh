@@ -13,11 +13,11 @@ check() {
     else
         failed=$((failed + 1))
         echo "FAIL $name"
-        echo "     ${told//$'\n'/$'\n'     }"
+        while IFS= read -r told; do echo "     $told"; done <<<"$told"
     fi
 }
 
-lacks() { ! grep -qE -- "$1" <<<"$2" || { echo "'$1' in: $2" && return 1; }; }
+lacks() { ! grep -E -- "$1" <<<"$2"; }
 has() { grep -qE -- "$1" <<<"$2" || { echo "no '$1' in: $2" && return 1; }; }
 same() { [[ $1 == "$2" ]] || { echo "'$1' is not '$2'" && return 1; }; }
 

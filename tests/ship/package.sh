@@ -27,14 +27,22 @@ package_lifecycle() {
 
 # Two versions and one of another CPU, in the root's /debs.
 debs_in() {
+    local made=$scratch/debs version
+    if [[ ! -d $made ]]; then
+        mkdir "$made"
+        for version in 0.0.1 0.0.2; do
+            packaging/deb.sh --version "$version" x86_64 >/dev/null
+            mv "$static/kernloom_${version}_amd64.deb" "$made/"
+        done
+        mkdir -p "$scratch/foreign/DEBIAN"
+        dpkg-deb -f "$made/kernloom_0.0.2_amd64.deb" | sed 's/^Architecture: .*/Architecture: s390x/' \
+            >"$scratch/foreign/DEBIAN/control"
+        dpkg-deb --build "$scratch/foreign" "$made/foreign.deb" >/dev/null
+    fi
     mkdir -p "$root/debs"
-    CARGO_TARGET_DIR=$static/.. packaging/deb.sh --version 0.0.1 x86_64 >/dev/null
-    CARGO_TARGET_DIR=$static/.. packaging/deb.sh --version 0.0.2 x86_64 >/dev/null
-    mv "$static/kernloom_0.0.1_amd64.deb" "$root/debs/old.deb"
-    mv "$static/kernloom_0.0.2_amd64.deb" "$root/debs/new.deb"
-    dpkg-deb -R "$root/debs/new.deb" "$scratch/foreign"
-    sed -i 's/^Architecture: .*/Architecture: s390x/' "$scratch/foreign/DEBIAN/control"
-    dpkg-deb --build "$scratch/foreign" "$root/debs/foreign.deb" >/dev/null
+    cp "$made/kernloom_0.0.1_amd64.deb" "$root/debs/old.deb"
+    cp "$made/kernloom_0.0.2_amd64.deb" "$root/debs/new.deb"
+    cp "$made/foreign.deb" "$root/debs/"
 }
 
 # A page and a completion for every command there is, asked of the binary itself.
@@ -45,10 +53,10 @@ manual_is_whole() {
         name=kernloom${line:+-${line// /-}}
         [[ -s $root/usr/share/man/man1/$name.1.gz ]] || missing+=" $name(1)"
         name=kernloom${line:+__subcmd__${line// /__subcmd__}}
-        [[ $bash == *"$name)"* ]] || missing+=" $name"
+        [[ $bash == *"${name//-/__})"* ]] || missing+=" $name"
     done < <(echo && commands '')
     check "every command has a man page and a completion" same "$missing" ''
-    check "there are at least 60 commands" test "$(commands '' | wc -l)" -ge 40
+    check "there are at least 40 commands" test "$(commands '' | wc -l)" -ge 40
     check "bash completes" inside bash -c '. /usr/share/bash-completion/completions/kernloom
         COMP_WORDS=(kernloom shield enf) COMP_CWORD=2
         _kernloom kernloom enf shield && [[ ${COMPREPLY[*]} == enforce-allow ]]'
