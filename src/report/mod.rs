@@ -30,4 +30,4 @@ pub use print::print;
 pub use settings::settings_yaml;
 pub use shield::{Status, attached_line, stats_json, stats_table, top_json, top_table};
 pub use table::Table;
-pub use verdict::VerdictReport;
+pub use verdict::{GraphVerdict, VerdictReport};
