@@ -32,6 +32,9 @@ const LINK: &str = "link-";
 const FILTER: &str = "filter-";
 /// A directory, for the lock on it: pinned objects cannot be locked.
 const STEERING: &str = "steering";
+/// The same two, of the companion for what leaves.
+const EGRESS: &str = "egress-";
+const EGRESS_FILTER: &str = "egressfilter-";
 
 /// A directory in bpffs that holds one instance: its program, maps and one link per interface.
 #[derive(Debug, Clone)]
@@ -169,11 +172,31 @@ impl PinDir {
 
     /// Interfaces with a classic TC filter of this instance.
     pub(super) fn filters(&self) -> Result<Vec<u32>> {
-        let numbers = self.named(FILTER)?.into_iter().filter_map(|path| {
+        self.numbered(FILTER)
+    }
+
+    fn numbered(&self, prefix: &str) -> Result<Vec<u32>> {
+        let numbers = self.named(prefix)?.into_iter().filter_map(|path| {
             let name = path.file_name()?.to_str()?;
-            name.strip_prefix(FILTER)?.parse().ok()
+            name.strip_prefix(prefix)?.parse().ok()
         });
         Ok(numbers.collect())
+    }
+
+    pub(super) fn egress(&self, ifindex: u32) -> PathBuf {
+        self.path.join(format!("{EGRESS}{ifindex}"))
+    }
+
+    pub(super) fn egress_links(&self) -> Result<Vec<PathBuf>> {
+        self.named(EGRESS)
+    }
+
+    pub(super) fn egress_filter(&self, ifindex: u32) -> PathBuf {
+        self.path.join(format!("{EGRESS_FILTER}{ifindex}"))
+    }
+
+    pub(super) fn egress_filters(&self) -> Result<Vec<u32>> {
+        self.numbered(EGRESS_FILTER)
     }
 
     pub(super) fn link(&self, ifindex: u32) -> PathBuf {
@@ -222,12 +245,15 @@ impl PinDir {
     }
 
     pub(super) fn open_maps(&self) -> Result<Maps> {
-        Maps::open(|name| {
-            let made = self.path.join(name).try_exists();
-            made.doing(|| format!("looking into {}", self.path.display()))?
-                .then(|| self.open_map(name))
-                .transpose()
-        })
+        Maps::open(|name| self.open_made(name))
+    }
+
+    /// `None` for a map that was not made.
+    pub(super) fn open_made(&self, name: &str) -> Result<Option<MapHandle>> {
+        let made = self.path.join(name).try_exists();
+        made.doing(|| format!("looking into {}", self.path.display()))?
+            .then(|| self.open_map(name))
+            .transpose()
     }
 
     /// Removes every pin and the directory. Links must be detached before.
@@ -236,7 +262,7 @@ impl PinDir {
             remove_if_there(&self.path.join(name))?;
         }
         // Links left here are dead: what they were on is gone, or somebody took its place.
-        for prefix in [NEXT, LINK, FILTER] {
+        for prefix in [NEXT, LINK, FILTER, EGRESS, EGRESS_FILTER] {
             for left in self.named(prefix)? {
                 remove_if_there(&left)?;
             }
