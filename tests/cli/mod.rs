@@ -113,7 +113,13 @@ fn without_rights_it_says_which_and_how_to_get_them() {
         .tempdir_in("/tmp")
         .unwrap();
     let copy = dir.path().join("kernloom");
-    std::fs::copy(env!("CARGO_BIN_EXE_kernloom"), &copy).unwrap();
+    // By another process: what a sibling test forks must not hold it open for writing.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_kernloom"))
+        .arg(&copy)
+        .status()
+        .unwrap();
+    assert!(copied.success());
     let cases: [&[&str]; 5] = [
         &["shield", "attach", "lo"],
         &["shield", "status"],
