@@ -120,7 +120,16 @@ fn without_rights_it_says_which_and_how_to_get_them() {
         .status()
         .unwrap();
     assert!(copied.success());
-    let cases: [&[&str]; 5] = [
+    let closed = dir.path().join("state");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let cases: [&[&str]; 11] = [
+        &["shield", "events"],
+        &["shield", "top", "--once"],
+        &["iq", "top", "--json"],
+        &["iq", "decisions"],
+        &["report", "-o", "-"],
+        &["graph", "show"],
         &["shield", "attach", "lo"],
         &["shield", "status"],
         &["iq", "--profile=idp", "--iface", "lo"],
@@ -129,6 +138,8 @@ fn without_rights_it_says_which_and_how_to_get_them() {
     ];
     for words in cases {
         let output = Command::new(&copy)
+            .arg("--state-dir")
+            .arg(&closed)
             .args(words)
             .uid(65_534)
             .gid(65_534)
