@@ -36,6 +36,8 @@ pub struct GraphGauges {
     pub lease: f64,
     /// Edges by state, in the order of [`State::ALL`].
     pub edges: [u64; State::ALL.len()],
+    /// Entries of the kernel's edge table in use.
+    pub table_used: u64,
     /// Entries of the kernel's edge table.
     pub table_capacity: u64,
     /// Edges that the frozen graph lacks and that were tried, since the graph was reset.
@@ -308,6 +310,12 @@ impl Metrics {
         for (state, count) in State::ALL.iter().zip(graph.edges) {
             family.sample(&[("state", state.name())], real(count));
         }
+        page.single(
+            "kernloom_graph_edge_table_entries",
+            Kind::Gauge,
+            "Entries of the kernel's edge table in use, over all CPUs.",
+            real(graph.table_used),
+        );
         page.single(
             "kernloom_graph_edge_table_capacity_entries",
             Kind::Gauge,

@@ -190,11 +190,15 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut rest = text.to_owned();
     while width > 2 * INDENT.len() && rest.chars().count() > width {
-        let end = rest
-            .char_indices()
-            .nth(width)
-            .map_or(rest.len(), |(at, _)| at);
-        let space = rest[..end].rfind(' ').filter(|at| *at > INDENT.len());
+        let after = |count| {
+            let mut indices = rest.char_indices();
+            indices.nth(count).map_or(rest.len(), |(at, _)| at)
+        };
+        let end = after(width);
+        // A word may end where the line does.
+        let space = rest[..after(width + 1)]
+            .rfind(' ')
+            .filter(|at| *at > INDENT.len());
         let next = rest[space.unwrap_or(end)..].trim_start().to_owned();
         rest.truncate(space.unwrap_or(end));
         pieces.push(std::mem::replace(&mut rest, format!("{INDENT}{next}")));

@@ -125,6 +125,7 @@ fn metrics() -> Metrics {
             mode: Mode::Enforce,
             lease: 299.5,
             edges: [6, 5, 4, 3, 2, 1],
+            table_used: 21,
             table_capacity: 65_536,
             violating: 8,
             violation_packets: 900,

@@ -96,6 +96,9 @@ fn the_graph_answers_scripts_with_and_without_iq() {
     let Some(lab) = lab("graph-json", 0) else {
         return;
     };
+    let said = ask(&lab, "graph show");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("no graph is kept in"), "{said:?}");
     let mut iq = start(&lab, &["--graph"]);
     iq.wait_line(SOON, "a tick every").unwrap();
     let server = lab.server().v4.to_string();
@@ -229,6 +232,17 @@ fn a_full_disk_costs_the_file_and_never_the_protection() {
     let Some(lab) = lab("full-disk", 0) else {
         return;
     };
+    // A recording that cannot be is known before anything is attached.
+    let said = ask(
+        &lab,
+        "iq --profile=idp --iface eth0 --record /nonexistent/x",
+    );
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(
+        said.err.contains("cannot record to /nonexistent/x"),
+        "{said:?}"
+    );
+    assert_eq!(ask(&lab, "shield status").code, Some(2));
     let small = Small::mount();
     let inside = |name: &str| small.0.path().join(name);
     let prom = inside("kernloom.prom");

@@ -84,6 +84,19 @@ impl GraphAsk {
         }
     }
 
+    /// Whether it asks for what is there and changes nothing.
+    pub(super) const fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Show { .. }
+                | Self::Edges { .. }
+                | Self::Readiness { .. }
+                | Self::Diff
+                | Self::Violations { .. }
+                | Self::Export { .. }
+        )
+    }
+
     fn decide(allow: bool, args: &EdgeArgs) -> Self {
         let (direction, peer, services) = named(args);
         Self::Decide {

@@ -47,6 +47,8 @@ pub(crate) struct GraphKeeper<'a> {
     dirty_violations: BTreeSet<Edge>,
     /// Packets of violations since the start.
     violation_packets: u64,
+    /// Entries of the kernel's edge table in use, at the last reading.
+    table_used: u64,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
     mode: Option<Mode>,
@@ -85,6 +87,7 @@ impl<'a> GraphKeeper<'a> {
             violations: kept.violations,
             dirty_violations: BTreeSet::new(),
             violation_packets: 0,
+            table_used: 0,
             coverage_changed: false,
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
@@ -228,7 +231,11 @@ impl<'a> GraphKeeper<'a> {
         let Some((table, meter)) = &mut self.table else {
             return;
         };
-        table.visit(|slot, row| meter.row(slot, row, &groups));
+        self.table_used = 0;
+        table.visit(|slot, row| {
+            self.table_used += 1;
+            meter.row(slot, row, &groups);
+        });
         let mut reading = meter.reading();
         let exclude = &self.setup.exclude;
         reading
@@ -615,6 +622,7 @@ impl<'a> GraphKeeper<'a> {
             mode: status.map_or(Mode::Off, |status| status.mode),
             lease: lease.map_or(0.0, |(end, _)| end.since(now.ktime).as_secs_f64()),
             edges,
+            table_used: self.table_used,
             table_capacity: self
                 .table
                 .as_ref()

@@ -67,6 +67,10 @@ fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
         Asked::Told(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
             Err(Error::world("the running iq answered something else"))
         }
+        Asked::Alone(_) if ask.only_reads() && !store.exists() => Err(Error::operator(format!(
+            "no graph is kept in {}; 'kernloom iq --graph' learns one, --store names another",
+            store.display()
+        ))),
         Asked::Alone(_lock) => alone(host, store, ask),
     }
 }

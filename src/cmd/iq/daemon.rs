@@ -3,7 +3,7 @@
 mod telling;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::graph::{GRAPH, GraphKeeper};
@@ -339,9 +339,8 @@ impl<'a> Iq<'a> {
         self.exposed.as_ref()
     }
 
-    /// Keeps what is judged from here on and how, in a new file.
-    pub(super) fn record(&mut self, path: &Path, most: u64) -> Result<()> {
-        let mut recorder = Recorder::create(path, most)?;
+    /// Keeps what is judged from here on and how.
+    pub(super) fn record(&mut self, mut recorder: Recorder) -> Result<()> {
         let Settings {
             name,
             effective,
@@ -355,7 +354,9 @@ impl<'a> Iq<'a> {
             dry_run: iq.dry_run,
         };
         recorder.start(&mut self.engine, &self.learner, run, self.last_tick)?;
-        log::info!(target: IQ, "recording to {}", path.display());
+        if let Some((path, _)) = &self.settings.record {
+            log::info!(target: IQ, "recording to {}", path.display());
+        }
         self.recorder = Some(recorder);
         Ok(())
     }

@@ -60,6 +60,12 @@ pub(super) fn run(args: &ReplayArgs) -> Result<()> {
     }
     replay.end()?;
     bar.finish_and_clear();
+    if capture.cut {
+        log::warn!(
+            "{} ends in the middle of a packet; what is before it was replayed",
+            args.file.display()
+        );
+    }
     let told = replay.told(&name, args);
     if args.json {
         print(&document("replay", &told))

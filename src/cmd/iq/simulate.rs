@@ -35,6 +35,12 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
         bar.set_position(reader.read);
     }
     bar.finish_and_clear();
+    if reader.cut {
+        log::warn!(
+            "{} ends in the middle of a frame; what is before it was decided",
+            args.file.display()
+        );
+    }
     let told = judge.told(&start, &name);
     if args.json {
         print(&document("simulate", &told))
