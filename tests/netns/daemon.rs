@@ -245,7 +245,7 @@ fn it_says_why_with_numbers_and_origins() {
     let (iq, evil) = holding(&lab, &ENFORCE);
     let told = why(&lab, &evil);
     assert!(
-        ["syn", "half-open"]
+        ["syn", "half-open", "refusals"]
             .map(Into::into)
             .contains(&told["cause"]["signal"]),
         "{told}"

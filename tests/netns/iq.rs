@@ -93,7 +93,10 @@ fn floods_of_both_families_are_limited_and_released_and_no_client_notices() {
         assert_eq!(limited.from, Stage::Observe, "{limited:?}");
         // Whichever is louder of what one SYN is evidence for.
         assert!(
-            matches!(limited.field("signal"), Some("syn" | "half-open")),
+            matches!(
+                limited.field("signal"),
+                Some("syn" | "half-open" | "refusals")
+            ),
             "{limited:?}"
         );
         let held = ask(&lab, "shield limit list").out;

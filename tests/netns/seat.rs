@@ -17,6 +17,9 @@ const SOON: Duration = Duration::from_secs(30);
 /// Terminals opened by this process.
 static OPENED: AtomicU32 = AtomicU32::new(0);
 
+/// What SYNs that nobody answers are held for: the server waits for the rest, or refuses.
+const CAUSES: [&str; 2] = ["half-open", "refusals"];
+
 /// A terminal of 80 by 24 that `shield top` runs in; ends on drop.
 struct Terminal<'a> {
     lab: &'a Lab,
@@ -153,7 +156,7 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
         .find(|line| line.starts_with(&source))
         .unwrap();
     assert!(
-        row.contains("limit") && row.contains("half-open"),
+        row.contains("limit") && CAUSES.iter().any(|cause| row.contains(cause)),
         "{screen}"
     );
     let drawn = top.tmux(&["capture-pane", "-p", "-e"]);
@@ -176,10 +179,8 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
         .iter()
         .find(|row| row["source"] == source.as_str())
         .unwrap();
-    assert_eq!(
-        (&one["verdict"], &one["reason"]),
-        (&"limit".into(), &"half-open".into())
-    );
+    assert_eq!(one["verdict"], "limit");
+    assert!(CAUSES.contains(&one["reason"].as_str().unwrap()), "{one}");
     let whole = rows.iter().find(|row| row["source"] == prefix).unwrap();
     assert_eq!(whole["entry"]["owner"], "operator");
     assert!(
@@ -331,7 +332,8 @@ fn decisions_are_events_that_the_schema_allows() {
     for event in &events {
         let event = valid("decision-event", event);
         assert_eq!(event["source.ip"], source.as_str());
-        assert_eq!(event["rule.name"], "half-open");
+        let rule = event["rule.name"].as_str().unwrap();
+        assert!(CAUSES.contains(&rule), "{event}");
         assert_eq!(event["kernloom.dry_run"], true);
     }
     for line in text.lines() {
@@ -371,8 +373,10 @@ fn a_recording_decides_again_exactly_as_it_did_live_and_otherwise_under_other_se
     assert_eq!(same["differences"].as_array().unwrap().len(), 0);
     assert!(same["live_decisions"].as_u64() >= Some(4), "{same}");
     assert_eq!(same["live_decisions"], same["simulated_decisions"]);
-    let deaf =
-        told(" --set signal_engine.pps_trigger=1000000 --set signal_engine.syn_trigger=1000000");
+    let deaf = told(
+        " --set signal_engine.pps_trigger=1000000 --set signal_engine.syn_trigger=1000000 \
+         --set signal_engine.weights.scan=0",
+    );
     assert_eq!(deaf["identical"], false);
     let syn = lab.source("evil", Family::V4).unwrap();
     let differs =
