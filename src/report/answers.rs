@@ -20,6 +20,8 @@ pub enum Answer {
     Done(String),
     /// The operator asked for something that cannot be.
     Refused(String),
+    /// The machine refused.
+    Failed(String),
 }
 
 /// `kernloom iq status --json`

@@ -38,4 +38,4 @@ pub use progress::{progress, spinner};
 pub use settings::settings_yaml;
 pub use shield::{Status, attached_line, stats_json, stats_table};
 pub use table::Table;
-pub use verdict::VerdictReport;
+pub use verdict::{GraphVerdict, VerdictReport};

@@ -33,6 +33,7 @@ fn text(lab: &Lab, words: &str) -> String {
 
 fn scan(lab: &Lab) {
     let assault = Assault::Scan {
+        technique: "-sS",
         family: Family::V4,
         ports: 2_000,
     };

@@ -14,11 +14,12 @@ use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
 use crate::error::{Error, Result};
-use crate::graph::{Direction, Edge, GroupError, Groups, Promotion, Service};
+use crate::graph::{Direction, Edge, Frozen, GroupError, Groups, Peer, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
 use crate::runtime::moment;
+use crate::store::read_frozen;
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";
@@ -61,6 +62,7 @@ fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
     let run_dir = &host.places.run_dir;
     match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, ask))? {
         Asked::Told(Answer::Refused(why)) => Err(Error::operator(why)),
+        Asked::Told(Answer::Failed(why)) => Err(Error::world(why)),
         Asked::Told(Answer::Done(text)) => Ok(text),
         Asked::Told(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
             Err(Error::world("the running iq answered something else"))
@@ -93,7 +95,9 @@ pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
 
 /// No IQ runs: this process is the one writer for as long as the caller holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
-    let shield = Shield::open(&pins(&host.places))?;
+    let pins = pins(&host.places);
+    let shield = Shield::open(&pins)?;
+    let _steering = shield.as_ref().map(|_| pins.steer()).transpose()?;
     let setup = Setup {
         store: store.to_owned(),
         groups: groups(host)?,
@@ -115,6 +119,35 @@ pub(super) fn groups(host: &Host) -> Result<Groups> {
         }
     }
     Ok(groups)
+}
+
+/// The groups that apply: those of the frozen file go before the configured ones of that name.
+fn in_force(configured: &Groups, frozen: Option<&Frozen>) -> Groups {
+    let Some(frozen) = frozen else {
+        return configured.clone();
+    };
+    let mut groups = configured.without_names();
+    let named = configured.named();
+    let named = named.filter(|(name, _)| !frozen.groups.contains_key(*name));
+    let filed = frozen
+        .groups
+        .iter()
+        .map(|(name, all)| (name.as_str(), all.as_slice()));
+    for (name, prefixes) in filed.chain(named) {
+        for prefix in prefixes {
+            if let Err(error) = groups.add(name, *prefix) {
+                log::warn!(target: GRAPH, "{error}; the frozen graph's word counts");
+            }
+        }
+    }
+    groups
+}
+
+/// The group that a source counts as, by the configuration and the frozen file.
+pub(super) fn group_of(host: &Host, source: &Source) -> Result<Option<Peer>> {
+    let frozen = read_frozen(&frozen_path(&host.graph_store(None)))?;
+    let groups = in_force(&groups(host)?, frozen.as_ref().map(|(frozen, _)| frozen));
+    Ok(Some(groups.peer(source)).filter(|peer| matches!(peer, Peer::Group(_))))
 }
 
 /// The frozen graph's file, beside the store.

@@ -89,7 +89,7 @@ impl Iq<'_> {
                     Ok(text) => Answer::Done(text),
                     Err(Error::Operator(why)) => Answer::Refused(why),
                     // The machine's fault, and no reason for IQ to end.
-                    Err(Error::World(why)) => Answer::Refused(why),
+                    Err(Error::World(why)) => Answer::Failed(why),
                 },
                 None => Answer::Refused(
                     "the running iq keeps no graph; start it with --graph".to_owned(),

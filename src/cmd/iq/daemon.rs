@@ -18,9 +18,10 @@ use super::lists::{Lists, wall};
 use super::notes::Notes;
 use super::recorder::{Recorder, Run};
 use super::run::Before;
+use super::witness::Witness;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable, What,
+    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable, What,
 };
 use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
@@ -31,7 +32,7 @@ use crate::report::{settings_yaml, whole_seconds};
 use crate::runtime::moment;
 use crate::seams::{Enforcer, Order};
 use crate::state::{Journal, State};
-use crate::telemetry::{Coverage, Meter, Sample, Window, linear_count, linear_ones};
+use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 
 /// Lines of one reason that are logged, and transitions that are journalled, in ten seconds.
 const MOST_LINES: u32 = 20;
@@ -52,7 +53,7 @@ pub(super) struct Iq<'a> {
     pub(super) ticks: u64,
     table: SourceTable,
     meter: Meter,
-    proofs: Option<Proofs>,
+    witness: Witness,
     enforcer: Box<dyn Enforcer + 'a>,
     operators: Operators,
     keeper: Keeper,
@@ -66,16 +67,6 @@ pub(super) struct Iq<'a> {
     recorder: Option<Recorder>,
 }
 
-/// A host that cannot tell who is real still scores everybody.
-fn watch_handshakes(shield: &Shield, sources: usize) -> Option<Proofs> {
-    /// Of the sources a table holds, those thought to connect and stay known.
-    const SHARE: usize = 8;
-    let capacity = u32::try_from(sources / SHARE).unwrap_or(u32::MAX);
-    Proofs::watch(shield.v6_bits(), capacity)
-        .inspect_err(|error| log::warn!(target: IQ, "handshakes are not watched: {error}"))
-        .ok()
-}
-
 impl<'a> Iq<'a> {
     pub(super) fn new(
         shield: &'a Shield,
@@ -87,7 +78,7 @@ impl<'a> Iq<'a> {
         exposed: Option<Exposed>,
     ) -> Result<Self> {
         let table = shield.sources()?;
-        let proofs = watch_handshakes(shield, table.capacity());
+        let witness = Witness::call(shield, table.capacity());
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
@@ -131,7 +122,7 @@ impl<'a> Iq<'a> {
             graph: None,
             table,
             meter,
-            proofs,
+            witness,
             enforcer,
             keeper,
             journal,
@@ -271,7 +262,8 @@ impl<'a> Iq<'a> {
         self.last_tick = now;
         self.ticks += 1;
         self.watch_upgrade()?;
-        self.links.check(self.shield, self.pins)?;
+        let attached = self.links.check(self.shield, self.pins)?;
+        self.witness.stand_at(&attached);
         self.watch_reset(now)?;
         self.operators.refresh(self.shield)?;
         let decisions = self.judge(now, length)?;
@@ -300,17 +292,12 @@ impl<'a> Iq<'a> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
         let samples = self.meter.samples();
-        if let Some(proofs) = &self.proofs {
-            proofs.mark(samples)?;
-        }
+        let coverage = self.witness.mark(samples)?;
         let samples: &[Sample] = samples;
         let window = Window {
             length,
             samples,
-            coverage: Coverage {
-                proof: self.proofs.is_some(),
-                ..Coverage::default()
-            },
+            coverage,
         };
         let learner = &mut self.learner;
         let exempt = Exemptions {

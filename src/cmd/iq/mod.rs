@@ -16,6 +16,7 @@ mod recorder;
 mod replay;
 mod run;
 mod simulate;
+mod witness;
 
 pub(super) use decisions::check_journal;
 pub(super) use simulate::traffic;
@@ -96,6 +97,7 @@ fn tell(host: &Host, question: &Ask, json: bool) -> Result<()> {
     })?;
     let text = match &answer {
         Answer::Refused(why) => return Err(Error::operator(why.clone())),
+        Answer::Failed(why) => return Err(Error::world(why.clone())),
         Answer::Status(status) if json => document("iq-status", status),
         Answer::Why(why) if json => document("iq-why", why),
         Answer::Status(status) => status_lines(status),
@@ -182,7 +184,7 @@ pub(super) fn ask_graph(run_dir: &Path, ask_: &GraphAsk) -> Result<Option<Answer
 /// Tells a running IQ that what it enforced is gone; what it said, if one runs.
 pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
     Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
-        Answer::Done(what) | Answer::Refused(what) => what,
+        Answer::Done(what) | Answer::Refused(what) | Answer::Failed(what) => what,
         Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_) => {
             "the running iq was told".to_owned()
         }

@@ -38,7 +38,7 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::Limit(command) => policy::limit(&pins, command),
         ShieldCommand::EnforceAllow(args) => allow_only::enforce(&pins, args),
         ShieldCommand::Confirm => allow_only::confirm(&pins),
-        ShieldCommand::Verdict(args) => verdict::verdict(&pins, args),
+        ShieldCommand::Verdict(args) => verdict::verdict(host, &pins, args),
         ShieldCommand::Doctor(args) => doctor::doctor(&pins, args),
     }
 }
