@@ -250,7 +250,8 @@ fn top_finds_a_source_tells_why_and_acts_only_after_a_yes() {
     top.shows("cause: ");
     acts_after_a_yes(&top, &source);
     top.keys(&["Escape"]);
-    top.shows("sort packets");
+    // An s right behind the escape would be read as one key.
+    top.shows("PKT/S");
     top.keys(&["s"]);
     top.shows("sort bytes");
     top.keys(&["p"]);
