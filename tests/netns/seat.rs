@@ -191,6 +191,36 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
     iq.check_running().unwrap();
 }
 
+/// Denies, takes that back and allows, on the open page of `source`.
+fn acts_after_a_yes(top: &Terminal<'_>, source: &str) {
+    // IQ may deny the source itself in the end.
+    let denied = || -> String {
+        let list = ask(top.lab, "shield deny list").out;
+        let ours = list.lines().filter(|line| line.contains("operator"));
+        ours.collect()
+    };
+    top.keys(&["d"]);
+    top.shows(&format!("kernloom shield deny add {source} --ttl 1h"));
+    top.keys(&["n"]);
+    top.shows("nothing was changed");
+    assert!(!denied().contains(source));
+    top.keys(&["d"]);
+    top.shows("Do this? y / n");
+    top.keys(&["y"]);
+    top.shows("deny by operator");
+    assert!(denied().contains(source));
+    top.keys(&["x"]);
+    top.shows("Do this? y / n");
+    top.keys(&["y"]);
+    top.shows("done: your entry");
+    assert!(!denied().contains(source));
+    top.keys(&["a"]);
+    top.shows(&format!("kernloom shield allow add {source} --ttl 1h"));
+    top.keys(&["y"]);
+    top.shows("allow by operator");
+    assert!(ask(top.lab, "shield allow list").out.contains(source));
+}
+
 #[test]
 fn top_finds_a_source_tells_why_and_acts_only_after_a_yes() {
     let Some(lab) = lab("top-acts", 0) else {
@@ -219,34 +249,10 @@ fn top_finds_a_source_tells_why_and_acts_only_after_a_yes() {
     top.keys(&["Enter"]);
     top.shows("esc back");
     top.shows("cause: ");
-    // IQ may deny the source itself in the end.
-    let denied = || -> String {
-        let list = ask(&lab, "shield deny list").out;
-        let ours = list.lines().filter(|line| line.contains("operator"));
-        ours.collect()
-    };
-    top.keys(&["d"]);
-    top.shows(&format!("kernloom shield deny add {source} --ttl 1h"));
-    top.keys(&["n"]);
-    top.shows("nothing was changed");
-    assert!(!denied().contains(&source));
-    top.keys(&["d"]);
-    top.shows("Do this? y / n");
-    top.keys(&["y"]);
-    top.shows("deny by operator");
-    assert!(denied().contains(&source));
-    top.keys(&["x"]);
-    top.shows("Do this? y / n");
-    top.keys(&["y"]);
-    top.shows("done: your entry");
-    assert!(!denied().contains(&source));
-    top.keys(&["a"]);
-    top.shows(&format!("kernloom shield allow add {source} --ttl 1h"));
-    top.keys(&["y"]);
-    top.shows("allow by operator");
-    assert!(ask(&lab, "shield allow list").out.contains(&source));
+    acts_after_a_yes(&top, &source);
     top.keys(&["Escape"]);
-    top.shows("sort packets");
+    // An s right behind the escape would be read as one key.
+    top.shows("PKT/S");
     top.keys(&["s"]);
     top.shows("sort bytes");
     top.keys(&["p"]);
