@@ -199,7 +199,7 @@ enum kl_feature {
 
 enum kl_event_kind {
 	KL_EVENT_PORTS = 1,	/* a source's port sketch crossed the alert bound */
-	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks; value: kl_edge_key from port on */
+	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks; value: its kl_edge_key.service */
 };
 
 struct kl_event {
@@ -245,6 +245,22 @@ struct kl_proof_config {
 	__u32 v6_mask[4];	/* as in kl_config */
 };
 
+/* Frozen at load, for the program that counts refusals. */
+struct kl_refusals_config {
+	__u32 v6_mask[4];	/* as in kl_config */
+};
+
+struct kl_refusals_state {
+	__u32 epoch;		/* of now; userspace begins another to read the one that ended */
+	__u32 sent;		/* so far: a look at the map is saved where there was none */
+};
+
+/* What a source was refused. */
+struct kl_refused {
+	__u32 epoch;
+	__u32 count;		/* within that epoch */
+};
+
 /* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */
 struct kl_control {
 	__u32 generation;	/* policy version, 1..KL_GENERATIONS-1; bumped after every change */
@@ -269,14 +285,18 @@ struct kl_control {
 	__u32 ceiling_span;	/* jiffies one CPU may take for ceiling_count, or the source is promoted */
 	__u32 ceiling_count;	/* packets, or pieces of 2^KL_CEILING_BYTES_SHIFT bytes */
 	__u32 hz;		/* jiffies in a second */
+	__u32 test_edge;	/* enum kl_edge_by of the last probe */
 	__u32 resets;		/* bumped by `kernloom reset`; a running IQ watches it */
 	__u32 retired;		/* 1: other maps took over; whoever has these open starts over */
 };
 
 enum kl_answer { KL_NO_ENTRY = 255 };
 
-/* Lifetimes of what the edge stage remembers, in seconds. */
+/* Sizes of the edge stage, and for how many seconds it remembers. */
 enum kl_graph_limits {
+	KL_GRAPH_LAYOUT = 1,		/* version of kl_graph and of the maps a graph is kept in */
+	KL_GRAPH_SLOTS = 3,		/* the graph that counts, the one after its lease, the one to come */
+	KL_GROUP_PREFIXES = 4096,
 	KL_FLOW_UDP_S = 180,		/* as net.netfilter.nf_conntrack_udp_timeout_stream */
 	KL_FLOW_TCP_S = 21600,
 	KL_FLOW_CLOSING_S = 60,		/* after FIN or RST */
@@ -303,16 +323,29 @@ enum kl_group {
 /* Who may open what: key of the edge table and of the frozen graph. */
 struct kl_edge_key {
 	__u32 peer[4];			/* identity, IPv4 mapped, or a group, or nobody */
-	__u16 port;			/* host byte order; 0 for protocols without ports */
-	__u8 proto;
-	__u8 kind;			/* enum kl_edge_kind */
+	__u32 service;			/* enum kl_service_bits */
 };
 _Static_assert(sizeof(struct kl_edge_key) == 20, "kl_edge_key is ABI");
+
+/* A number, so that one comparison tells two services apart. */
+enum kl_service_bits {
+	KL_SERVICE_PORT = 0xffff,	/* host byte order; 0 for protocols without ports */
+	KL_SERVICE_PROTO_SHIFT = 16,	/* 8 bits */
+	KL_SERVICE_KIND_SHIFT = 24,	/* enum kl_edge_kind */
+};
 
 enum kl_edge_verdict {
 	KL_EDGE_UNKNOWN = 0,		/* not in the graph */
 	KL_EDGE_ALLOWED = 1,
 	KL_EDGE_DENIED = 2,
+};
+
+/* What in the graph decided, as a probe is told. */
+enum kl_edge_by {
+	KL_EDGE_BY_NONE = 0,		/* nothing: the graph lacks the edge, or there is no graph */
+	KL_EDGE_BY_SOURCE = 1,		/* an edge of the source itself */
+	KL_EDGE_BY_GROUP = 2,		/* an edge of its group */
+	KL_EDGE_BY_SCOPE = 3,		/* the graph does not speak about this service */
 };
 
 /*
@@ -336,12 +369,6 @@ _Static_assert(sizeof(struct kl_edge) == 64, "kl_edge is one cache line");
 
 struct kl_edge_set {
 	struct kl_edge way[KL_WAYS];
-};
-
-/* Value in the frozen graph. */
-struct kl_permit {
-	__u32 verdict;			/* enum kl_edge_verdict */
-	__u32 seen;			/* jiffies of the last packet that was judged by it */
 };
 
 /* One conversation: the remote end, its port and ours. */
@@ -379,20 +406,21 @@ enum kl_graph_mode {
 	KL_GRAPH_ENFORCE = 3,
 };
 
-/* kl_graph.word: one aligned store switches mode and graph together. */
+/* kl_graph.word: one aligned store switches mode, groups and graph together. */
 enum kl_graph_word {
 	KL_GRAPH_MODE = 0x03,		/* enum kl_graph_mode */
-	KL_GRAPH_SLOT = 0x04,		/* which of the two graphs */
-	KL_GRAPH_SCOPED = 0x08,		/* it speaks about some services only */
-	KL_GRAPH_NOW = 0x0f,
-	KL_GRAPH_AFTER_SHIFT = 4,	/* the same four bits, for when the lease has run out */
-	KL_GRAPH_GENERATION_SHIFT = 8,	/* 24 bits, never 0, changed with the word */
+	KL_GRAPH_SLOT = 0x0c,		/* which of the graphs */
+	KL_GRAPH_SLOT_SHIFT = 2,
+	KL_GRAPH_SCOPED = 0x10,		/* it speaks about some services only */
+	KL_GRAPH_NOW = 0x1f,
+	KL_GRAPH_AFTER_SHIFT = 5,	/* the same bits, for when the lease has run out */
+	KL_GRAPH_GENERATION_SHIFT = 10,	/* 22 bits, never 0, changed with the word */
 };
 
-/* Shared, written by userspace. */
+/* Shared, pinned, written by userspace. */
 struct kl_graph {
 	__u32 word;
-	__u32 pad;
+	__u32 layout;			/* KL_GRAPH_LAYOUT */
 	__u64 lease_ns;			/* 0 = none; then the word's upper half applies */
 };
 

@@ -11,8 +11,10 @@
 
 #include "config.h"
 #include "graph_maps.h"
+#include "sources.h"
 #include "parse.h"
 
+#define KL_SERVICE_ANY_KIND ((1u << KL_SERVICE_KIND_SHIFT) - 1)
 #define KL_TCP_FIN 0x01
 #define KL_TCP_SYN 0x02
 #define KL_TCP_RST 0x04
@@ -101,19 +103,22 @@ static __always_inline int kl_edge_ports(void *data, void *end, const struct kl_
 	return 1;
 }
 
-static __always_inline __u32 kl_edge_word(const struct kl_edge_key *key)
+/* `port` in network order; it does not count where the protocol has none. */
+static __always_inline __u32 kl_service(__u32 proto, __u16 port, __u32 kind)
 {
-	return (__u32)key->port | (__u32)key->proto << 16 | (__u32)key->kind << 24;
+	return (kl_has_ports(proto) ? bpf_ntohs(port) : 0) |
+	       (proto & 0xff) << KL_SERVICE_PROTO_SHIFT | kind << KL_SERVICE_KIND_SHIFT;
 }
 
-static __always_inline __u64 kl_edge_differs(const struct kl_edge *way,
-					     const struct kl_edge_key *key)
+/* As kl_differs. */
+static __always_inline __u64 kl_edge_differs(const struct kl_edge *way, const __u32 *peer,
+					     __u32 service)
 {
-	__u64 diff = (way->key.peer[0] ^ key->peer[0]) | (way->key.peer[1] ^ key->peer[1]) |
-		     (way->key.peer[2] ^ key->peer[2]) | (way->key.peer[3] ^ key->peer[3]) |
-		     (kl_edge_word(&way->key) ^ kl_edge_word(key));
+	const __u64 *a = (const __u64 *)way->key.peer, *b = (const __u64 *)peer;
+	__u64 diff = (a[0] ^ b[0]) | (a[1] ^ b[1]) | (way->key.service ^ service);
+	__u64 unused = (__u64)way->stamp - 1;
 
-	return (diff | -diff) >> 63;
+	return (diff | -diff | unused) >> 63;
 }
 
 /* As kl_replaceable. */
@@ -126,35 +131,34 @@ static __always_inline __u64 kl_edge_replaceable(const struct kl_edge *way, __u3
 	return unused << 63 | age << 34 | (__u64)(__u32)~way->packets << 2 | number;
 }
 
-static __always_inline struct kl_edge_set *kl_edge_set_of(const struct kl_edge_key *key)
+/* `sum`: kl_hash_sum of the peer. */
+static __always_inline struct kl_edge_set *kl_edge_set_at(__u64 sum, __u32 service)
 {
-	__u64 sum = kl_config.seed[0];
 	__u32 index;
 
-	sum += kl_config.seed[1] * key->peer[0];
-	sum += kl_config.seed[2] * key->peer[1];
-	sum += kl_config.seed[3] * key->peer[2];
-	sum += kl_config.seed[4] * key->peer[3];
-	sum += kl_config.port_seed * kl_edge_word(key);
+	sum += kl_config.port_seed * service;
 	index = bpf_get_smp_processor_id() * (kl_config.edge_mask + 1) +
 		((__u32)(sum >> 32) & kl_config.edge_mask);
 	return bpf_map_lookup_elem(&kl_edges, &index);
 }
 
-/* The way that holds the edge, or NULL. */
-static __always_inline struct kl_edge *kl_edge_find(struct kl_edge_set *set,
-						    const struct kl_edge_key *key)
+static __always_inline struct kl_edge_set *kl_edge_set_of(const struct kl_edge_key *key)
 {
-	__u64 found = (1 - kl_edge_differs(&set->way[0], key)) |
-		      (1 - kl_edge_differs(&set->way[1], key)) << 1 |
-		      (1 - kl_edge_differs(&set->way[2], key)) << 2 |
-		      (1 - kl_edge_differs(&set->way[3], key)) << 3;
+	return kl_edge_set_at(kl_hash_sum(key->peer), key->service);
+}
+
+/* The way that holds the edge, or NULL. */
+static __always_inline struct kl_edge *kl_edge_find(struct kl_edge_set *set, const __u32 *peer,
+						    __u32 service)
+{
+	__u64 found = (1 - kl_edge_differs(&set->way[0], peer, service)) |
+		      (1 - kl_edge_differs(&set->way[1], peer, service)) << 1 |
+		      (1 - kl_edge_differs(&set->way[2], peer, service)) << 2 |
+		      (1 - kl_edge_differs(&set->way[3], peer, service)) << 3;
 	__u64 index = (found >> 1) - (found >> 3);
-	struct kl_edge *way;
 
 	barrier_var(index);	/* one state of the verifier's, not one per way */
-	way = &set->way[index & (KL_WAYS - 1)];
-	return found && way->stamp ? way : NULL;
+	return found ? &set->way[index & (KL_WAYS - 1)] : NULL;
 }
 
 /* Takes a way over; in an order that lets userspace read without a lock, as kl_claim. */
@@ -182,69 +186,75 @@ static __always_inline struct kl_edge *kl_edge_claim(struct kl_edge_set *set,
 	way->key.peer[1] = key->peer[1];
 	way->key.peer[2] = key->peer[2];
 	way->key.peer[3] = key->peer[3];
-	way->key.port = key->port;
-	way->key.proto = key->proto;
-	way->key.kind = key->kind;
+	way->key.service = key->service;
 	barrier();
 	return way;
 }
 
-static __always_inline __u32 kl_group_of(const __u32 *addr)
+static __always_inline __u32 kl_group_of(const __u32 *addr, __u32 word)
 {
+	__u32 slot = (word & KL_GRAPH_SLOT) >> KL_GRAPH_SLOT_SHIFT;
+	void *groups = bpf_map_lookup_elem(&kl_groups, &slot);
 	struct kl_trie_key key = {
 		.bits = 128,
 		.addr = { addr[0], addr[1], addr[2], addr[3] },
 	};
-	__u32 *group = bpf_map_lookup_elem(&kl_groups, &key);
+	__u32 *group;
 
+	if (!groups)
+		return KL_GROUP_NONE;	/* cannot happen: filled before the word says so */
+	group = bpf_map_lookup_elem(groups, &key);
 	return group ? *group : KL_GROUP_INTERNET;
 }
 
 /* What the graph of this word says of the edge; e->key by identity, e->group_key by group. */
-static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, __u32 group, __u32 word,
-					   __u32 jiffies)
+static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, __u32 group, __u32 word)
 {
-	__u32 slot = !!(word & KL_GRAPH_SLOT);
+	__u32 slot = (word & KL_GRAPH_SLOT) >> KL_GRAPH_SLOT_SHIFT;
 	void *graph = bpf_map_lookup_elem(&kl_graphs, &slot);
-	struct kl_permit *permit;
+	__u32 *permit;
 
+	e->by = KL_EDGE_BY_NONE;
 	if (!graph)
 		return KL_EDGE_UNKNOWN;
 	permit = bpf_map_lookup_elem(graph, &e->key);
-	if (!permit && group) {
+	if (permit) {
+		e->by = KL_EDGE_BY_SOURCE;
+		return *permit;
+	}
+	if (group) {
 		__builtin_memset(&e->group_key, 0, sizeof(e->group_key));
 		e->group_key.peer[3] = group;
-		e->group_key.port = e->key.port;
-		e->group_key.proto = e->key.proto;
-		e->group_key.kind = e->key.kind | KL_EDGE_GROUP;
+		e->group_key.service = e->key.service | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT;
 		permit = bpf_map_lookup_elem(graph, &e->group_key);
-	}
-	if (permit) {
-		permit->seen = jiffies;
-		return permit->verdict;
+		if (permit) {
+			e->by = KL_EDGE_BY_GROUP;
+			return *permit;
+		}
 	}
 	if (word & KL_GRAPH_SCOPED) {
 		__builtin_memset(&e->group_key, 0, sizeof(e->group_key));
-		e->group_key.port = e->key.port;
-		e->group_key.proto = e->key.proto;
-		e->group_key.kind = KL_EDGE_SCOPE;
-		if (!bpf_map_lookup_elem(graph, &e->group_key))
+		e->group_key.service = (e->key.service & KL_SERVICE_ANY_KIND) |
+				       KL_EDGE_SCOPE << KL_SERVICE_KIND_SHIFT;
+		if (!bpf_map_lookup_elem(graph, &e->group_key)) {
+			e->by = KL_EDGE_BY_SCOPE;
 			return KL_EDGE_ALLOWED;
+		}
 	}
 	return KL_EDGE_UNKNOWN;
 }
 
 /* The graph's answer to e->key and the number of its peer's group, which is above it. */
 static __always_inline __u32 kl_edge_answer(struct kl_edge_scratch *e, const struct kl_packet *pkt,
-					    const struct kl_edge *way, __u32 word, __u32 jiffies)
+					    const struct kl_edge *way, __u32 word)
 {
 	__u32 group = 0;
 
 	if (way && way->stamp == word)
 		return way->verdict | (__u32)way->group << 8;
-	if ((e->key.kind & KL_EDGE_DIRECTION) != KL_EDGE_CAST)
-		group = kl_group_of(pkt->addr) & 0xff;
-	return kl_edge_judge(e, group, word, jiffies) | group << 8;
+	if (e->key.service >> KL_SERVICE_KIND_SHIFT != KL_EDGE_CAST)
+		group = kl_group_of(pkt->addr, word) & 0xff;
+	return kl_edge_judge(e, group, word) | group << 8;
 }
 
 /* Keeps an answer in the edge's entry, which is made if `way` is NULL. */
@@ -275,10 +285,10 @@ static __always_inline struct kl_edge *kl_edge_entry(struct kl_edge_scratch *e,
 
 	if (!set)
 		return NULL;
-	way = kl_edge_find(set, &e->key);
+	way = kl_edge_find(set, e->key.peer, e->key.service);
 	if (way && way->stamp == word)
 		return way;
-	return kl_edge_keep(e, way, kl_edge_answer(e, pkt, way, word, jiffies), word, jiffies);
+	return kl_edge_keep(e, way, kl_edge_answer(e, pkt, way, word), word, jiffies);
 }
 
 #endif

@@ -36,10 +36,13 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 		pkt->proto = ip6->nexthdr;
 		kl_walk_ext(data, end, pkt);
 	}
+	if (pkt->family == ETH_P_IPV6) {
+		kl_identify6(pkt);
+		return 1;
+	}
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		pkt->key[i] = pkt->family == ETH_P_IP ? pkt->addr[i] :
-							pkt->addr[i] & kl_config.v6_mask[i];
+		pkt->key[i] = pkt->addr[i];
 	return 1;
 }
 
@@ -56,15 +59,13 @@ static __always_inline int kl_from_stream(struct __sk_buff *skb)
 
 /* Whether the graph allows the inbound edge that this packet would be an answer to. */
 static __always_inline int kl_answers_allowed(const struct kl_packet *pkt,
-					      struct kl_edge_scratch *e, __u32 word, __u32 jiffies)
+					      struct kl_edge_scratch *e, __u32 word)
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		e->key.peer[i] = pkt->key[i];
-	e->key.port = kl_has_ports(pkt->proto) ? bpf_ntohs(e->flow.lport) : 0;
-	e->key.proto = pkt->proto;
-	e->key.kind = KL_EDGE_IN;
-	return kl_edge_judge(e, kl_group_of(pkt->addr), word, jiffies) == KL_EDGE_ALLOWED;
+	e->key.service = kl_service(pkt->proto, e->flow.lport, KL_EDGE_IN);
+	return kl_edge_judge(e, kl_group_of(pkt->addr, word) & 0xff, word) == KL_EDGE_ALLOWED;
 }
 
 /* Whether the packet answers, or goes on with, something; else it opens something. */
@@ -97,7 +98,7 @@ static __always_inline int kl_leaves_on(struct __sk_buff *skb, const struct kl_p
 		return 1;
 	if (proto == IPPROTO_TCP && (mode == KL_GRAPH_LEARN || kl_from_stream(skb)))
 		return 1;
-	return mode != KL_GRAPH_LEARN && kl_answers_allowed(pkt, e, word, jiffies);
+	return mode != KL_GRAPH_LEARN && kl_answers_allowed(pkt, e, word);
 }
 
 static __always_inline enum kl_reason kl_edge_leaving(const struct kl_packet *pkt,
@@ -110,9 +111,7 @@ static __always_inline enum kl_reason kl_edge_leaving(const struct kl_packet *pk
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		e->key.peer[i] = pkt->key[i];
-	e->key.port = kl_has_ports(pkt->proto) ? bpf_ntohs(e->flow.rport) : 0;
-	e->key.proto = pkt->proto;
-	e->key.kind = KL_EDGE_OUT;
+	e->key.service = kl_service(pkt->proto, e->flow.rport, KL_EDGE_OUT);
 	way = kl_edge_entry(e, pkt, word, jiffies);
 	if (!way)
 		return kl_edge_missing(word, KL_REASON_EDGE_UNKNOWN);

@@ -84,14 +84,9 @@ static __always_inline int kl_destination(void *data, void *end, const struct kl
 	return 1;
 }
 
-/* Multicast or limited broadcast, by the IP address: a frame's own address proves nothing. */
 static __always_inline int kl_is_cast(const struct kl_packet *pkt, const __u32 *addr)
 {
-	__u32 first = bpf_ntohl(addr[pkt->family == ETH_P_IP ? 3 : 0]);
-
-	if (pkt->family == ETH_P_IP)
-		return first >> 28 == 0xe || first == 0xffffffff;
-	return first >> 24 == 0xff;
+	return pkt->family == ETH_P_IP ? kl_is_cast4(addr[3]) : kl_is_cast6(addr[0]);
 }
 
 static __always_inline int kl_dhcp(__u16 from, __u16 to)
@@ -108,7 +103,7 @@ static __always_inline void kl_violation(const struct kl_packet *pkt, struct kl_
 	struct kl_event event = {
 		.source = { pkt->key[0], pkt->key[1], pkt->key[2], pkt->key[3] },
 		.kind = KL_EVENT_VIOLATION,
-		.value = kl_edge_word(&e->key),
+		.value = e->key.service,
 	};
 	__u32 slot = jiffies / KL_GRAPH_EVENT_JIFFIES;
 
@@ -163,9 +158,7 @@ static __always_inline void kl_edge_key_in(const struct kl_packet *pkt, struct k
 #pragma unroll
 	for (int i = 0; i < 4; i++)
 		e->key.peer[i] = cast ? 0 : pkt->key[i];
-	e->key.port = kl_has_ports(pkt->proto) ? bpf_ntohs(e->flow.lport) : 0;
-	e->key.proto = pkt->proto;
-	e->key.kind = cast ? KL_EDGE_CAST : KL_EDGE_IN;
+	e->key.service = kl_service(pkt->proto, e->flow.lport, cast ? KL_EDGE_CAST : KL_EDGE_IN);
 }
 
 /* The edge's entry if there is one. */
@@ -173,7 +166,7 @@ static __always_inline struct kl_edge *kl_edge_known(const struct kl_edge_key *k
 {
 	struct kl_edge_set *set = kl_edge_set_of(key);
 
-	return set ? kl_edge_find(set, key) : NULL;
+	return set ? kl_edge_find(set, key->peer, key->service) : NULL;
 }
 
 /* An inbound packet of an edge that is not known to be allowed. */
@@ -185,7 +178,7 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	struct kl_edge *way = kl_edge_known(&e->key);
 	__u32 word = e->word, jiffies = e->jiffies;
 	__u32 learning = (word & KL_GRAPH_MODE) == KL_GRAPH_LEARN, middle = 0;
-	__u32 cast = e->key.kind == KL_EDGE_CAST, stage = KL_FLOW_OPEN;
+	__u32 cast = e->key.service >> KL_SERVICE_KIND_SHIFT == KL_EDGE_CAST, stage = KL_FLOW_OPEN;
 	enum kl_reason reason;
 	__u32 answer, known = 0;
 
@@ -197,7 +190,7 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	barrier_var(known);	/* or clang ors the pointer with a flag, which no verifier takes */
 	if (!(learning && known) && !cast && kl_answers(pkt, e, word, jiffies))
 		return KL_REASON_PASS;
-	if (!cast && *(__u8 *)data & 1 && kl_group_of(e->local) == KL_GROUP_BROADCAST) {
+	if (!cast && *(__u8 *)data & 1 && kl_group_of(e->local, word) == KL_GROUP_BROADCAST) {
 		cast = 1;
 		way = NULL;
 	}
@@ -208,7 +201,7 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 			return KL_REASON_PASS;
 		known = 1;
 	}
-	answer = kl_edge_answer(e, pkt, way, word, jiffies);
+	answer = kl_edge_answer(e, pkt, way, word);
 	reason = kl_edge_reason(word, answer & 0xff);
 	if ((answer & 0xff) != KL_EDGE_ALLOWED && !(learning && known) && !cast &&
 	    kl_goes_on(ctx, pkt, e, jiffies))
@@ -234,8 +227,8 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 
 static __always_inline int kl_edge_slowly(void *ctx, void *data, void *end)
 {
-	__u32 zero = 0;
-	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &zero);
+	__u32 zero = 0, slot = KL_SLOT_IN;
+	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
 	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
 
 	if (!e || !cpu || data + sizeof(struct ethhdr) > end)
@@ -278,19 +271,18 @@ static __always_inline enum kl_reason kl_edge_judged(void *ctx, enum kl_hook hoo
 }
 
 /* The reason a packet that passed everything else is dropped for, KL_REASON_PASS if it is not. */
-static __always_inline enum kl_reason kl_edge_in(void *ctx, enum kl_hook hook, void *data,
-						 void *end, const struct kl_packet *pkt)
+static __always_inline enum kl_reason kl_edge_any(void *ctx, enum kl_hook hook, void *data,
+						  void *end, const struct kl_packet *pkt,
+						  __u32 word, __u32 jiffies)
 {
-	__u32 slot = 0;
+	__u32 slot = KL_SLOT_IN;
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
 	enum kl_reason reason;
 
 	if (!e)
 		return KL_REASON_PASS;	/* cannot happen: slot 0 of an array exists */
-	e->word = kl_graph_now();
-	e->jiffies = kl_jiffies();
-	if (!(e->word & KL_GRAPH_MODE))
-		return KL_REASON_PASS;
+	e->word = word;
+	e->jiffies = jiffies;
 	if (!kl_destination(data, end, pkt, e->local))
 		return kl_edge_missing(e->word, KL_REASON_EDGE_UNREAD);
 	if (pkt->odd == KL_REASON_FRAGMENT_LATER)
@@ -301,6 +293,58 @@ static __always_inline enum kl_reason kl_edge_in(void *ctx, enum kl_hook hook, v
 		bpf_map_update_elem(&kl_frags, &e->frag, &e->jiffies, BPF_ANY);
 	}
 	return reason;
+}
+
+/*
+ * 1 if the packet is a plain one of an edge that was found allowed before, which then is
+ * all there is to do. kl_parse_l4 has read what it takes: no header is looked at again.
+ */
+static __always_inline int kl_edge_plain(const struct kl_packet *pkt, __u32 word, __u32 jiffies)
+{
+	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT;
+	struct kl_edge_set *set;
+	struct kl_edge *way;
+
+	if ((word & KL_GRAPH_MODE) != KL_GRAPH_ENFORCE || pkt->odd || !pkt->ports || pkt->cast)
+		return 0;
+	set = kl_edge_set_at(pkt->sum, service);
+	if (!set)
+		return 0;	/* cannot happen: the index is masked to the table */
+	way = kl_edge_find(set, pkt->key, service);
+	if (!way || way->stamp != word || way->verdict != KL_EDGE_ALLOWED)
+		return 0;
+	kl_edge_count(way, pkt, jiffies);
+	return 1;
+}
+
+static __always_inline enum kl_reason kl_edge_in(void *ctx, enum kl_hook hook, void *data,
+						 void *end, const struct kl_packet *pkt,
+						 __u32 jiffies)
+{
+	__u32 word = kl_graph_now();
+
+	if (!(word & KL_GRAPH_MODE) || kl_edge_plain(pkt, word, jiffies))
+		return KL_REASON_PASS;
+	return kl_edge_any(ctx, hook, data, end, pkt, word, jiffies);
+}
+
+/* What the graph says of a probe as a new conversation; leaves no trace. */
+static __always_inline enum kl_reason kl_edge_asked(void *data, void *end,
+						    const struct kl_packet *pkt)
+{
+	__u32 slot = KL_SLOT_PROBE, word = kl_graph_now(), verdict;
+	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
+
+	kl_control.test_edge = KL_EDGE_BY_NONE;
+	if (!e || !(word & KL_GRAPH_MODE))
+		return KL_REASON_PASS;
+	if (!kl_destination(data, end, pkt, e->local) ||
+	    !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
+		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
+	kl_edge_key_in(pkt, e, 0);
+	verdict = kl_edge_judge(e, kl_group_of(pkt->addr, word) & 0xff, word);
+	kl_control.test_edge = e->by;
+	return kl_edge_reason(word, verdict);
 }
 
 #endif

@@ -9,7 +9,8 @@
 #include "abi.h"
 #include "maps.h"
 
-volatile struct kl_graph kl_graph = {};
+/* A map of its own: it outlives every layout of the others (`kernloom shield upgrade`). */
+SEC(".bss.graph") volatile struct kl_graph kl_graph = {};
 
 /* Edges, one partition of edge_mask + 1 sets per possible CPU. As kl_sources. */
 struct {
@@ -20,28 +21,35 @@ struct {
 	__type(value, struct kl_edge_set);
 } kl_edges SEC(".maps");
 
-/* Prefix to group. Written by userspace. */
-struct {
+/* Prefix to number of a group. Written by userspace before it counts. */
+struct kl_prefix_groups {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 4096);
+	__uint(max_entries, KL_GROUP_PREFIXES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct kl_trie_key);
 	__type(value, __u32);
-} kl_groups SEC(".maps");
+};
 
-/* One graph: every edge that is allowed or denied. Written by userspace before it counts. */
+/* One graph: enum kl_edge_verdict of every edge that is allowed or denied. As the groups. */
 struct kl_permits {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct kl_edge_key);
-	__type(value, struct kl_permit);
+	__type(value, __u32);
 };
 
-/* Two graphs: the one that counts, and the one to come. kl_graph.word says which is which. */
+/* By slot: a graph and the groups it speaks of. kl_graph.word says which counts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2);
+	__uint(max_entries, KL_GRAPH_SLOTS);
+	__type(key, __u32);
+	__array(values, struct kl_prefix_groups);
+} kl_groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, KL_GRAPH_SLOTS);
 	__type(key, __u32);
 	__array(values, struct kl_permits);
 } kl_graphs SEC(".maps");
@@ -75,6 +83,9 @@ struct {
 /* Which of the two contexts a program was given. */
 enum kl_hook { KL_HOOK_XDP, KL_HOOK_TC };
 
+/* Whose scratch: the two directions may interrupt each other, and a probe either. */
+enum kl_edge_slot { KL_SLOT_IN, KL_SLOT_OUT, KL_SLOT_PROBE, KL_SLOTS };
+
 /* What is known of the packet under way on this CPU. */
 struct kl_edge_scratch {
 	struct kl_edge_key key;
@@ -86,15 +97,15 @@ struct kl_edge_scratch {
 	__u32 ack;			/* TCP acknowledgment or sequence number, network order */
 	__u32 word;			/* kl_graph.word as it applies now */
 	__u32 jiffies;
+	__u32 by;			/* enum kl_edge_by of the last judgement */
 	__u32 event_slot;		/* not the packet's: jiffies, and events sent in them */
 	__u32 event_sent;
 	struct bpf_sock_tuple tuple;
-	struct kl_permit permit;	/* unused: by value, or clang only names the inner map's type */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, KL_SLOTS);
 	__type(key, __u32);
 	__type(value, struct kl_edge_scratch);
 } kl_edge_scratches SEC(".maps");

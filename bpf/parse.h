@@ -59,10 +59,14 @@ struct kl_packet {
 	__u32 more;		/* first of several fragments */
 	__u32 frag_id;		/* identification, where it is a fragment */
 	__u32 ttl;
+	__u32 cast;		/* to a multicast or the limited broadcast address */
+	__u64 sum;		/* kl_hash_sum of key, where there is an edge stage */
 	/* transport, filled by kl_parse_l4 */
 	__u32 opens;		/* anything but a TCP segment of a connection under way */
 	__u32 syn;		/* TCP SYN without ACK */
 	__u32 ack;		/* TCP ACK without SYN or RST */
+	__u32 ports;		/* dport was read */
+	__u32 dport;		/* destination port, network order */
 	__u32 port;		/* destination port opened, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
@@ -111,6 +115,18 @@ static __always_inline enum kl_ip_parse kl_parse_ether(void *data, void *end, st
 	return KL_IP_OK;
 }
 
+/* Multicast or limited broadcast, by the IP address: a frame's own address proves nothing. */
+static __always_inline int kl_is_cast4(__u32 addr)
+{
+	return (addr & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || addr == ~0U;
+}
+
+/* By the first word. */
+static __always_inline int kl_is_cast6(__u32 first)
+{
+	return (first & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
 /* A fragment's place, from its host-order field: 1 where a transport header may follow. */
 static __always_inline int kl_fragment(struct kl_packet *pkt, __u32 offset, __u32 more)
 {
@@ -142,6 +158,7 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	pkt->addr[2] = pkt->key[2] = bpf_htonl(0xffff);
 	pkt->own_bits = 128;
 	pkt->addr[3] = pkt->key[3] = ip->saddr;
+	pkt->cast = kl_is_cast4(ip->daddr);
 	pkt->ttl = ip->ttl;
 	pkt->l4 = l3 + ihl;
 	pkt->end = l3 + total;
@@ -160,23 +177,31 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	return KL_IP_OK;
 }
 
+/* All neighbours share fe80::/64, the gateway among them: each is a source of its own. */
+static __always_inline void kl_identify6(struct kl_packet *pkt)
+{
+	__u32 whole = kl_link_local(pkt->addr[0]) ? ~0U : 0;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		pkt->key[i] = pkt->addr[i] & (kl_config.v6_mask[i] | whole);
+	pkt->own_bits = whole ? 128 : kl_config.v6_bits;
+}
+
 static __always_inline enum kl_ip_parse kl_parse_ip6(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
 	struct ipv6hdr *ip = data + l3;
-	__u32 proto, whole;
+	__u32 proto;
 
 	if ((void *)(ip + 1) > end)
 		return KL_IP_TRUNCATED;
 	proto = ip->nexthdr;
-	/* All neighbours share fe80::/64, the gateway among them: each is a source of its own. */
-	whole = kl_link_local(ip->saddr.in6_u.u6_addr32[0]) ? ~0U : 0;
 #pragma unroll
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 4; i++)
 		pkt->addr[i] = ip->saddr.in6_u.u6_addr32[i];
-		pkt->key[i] = ip->saddr.in6_u.u6_addr32[i] & (kl_config.v6_mask[i] | whole);
-	}
-	pkt->own_bits = whole ? 128 : kl_config.v6_bits;
+	kl_identify6(pkt);
+	pkt->cast = kl_is_cast6(ip->daddr.in6_u.u6_addr32[0]);
 	pkt->ttl = ip->hop_limit;
 	pkt->l4 = l3 + sizeof(*ip);
 	pkt->end = pkt->l4 + bpf_ntohs(ip->payload_len);
@@ -314,6 +339,8 @@ static __always_inline void kl_parse_tcp(void *data, void *end, struct kl_packet
 		kl_mark_short(pkt);
 		return;
 	}
+	pkt->ports = 1;
+	pkt->dport = tcp->dest;
 	pkt->syn = tcp->syn & !tcp->ack;
 	pkt->ack = tcp->ack & !tcp->syn & !tcp->rst;
 	pkt->opens = pkt->syn;
@@ -338,6 +365,8 @@ static __always_inline void kl_parse_udp(void *data, void *end, struct kl_packet
 		kl_mark_short(pkt);
 		return;
 	}
+	pkt->ports = 1;
+	pkt->dport = udp->dest;
 	len = bpf_ntohs(udp->len);
 	if (len < sizeof(*udp) || (!pkt->more && off + len > pkt->end))
 		kl_mark(pkt, KL_REASON_L4_MALFORMED);
@@ -362,7 +391,7 @@ static __always_inline __u32 kl_icmp(const struct kl_packet *pkt)
 static __always_inline void kl_parse_l4(void *data, void *end, struct kl_packet *pkt)
 {
 	pkt->opens = 1;
-	pkt->syn = pkt->ack = pkt->port = pkt->stack = 0;
+	pkt->syn = pkt->ack = pkt->ports = pkt->port = pkt->stack = 0;
 	if (pkt->family == ETH_P_IPV6 && kl_is_ext(pkt->proto))
 		kl_walk_ext(data, end, pkt);
 	barrier();

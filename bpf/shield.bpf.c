@@ -38,6 +38,11 @@ struct kl_edge *kl_edge_type __attribute__((unused));
 enum kl_edge_kind kl_edge_kind_type __attribute__((unused));
 enum kl_group kl_group_type __attribute__((unused));
 enum kl_edge_verdict kl_edge_verdict_type __attribute__((unused));
+enum kl_service_bits kl_service_bits_type __attribute__((unused));
+enum kl_edge_by kl_edge_by_type __attribute__((unused));
+enum kl_graph_limits kl_graph_limits_type __attribute__((unused));
+struct kl_edge_key *kl_edge_key_type __attribute__((unused));
+struct kl_trie_key *kl_trie_key_type __attribute__((unused));
 enum kl_graph_mode kl_graph_mode_type __attribute__((unused));
 enum kl_graph_word kl_graph_word_type __attribute__((unused));
 struct kl_counts *kl_counts_type __attribute__((unused));
@@ -61,19 +66,19 @@ static __always_inline int kl_only_new(__u32 action)
 	return action == KL_ACTION_LIMIT_NEW || action == KL_ACTION_LIMIT_NEW_BYTES;
 }
 
-/*
- * Default-deny is about edges: neither an allowed source nor one within its limit is
- * above it. A probe asks about its source, and leaves no trace here either.
- */
+/* Default-deny is about edges: neither an allowed source nor one within its limit is above it. */
 static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook,
-						    const struct kl_packet *pkt,
+						    const struct kl_packet *pkt, __u32 jiffies,
 						    enum kl_reason reason)
 {
 	enum kl_reason edge;
 
-	if (!(kl_config.features & KL_FEATURE_GRAPH) || pkt->probe)
+	if (!(kl_config.features & KL_FEATURE_GRAPH))
 		return reason;
-	edge = kl_edge_in(ctx, hook, kl_data(ctx, hook), kl_end(ctx, hook), pkt);
+	if (pkt->probe)
+		edge = kl_edge_asked(kl_data(ctx, hook), kl_end(ctx, hook), pkt);
+	else
+		edge = kl_edge_in(ctx, hook, kl_data(ctx, hook), kl_end(ctx, hook), pkt, jiffies);
 	return edge == KL_REASON_PASS ? reason : edge;
 }
 
@@ -134,7 +139,7 @@ static __always_inline enum kl_reason kl_judge(void *ctx, enum kl_hook hook,
 	else
 		reason = kl_passing(data, end, pkt, src, verdict, jiffies, counts);
 	if (reason < KL_REASON_DROPS)
-		reason = kl_edge_stage(ctx, hook, pkt, reason);
+		reason = kl_edge_stage(ctx, hook, pkt, jiffies, reason);
 	src->drops += reason >= KL_REASON_DROPS;
 	return reason;
 }
@@ -246,7 +251,7 @@ struct {
 SEC("tc")
 int kernloom_egress(struct __sk_buff *skb)
 {
-	__u32 zero = 0, slot = 1, word = kl_graph_now();
+	__u32 zero = 0, slot = KL_SLOT_OUT, word = kl_graph_now();
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
 	struct kl_cpu *cpu = bpf_map_lookup_elem(&kl_counters, &zero);
 	struct kl_packet *pkt = bpf_map_lookup_elem(&kl_leaving, &zero);

@@ -16,7 +16,7 @@
  * universal string hashing is fast", 2014): without the seed, two chosen keys
  * collide with probability 2^-32, so nobody can aim at a set.
  */
-static __always_inline __u32 kl_hash(const __u32 *key)
+static __always_inline __u64 kl_hash_sum(const __u32 *key)
 {
 	__u64 sum = kl_config.seed[0];
 
@@ -24,7 +24,7 @@ static __always_inline __u32 kl_hash(const __u32 *key)
 	sum += kl_config.seed[2] * key[1];
 	sum += kl_config.seed[3] * key[2];
 	sum += kl_config.seed[4] * key[3];
-	return sum >> 32;
+	return sum;
 }
 
 /*
@@ -101,15 +101,18 @@ static __always_inline void kl_claim(struct kl_source *way, const struct kl_pack
 	barrier();
 }
 
-static __always_inline struct kl_source *kl_source_of(const struct kl_packet *pkt, __u32 jiffies,
+static __always_inline struct kl_source *kl_source_of(struct kl_packet *pkt, __u32 jiffies,
 						      struct kl_counts *counts)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), probe = -pkt->probe;
-	__u32 index = cpu * (kl_config.set_mask + 1) + (kl_hash(pkt->key) & kl_config.set_mask);
+	__u64 sum = kl_hash_sum(pkt->key);
+	__u32 index = cpu * (kl_config.set_mask + 1) + ((__u32)(sum >> 32) & kl_config.set_mask);
 	struct kl_source_set *set;
 	struct kl_source *way;
 	__u64 found;
 
+	if (kl_config.features & KL_FEATURE_GRAPH)
+		pkt->sum = sum;
 	/* A probe takes its CPU's set behind the table, and always anew: no branch, one state. */
 	index = (index & ~probe) | ((kl_config.probe_set + cpu) & probe);
 	set = bpf_map_lookup_elem(&kl_sources, &index);

@@ -4,9 +4,10 @@ use std::fmt;
 
 pub(super) use super::skel::types::{
     bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_edge,
-    kl_edge_key, kl_edge_kind, kl_edge_set, kl_edge_verdict, kl_event, kl_event_kind, kl_feature,
-    kl_graph, kl_graph_mode, kl_graph_word, kl_group, kl_layout, kl_limits, kl_note, kl_owner,
-    kl_permit, kl_policy, kl_port, kl_prefix, kl_reason, kl_source, kl_source_set, kl_trie_key,
+    kl_edge_by, kl_edge_key, kl_edge_kind, kl_edge_set, kl_edge_verdict, kl_event, kl_event_kind,
+    kl_feature, kl_flow, kl_flow_key, kl_frag_key, kl_graph, kl_graph_limits, kl_graph_mode,
+    kl_graph_word, kl_group, kl_layout, kl_limits, kl_note, kl_owner, kl_policy, kl_port,
+    kl_prefix, kl_reason, kl_service_bits, kl_source, kl_source_set, kl_trie_key,
 };
 
 const _: () = assert!(size_of::<kl_source>() == 64);
@@ -18,7 +19,7 @@ const _: () = assert!(size_of::<kl_event>() == 32);
 const _: () = assert!(size_of::<kl_edge>() == 64);
 const _: () = assert!(size_of::<kl_edge_set>() == 64 * kl_limits::KL_WAYS.0 as usize);
 const _: () = assert!(size_of::<kl_edge_key>() == 20);
-const _: () = assert!(size_of::<kl_permit>() == 8);
+const _: () = assert!(size_of::<kl_graph>() == 16);
 
 macro_rules! reasons {
     ($($reason:ident = $number:ident, $name:literal;)*) => {
@@ -83,6 +84,18 @@ impl Reason {
             .iter()
             .copied()
             .find(|reason| reason.number() == number)
+    }
+
+    /// Whether the edge stage gave it.
+    pub const fn is_of_graph(self) -> bool {
+        matches!(
+            self,
+            Self::EdgeObserved
+                | Self::EdgeUnknown
+                | Self::EdgeDenied
+                | Self::EdgeFragment
+                | Self::EdgeUnread
+        )
     }
 
     /// Whether packets counted under this reason were dropped.

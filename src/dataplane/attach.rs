@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{Link, Xdp, XdpFlags};
+use libbpf_rs::{Link, TC_INGRESS, Xdp, XdpFlags};
 use nix::errno::Errno;
 
 use super::foreign::{self, Foreign};
@@ -206,7 +206,8 @@ impl Attempt<'_, '_> {
             Ok(link) => self.pin(link.as_fd()),
             // No tcx before 6.6: the kernel knows no such attach type.
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                tc::attach(prog.as_fd(), self.interface, index(self.ifindex)?)?;
+                let index = index(self.ifindex)?;
+                tc::attach(prog.as_fd(), self.interface, index, TC_INGRESS)?;
                 self.pins
                     .replace(&self.pins.filter(self.ifindex), prog.as_fd())
             }
@@ -311,7 +312,7 @@ pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
         places.extend(place_of(&link));
     }
     for ifindex in pins.filters()? {
-        if tc::is_there(&pins.filter(ifindex), index(ifindex)?)? {
+        if tc::is_there(&pins.filter(ifindex), index(ifindex)?, TC_INGRESS)? {
             places.push((ifindex, Some(AttachMode::Tc)));
         }
     }
@@ -337,8 +338,8 @@ pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
             .doing(|| format!("looking for {}", path.display()))
     };
     if there(&filter)? {
-        if tc::is_there(&filter, index(ifindex)?)? {
-            tc::detach(index(ifindex)?)?;
+        if tc::is_there(&filter, index(ifindex)?, TC_INGRESS)? {
+            tc::detach(index(ifindex)?, TC_INGRESS)?;
         }
         remove_if_there(&filter)?;
         return Ok(true);

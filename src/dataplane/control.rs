@@ -39,6 +39,7 @@ impl Control {
     word!(test_jiffies, test_jiffies, AtomicU32);
     word!(test_reason, test_reason, AtomicU32);
     word!(test_bits, test_bits, AtomicU32);
+    word!(test_edge, test_edge, AtomicU32);
     word!(probe, probe, AtomicU64);
     word!(retired, retired, AtomicU32);
     word!(hz, hz, AtomicU32);
@@ -54,15 +55,8 @@ impl Control {
     word!(ceiling_span, ceiling_span, AtomicU32);
     word!(ceiling_count, ceiling_count, AtomicU32);
 
-    #[expect(
-        clippy::expect_used,
-        reason = "offsets are constants of the mapped type"
-    )]
-    pub(super) fn atomic<A>(&self, field: usize) -> &A {
-        let word = self.memory.at::<A>(field, 0).expect("in bss");
-        // SAFETY: aligned and inside the mapping by `at`; lives as long as self; the kernel
-        // side reads and writes single words too.
-        unsafe { &*word }
+    fn atomic<A>(&self, field: usize) -> &A {
+        self.memory.atomic(field)
     }
 
     /// The program's clock: the machine's, or the test's.

@@ -5,7 +5,7 @@ use std::ptr;
 
 use libbpf_rs::{MapCore, MapHandle};
 
-use super::abi::{kl_edge, kl_edge_key, kl_edge_kind, kl_group, kl_limits};
+use super::abi::{kl_edge, kl_edge_key, kl_edge_kind, kl_group, kl_limits, kl_service_bits};
 use super::pod::Shared;
 use super::sources::source_of;
 use crate::error::{Doing, Result};
@@ -60,11 +60,11 @@ impl EdgeTable {
             }
             copy
         };
-        let direction = direction_of(copy.key.kind)?;
+        let (direction, service) = service_of(copy.key.service)?;
         Some(EdgeRow {
             direction,
             source: (direction != Direction::Cast).then(|| source_of(copy.key.peer, self.v6_bits)),
-            service: Service::new(copy.key.proto, copy.key.port),
+            service,
             group: copy.group,
             bytes: copy.bytes,
             packets: copy.packets,
@@ -76,14 +76,24 @@ impl EdgeTable {
 }
 
 fn same(a: &kl_edge_key, b: &kl_edge_key) -> bool {
-    a.peer == b.peer && a.port == b.port && a.proto == b.proto && a.kind == b.kind
+    a.peer == b.peer && a.service == b.service
 }
 
-pub(super) fn direction_of(kind: u8) -> Option<Direction> {
+/// A key's service word taken apart.
+pub(super) fn service_of(word: u32) -> Option<(Direction, Service)> {
+    let [.., protocol, kind] = word.to_le_bytes();
     let kind = u32::from(kind) & kl_edge_kind::KL_EDGE_DIRECTION.0;
-    Direction::ALL
+    let direction = Direction::ALL
         .into_iter()
-        .find(|direction| kind_of(*direction) == kind)
+        .find(|direction| kind_of(*direction) == kind)?;
+    let port = u16::try_from(word & kl_service_bits::KL_SERVICE_PORT.0).ok()?;
+    Some((direction, Service::new(protocol, port)))
+}
+
+fn word_of(service: Service, kind: u32) -> u32 {
+    u32::from(service.port)
+        | u32::from(service.protocol) << kl_service_bits::KL_SERVICE_PROTO_SHIFT.0
+        | kind << kl_service_bits::KL_SERVICE_KIND_SHIFT.0
 }
 
 const fn kind_of(direction: Direction) -> u32 {
@@ -107,9 +117,7 @@ pub(super) fn key_of(edge: &Edge, groups: &Groups) -> Option<kl_edge_key> {
     };
     Some(kl_edge_key {
         peer,
-        port: edge.service.port,
-        proto: edge.service.protocol,
-        kind: u8::try_from(kind).ok()?,
+        service: word_of(edge.service, kind),
     })
 }
 
@@ -117,9 +125,7 @@ pub(super) fn key_of(edge: &Edge, groups: &Groups) -> Option<kl_edge_key> {
 pub(super) fn scope_key(service: Service) -> kl_edge_key {
     kl_edge_key {
         peer: [0; 4],
-        port: service.port,
-        proto: service.protocol,
-        kind: u8::try_from(kl_edge_kind::KL_EDGE_SCOPE.0).unwrap_or_default(),
+        service: word_of(service, kl_edge_kind::KL_EDGE_SCOPE.0),
     }
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 
 use super::abi::{kl_event, kl_event_kind};
-use super::edges::direction_of;
+use super::edges::service_of;
 use super::pod;
 use crate::error::{Doing, Result};
 use crate::graph::{Direction, Service};
@@ -71,9 +71,8 @@ fn decode(bytes: &[u8], v6_bits: u8) -> Option<Event> {
     let what = if event.kind == kl_event_kind::KL_EVENT_PORTS.0 {
         What::Ports(event.value)
     } else if event.kind == kl_event_kind::KL_EVENT_VIOLATION.0 {
-        let [port_low, port_high, protocol, kind] = event.value.to_le_bytes();
-        let port = u16::from_le_bytes([port_low, port_high]);
-        What::Violation(direction_of(kind)?, Service::new(protocol, port))
+        let (direction, service) = service_of(event.value)?;
+        What::Violation(direction, service)
     } else {
         return None;
     };

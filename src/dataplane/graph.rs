@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::mem::offset_of;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
 use super::abi::{
-    bss, kl_edge_key, kl_edge_verdict, kl_graph, kl_graph_mode, kl_graph_word, kl_permit,
-    kl_trie_key,
+    kl_edge_by, kl_edge_key, kl_edge_verdict, kl_graph, kl_graph_limits, kl_graph_mode,
+    kl_graph_word, kl_trie_key,
 };
-use super::control::Control;
 use super::edges::{self, BROADCAST, EdgeTable};
-use super::load::GraphMaps;
-use super::pod::bytes_of;
+use super::graph_maps::GraphMaps;
+use super::pod::{Shared, bytes_of};
 use crate::error::{Doing, Error, Result};
 use crate::graph::{Edge, Groups, Mode, Service};
 use crate::model::{Ktime, Source};
@@ -26,6 +25,9 @@ pub struct Permits {
     pub denied: BTreeSet<Edge>,
     /// Services the graph speaks about; empty: every one.
     pub only: BTreeSet<Service>,
+    pub groups: Groups,
+    /// Broadcast addresses of this host's links.
+    pub broadcast: Vec<Source>,
 }
 
 /// What the data plane does now, and what it falls back to.
@@ -36,13 +38,68 @@ pub struct GraphStatus {
     pub lease: Option<(Ktime, Mode)>,
 }
 
+/// What in the graph decided about a packet that was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeBy {
+    /// The graph has no such edge.
+    Nothing,
+    /// An edge of the source itself.
+    Source,
+    /// An edge of the source's group.
+    Group,
+    /// The graph does not speak about this service.
+    Scope,
+}
+
+impl EdgeBy {
+    pub(super) fn from_number(number: u32) -> Self {
+        [
+            (kl_edge_by::KL_EDGE_BY_SOURCE, Self::Source),
+            (kl_edge_by::KL_EDGE_BY_GROUP, Self::Group),
+            (kl_edge_by::KL_EDGE_BY_SCOPE, Self::Scope),
+        ]
+        .into_iter()
+        .find(|(known, _)| known.0 == number)
+        .map_or(Self::Nothing, |(_, by)| by)
+    }
+}
+
 /// Entries one bpf(2) call carries.
 const BATCH: usize = 4_096;
+const NOW: u32 = kl_graph_word::KL_GRAPH_NOW.0;
+const AFTER: u32 = kl_graph_word::KL_GRAPH_AFTER_SHIFT.0;
+const GENERATION: u32 = kl_graph_word::KL_GRAPH_GENERATION_SHIFT.0;
+
+/// The word that says which graph counts and how, and its lease: a map of their own.
+#[derive(Debug)]
+pub(super) struct GraphWord {
+    memory: Shared,
+}
+
+impl GraphWord {
+    pub(super) fn map(fd: impl AsFd) -> Result<Self> {
+        let memory = Shared::map(fd, size_of::<kl_graph>()).doing(|| "mapping the graph's word")?;
+        Ok(Self { memory })
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        self.memory.atomic(offset_of!(kl_graph, word))
+    }
+
+    fn lease_ns(&self) -> &AtomicU64 {
+        self.memory.atomic(offset_of!(kl_graph, lease_ns))
+    }
+
+    fn lapsed(&self, now: Ktime) -> bool {
+        let lease = self.lease_ns().load(Ordering::Acquire);
+        lease != 0 && now.as_nanos() >= lease
+    }
+}
 
 /// The edge stage of one instance.
 pub struct GraphPlane<'a> {
     pub(super) maps: &'a GraphMaps,
-    pub(super) control: &'a Control,
+    pub(super) word: &'a GraphWord,
     pub(super) v6_bits: u8,
 }
 
@@ -53,120 +110,55 @@ impl GraphPlane<'_> {
 
     /// What holds at `now`.
     pub fn status(&self, now: Ktime) -> GraphStatus {
-        let word = self.word().load(Ordering::Acquire);
-        let lease = self.lease_ns().load(Ordering::Acquire);
-        let after = word >> kl_graph_word::KL_GRAPH_AFTER_SHIFT.0;
-        if lease == 0 {
-            return GraphStatus {
-                mode: mode_of(word),
-                lease: None,
-            };
-        }
+        let word = self.word.word().load(Ordering::Acquire);
+        let lease = self.word.lease_ns().load(Ordering::Acquire);
         let end = Ktime::from_nanos(lease);
-        if now >= end {
+        if lease == 0 || now >= end {
             return GraphStatus {
-                mode: mode_of(after),
+                mode: mode_of(self.now_bits(now)),
                 lease: None,
             };
         }
         GraphStatus {
             mode: mode_of(word),
-            lease: Some((end, mode_of(after))),
+            lease: Some((end, mode_of(word >> AFTER))),
         }
     }
 
-    /// Tells the data plane which prefix is which group, and which addresses are broadcast.
-    pub fn set_groups(&self, groups: &Groups, broadcast: &[Source]) -> Result<()> {
-        let doing = || "setting the groups";
-        let mut wanted: Vec<(Source, u32)> = groups
-            .prefixes()
-            .into_iter()
-            .map(|(prefix, number)| (prefix, number.into()))
-            .collect();
-        wanted.extend(broadcast.iter().map(|address| (*address, BROADCAST)));
-        let most = self.maps.groups.max_entries() as usize;
-        if wanted.len() > most {
-            return Err(Error::operator(format!(
-                "the groups have {} prefixes; the data plane takes {most}: join some",
-                wanted.len()
-            )));
-        }
-        let keys: BTreeSet<Vec<u8>> = wanted
-            .iter()
-            .map(|(prefix, _)| bytes_of(&trie_key(prefix)).to_vec())
-            .collect();
-        let stale: Vec<Vec<u8>> = self
-            .maps
-            .groups
-            .keys()
-            .filter(|key| !keys.contains(key))
-            .collect();
-        for (prefix, number) in &wanted {
-            let key = trie_key(prefix);
-            self.maps
-                .groups
-                .update(bytes_of(&key), &number.to_ne_bytes(), MapFlags::ANY)
-                .doing(doing)?;
-        }
-        for key in stale {
-            self.maps.groups.delete(&key).doing(doing)?;
-        }
-        self.renew();
-        Ok(())
-    }
-
-    /// Puts a graph in force, in one step. With a lease the data plane goes back to what is
-    /// confirmed now by itself, unless [`Self::confirm`] comes before.
+    /// Puts a graph in force with its groups, in one step. With a lease the data plane goes back to
+    /// what is confirmed now by itself, unless [`Self::confirm`] comes before.
     pub fn switch(
         &self,
         mode: Mode,
         permits: &Permits,
-        groups: &Groups,
         lease: Option<Ktime>,
         now: Ktime,
     ) -> Result<()> {
-        let word = self.word().load(Ordering::Acquire);
-        let pending = self.status(now).lease.is_some();
-        let now_bits = self.now_bits(now);
-        let slot_bit = kl_graph_word::KL_GRAPH_SLOT.0;
-        // While a lease is pending the other slot holds what it would fall back to.
-        let slot = if pending {
-            now_bits & slot_bit
-        } else {
-            (now_bits & slot_bit) ^ slot_bit
+        let (groups, graph) = (grouped(permits)?, filled(permits)?);
+        self.settle(now);
+        let word = self.word.word().load(Ordering::Acquire);
+        // What a lease, given or pending, falls back to.
+        let before = (word >> AFTER) & NOW;
+        let slot = (0..kl_graph_limits::KL_GRAPH_SLOTS.0)
+            .find(|slot| *slot != slot_of(word) && *slot != slot_of(before))
+            .unwrap_or_default();
+        put(&self.maps.groups, slot, &groups)?;
+        put(&self.maps.graphs, slot, &graph)?;
+        let scoped = match permits.only.is_empty() {
+            true => 0,
+            false => kl_graph_word::KL_GRAPH_SCOPED.0,
         };
-        let graph = filled(permits, groups)?;
-        use std::os::fd::AsRawFd;
-        let fd = graph.as_fd().as_raw_fd();
-        self.maps
-            .graphs
-            .update(
-                &u32::from(slot != 0).to_ne_bytes(),
-                &fd.to_ne_bytes(),
-                MapFlags::ANY,
-            )
-            .doing(|| "putting the graph into its slot")?;
-        let scoped = if permits.only.is_empty() {
-            0
-        } else {
-            kl_graph_word::KL_GRAPH_SCOPED.0
-        };
-        let bits = number_of(mode) | slot | scoped;
-        let shift = kl_graph_word::KL_GRAPH_AFTER_SHIFT.0;
-        let after = match lease {
-            None => bits,
-            Some(_) if pending => (word >> shift) & kl_graph_word::KL_GRAPH_NOW.0,
-            Some(_) => now_bits,
-        };
-        let next = next_generation(word) | after << shift | bits;
+        let bits = number_of(mode) | slot << kl_graph_word::KL_GRAPH_SLOT_SHIFT.0 | scoped;
+        let after = lease.map_or(bits, |_| before);
         if let Some(end) = lease {
             // Before the word: until then the word falls back to itself.
-            self.lease_ns()
-                .store(end.as_nanos().max(1), Ordering::Release);
+            let end = end.as_nanos().max(1);
+            self.word.lease_ns().store(end, Ordering::Release);
         }
-        self.word().store(next, Ordering::Release);
+        let next = next_generation(word) | after << AFTER | bits;
+        self.word.word().store(next, Ordering::Release);
         if lease.is_none() {
-            self.lease_ns().store(0, Ordering::Release);
+            self.word.lease_ns().store(0, Ordering::Release);
         }
         Ok(())
     }
@@ -176,57 +168,44 @@ impl GraphPlane<'_> {
         if self.status(now).lease.is_none() {
             return false;
         }
-        let word = self.word().load(Ordering::Acquire);
-        let bits = word & kl_graph_word::KL_GRAPH_NOW.0;
-        let shift = kl_graph_word::KL_GRAPH_AFTER_SHIFT.0;
-        let after = kl_graph_word::KL_GRAPH_NOW.0 << shift;
-        self.word()
-            .store(word & !after | bits << shift, Ordering::Release);
-        self.lease_ns().store(0, Ordering::Release);
+        self.keep(self.word.word().load(Ordering::Acquire) & NOW);
         true
+    }
+
+    /// A lease that ran out leaves a word without one, that says the same.
+    fn settle(&self, now: Ktime) {
+        if self.word.lapsed(now) {
+            self.keep(self.now_bits(now));
+        }
+    }
+
+    fn keep(&self, bits: u32) {
+        let word = self.word.word().load(Ordering::Acquire);
+        let generation = word & (u32::MAX << GENERATION);
+        let word = generation | bits << AFTER | bits;
+        self.word.word().store(word, Ordering::Release);
+        self.word.lease_ns().store(0, Ordering::Release);
     }
 
     /// Mode, slot and scope that apply at `now`.
     fn now_bits(&self, now: Ktime) -> u32 {
-        let word = self.word().load(Ordering::Acquire);
-        let lease = self.lease_ns().load(Ordering::Acquire);
-        let lapsed = lease != 0 && now.as_nanos() >= lease;
-        let shift = if lapsed {
-            kl_graph_word::KL_GRAPH_AFTER_SHIFT.0
+        let word = self.word.word().load(Ordering::Acquire);
+        (if self.word.lapsed(now) {
+            word >> AFTER
         } else {
-            0
-        };
-        (word >> shift) & kl_graph_word::KL_GRAPH_NOW.0
-    }
-
-    /// Makes every cached answer be asked for once more.
-    fn renew(&self) {
-        let low = (1 << kl_graph_word::KL_GRAPH_GENERATION_SHIFT.0) - 1;
-        let next = |word: u32| Some(next_generation(word) | word & low);
-        // The closure never returns None, so neither does this.
-        let _ = self
-            .word()
-            .fetch_update(Ordering::Release, Ordering::Relaxed, next);
-    }
-
-    fn word(&self) -> &AtomicU32 {
-        self.atomic(offset_of!(kl_graph, word))
-    }
-
-    fn lease_ns(&self) -> &AtomicU64 {
-        self.atomic(offset_of!(kl_graph, lease_ns))
-    }
-
-    fn atomic<A>(&self, field: usize) -> &A {
-        self.control.atomic(offset_of!(bss, kl_graph) + field)
+            word
+        }) & NOW
     }
 }
 
-/// The word's upper 24 bits for its successor: never 0, so that a stamp is never 0.
+/// The word's upper bits for its successor: never 0, so that a stamp is never 0.
 fn next_generation(word: u32) -> u32 {
-    let shift = kl_graph_word::KL_GRAPH_GENERATION_SHIFT.0;
-    let next = ((word >> shift) + 1) & (u32::MAX >> shift);
-    next.max(1) << shift
+    let next = ((word >> GENERATION) + 1) & (u32::MAX >> GENERATION);
+    next.max(1) << GENERATION
+}
+
+const fn slot_of(word: u32) -> u32 {
+    (word & kl_graph_word::KL_GRAPH_SLOT.0) >> kl_graph_word::KL_GRAPH_SLOT_SHIFT.0
 }
 
 fn number_of(mode: Mode) -> u32 {
@@ -253,15 +232,52 @@ fn trie_key(prefix: &Source) -> kl_trie_key {
     }
 }
 
+/// Puts a map into a slot of a map of maps.
+fn put(outer: &MapHandle, slot: u32, inner: &MapHandle) -> Result<()> {
+    let fd = inner.as_fd().as_raw_fd();
+    outer
+        .update(&slot.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)
+        .doing(|| "putting the graph into its slot")
+}
+
+/// A new map that tells the group of every prefix.
+fn grouped(permits: &Permits) -> Result<MapHandle> {
+    let mut wanted: Vec<(Source, u32)> = permits
+        .groups
+        .prefixes()
+        .into_iter()
+        .map(|(prefix, number)| (prefix, number.into()))
+        .collect();
+    let broadcast = permits.broadcast.iter();
+    wanted.extend(broadcast.map(|address| (*address, BROADCAST)));
+    let most = kl_graph_limits::KL_GROUP_PREFIXES.0;
+    if wanted.len() > most as usize {
+        return Err(Error::operator(format!(
+            "the groups have {} prefixes; the data plane takes {most}: join some",
+            wanted.len()
+        )));
+    }
+    let map = create::<kl_trie_key>(MapType::LpmTrie, "kl_groups_of", most)?;
+    for (prefix, number) in &wanted {
+        map.update(
+            bytes_of(&trie_key(prefix)),
+            &number.to_ne_bytes(),
+            MapFlags::ANY,
+        )
+        .doing(|| format!("naming the group of {prefix}"))?;
+    }
+    Ok(map)
+}
+
 /// A new map that holds the graph. An edge that is allowed and denied is denied.
-fn filled(permits: &Permits, groups: &Groups) -> Result<MapHandle> {
+fn filled(permits: &Permits) -> Result<MapHandle> {
     let mut entries: Vec<(kl_edge_key, u32)> = Vec::new();
     for (edges, verdict) in [
         (&permits.allowed, kl_edge_verdict::KL_EDGE_ALLOWED.0),
         (&permits.denied, kl_edge_verdict::KL_EDGE_DENIED.0),
     ] {
         for edge in edges {
-            let key = edges::key_of(edge, groups).ok_or_else(|| {
+            let key = edges::key_of(edge, &permits.groups).ok_or_else(|| {
                 Error::operator(format!(
                     "edge {edge}: its group is not defined; give --group {}=PREFIX",
                     edge.peer
@@ -275,17 +291,13 @@ fn filled(permits: &Permits, groups: &Groups) -> Result<MapHandle> {
     }
     let size = u32::try_from(entries.len().max(1))
         .map_err(|_| Error::operator("the graph has more than 2^32 edges"))?;
-    let map = create(size)?;
+    let map = create::<kl_edge_key>(MapType::Hash, "kl_permits", size)?;
     for part in entries.chunks(BATCH) {
         let mut keys = Vec::with_capacity(part.len() * size_of::<kl_edge_key>());
-        let mut values = Vec::with_capacity(part.len() * size_of::<kl_permit>());
+        let mut values = Vec::with_capacity(part.len() * size_of::<u32>());
         for (key, verdict) in part {
             keys.extend_from_slice(bytes_of(key));
-            let permit = kl_permit {
-                verdict: *verdict,
-                seen: 0,
-            };
-            values.extend_from_slice(bytes_of(&permit));
+            values.extend_from_slice(&verdict.to_ne_bytes());
         }
         let count = u32::try_from(part.len()).unwrap_or(u32::MAX);
         map.update_batch(&keys, &values, count, MapFlags::ANY, MapFlags::ANY)
@@ -294,20 +306,20 @@ fn filled(permits: &Permits, groups: &Groups) -> Result<MapHandle> {
     Ok(map)
 }
 
-fn create(entries: u32) -> Result<MapHandle> {
+/// An empty map from `K` to numbers, as the program's slots take it.
+fn create<K>(kind: MapType, name: &str, entries: u32) -> Result<MapHandle> {
     let options = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         map_flags: libbpf_sys::BPF_F_NO_PREALLOC,
         ..Default::default()
     };
-    let [key, value] = [size_of::<kl_edge_key>(), size_of::<kl_permit>()];
     MapHandle::create(
-        MapType::Hash,
-        Some("kl_permits"),
-        u32::try_from(key).unwrap_or_default(),
-        u32::try_from(value).unwrap_or_default(),
+        kind,
+        Some(name),
+        u32::try_from(size_of::<K>()).unwrap_or_default(),
+        u32::try_from(size_of::<u32>()).unwrap_or_default(),
         entries,
         &options,
     )
-    .doing(|| format!("making a graph of {entries} edges"))
+    .doing(|| format!("making a map of {entries} entries for the graph"))
 }

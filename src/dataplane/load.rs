@@ -7,7 +7,8 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{bss, kl_config, kl_feature, kl_layout, kl_limits};
+use super::abi::{bss, kl_config, kl_feature, kl_graph_limits, kl_layout, kl_limits};
+use super::graph_maps::GraphMaps;
 use super::pin::PinDir;
 use super::pod::{bytes_of, read};
 use super::skel::{OpenShieldSkel, ShieldSkelBuilder};
@@ -149,51 +150,6 @@ pub(super) struct Maps {
     pub(super) graph: Option<GraphMaps>,
 }
 
-/// Maps of the edge stage.
-pub(super) struct GraphMaps {
-    pub(super) edges: MapHandle,
-    pub(super) groups: MapHandle,
-    pub(super) graphs: MapHandle,
-    pub(super) opened: MapHandle,
-    pub(super) accepted: MapHandle,
-    pub(super) frags: MapHandle,
-}
-
-impl GraphMaps {
-    const NAMES: [&str; 6] = ["edges", "groups", "graphs", "opened", "accepted", "frags"];
-
-    fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
-        let maps = [
-            &self.edges,
-            &self.groups,
-            &self.graphs,
-            &self.opened,
-            &self.accepted,
-            &self.frags,
-        ];
-        Self::NAMES.into_iter().zip(maps)
-    }
-
-    /// `None` if one is not there: then none was made.
-    fn open(by_name: &mut impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Option<Self>> {
-        let [edges, groups, graphs, opened, accepted, frags] = Self::NAMES.map(&mut *by_name);
-        let maps = (edges?, groups?, graphs?, opened?, accepted?, frags?);
-        let (Some(edges), Some(groups), Some(graphs), Some(opened), Some(accepted), Some(frags)) =
-            maps
-        else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            edges,
-            groups,
-            graphs,
-            opened,
-            accepted,
-            frags,
-        }))
-    }
-}
-
 impl Maps {
     pub(super) const NAMES: [&str; 10] = [
         "sources", "policies", "prefixes", "counters", "events", "ports", "notes", "layout",
@@ -302,9 +258,17 @@ pub(super) fn write_layout(maps: &Maps) -> Result<()> {
 }
 
 pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
+    load_over(options, None)
+}
+
+/// New maps, but for the graph and the conversations it knows, which go on where they are given.
+pub(super) fn load_over(options: &LoadOptions, graph: Option<&GraphMaps>) -> Result<Loaded> {
     let mut storage = MaybeUninit::uninit();
     let mut open = opened(&mut storage, Variant::Xdp)?;
     configure(&mut open, options)?;
+    if let Some(graph) = graph {
+        take_graph(&mut open, graph)?;
+    }
     let skel = open.load().map_err(|error| load_error(&error))?;
     let handle =
         |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
@@ -323,6 +287,7 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
         graph: match options.features.graphs() {
             true => Some(GraphMaps {
                 edges: handle(&skel.maps.kl_edges)?,
+                word: handle(&skel.maps.bss_graph)?,
                 groups: handle(&skel.maps.kl_groups)?,
                 graphs: handle(&skel.maps.kl_graphs)?,
                 opened: handle(&skel.maps.kl_opened)?,
@@ -365,10 +330,6 @@ pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<Own
 }
 
 fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
-    let take = |open: &mut OpenMapMut<'_>, map: &MapHandle| {
-        open.reuse_fd(map.as_fd())
-            .doing(|| "taking over a map that is in use")
-    };
     take(&mut open.maps.kl_sources, &maps.sources)?;
     take(&mut open.maps.kl_policies, &maps.policies)?;
     take(&mut open.maps.kl_prefixes, &maps.prefixes)?;
@@ -381,18 +342,30 @@ fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
     take_made(&mut open.maps.kl_ports, maps.ports.as_ref())?;
     take(&mut open.maps.kl_notes, &maps.notes)?;
     take(&mut open.maps.kl_layouts, &maps.layouts)?;
-    let graph = maps.graph.as_ref();
-    take_made(&mut open.maps.kl_edges, graph.map(|graph| &graph.edges))?;
-    take_made(&mut open.maps.kl_groups, graph.map(|graph| &graph.groups))?;
-    take_made(&mut open.maps.kl_graphs, graph.map(|graph| &graph.graphs))?;
-    take_made(&mut open.maps.kl_opened, graph.map(|graph| &graph.opened))?;
-    take_made(
-        &mut open.maps.kl_accepted,
-        graph.map(|graph| &graph.accepted),
-    )?;
-    take_made(&mut open.maps.kl_frags, graph.map(|graph| &graph.frags))?;
+    match &maps.graph {
+        Some(graph) => {
+            take(&mut open.maps.kl_edges, &graph.edges)?;
+            take_graph(open, graph)?;
+        }
+        None => leave_graph_out(open)?,
+    }
     take(&mut open.maps.rodata, &maps.config)?;
     take(&mut open.maps.bss, &maps.bss)
+}
+
+fn take(open: &mut OpenMapMut<'_>, map: &MapHandle) -> Result<()> {
+    open.reuse_fd(map.as_fd())
+        .doing(|| "taking over a map that is in use")
+}
+
+/// The graph and the conversations it knows; not the edge table, which goes by the hash's secret.
+fn take_graph(open: &mut OpenShieldSkel<'_>, graph: &GraphMaps) -> Result<()> {
+    take(&mut open.maps.bss_graph, &graph.word)?;
+    take(&mut open.maps.kl_groups, &graph.groups)?;
+    take(&mut open.maps.kl_graphs, &graph.graphs)?;
+    take(&mut open.maps.kl_opened, &graph.opened)?;
+    take(&mut open.maps.kl_accepted, &graph.accepted)?;
+    take(&mut open.maps.kl_frags, &graph.frags)
 }
 
 /// For a map that the features' code does not touch.
@@ -497,22 +470,13 @@ fn size_graph(
     sets: Option<u32>,
 ) -> Result<()> {
     let doing = || "sizing the maps of the edge stage";
-    let maps = &mut open.maps;
     let Some(sets) = sets else {
-        for map in [
-            &mut maps.kl_edges,
-            &mut maps.kl_groups,
-            &mut maps.kl_graphs,
-            &mut maps.kl_opened,
-            &mut maps.kl_accepted,
-            &mut maps.kl_frags,
-            &mut maps.kl_edge_scratches,
-            &mut maps.kl_leaving,
-        ] {
-            leave_out(map)?;
-        }
-        return Ok(());
+        return leave_graph_out(open);
     };
+    if let Some(word) = open.maps.bss_graph_data.as_deref_mut() {
+        word.kl_graph.layout = kl_graph_limits::KL_GRAPH_LAYOUT.0;
+    }
+    let maps = &mut open.maps;
     let flows = options.graph.flows;
     maps.kl_edges.set_max_entries(sets).doing(doing)?;
     maps.kl_opened.set_max_entries(flows).doing(doing)?;
@@ -520,6 +484,24 @@ fn size_graph(
     maps.kl_frags
         .set_max_entries((flows / 8).max(64))
         .doing(doing)
+}
+
+fn leave_graph_out(open: &mut OpenShieldSkel<'_>) -> Result<()> {
+    let maps = &mut open.maps;
+    for map in [
+        &mut maps.kl_edges,
+        &mut maps.bss_graph,
+        &mut maps.kl_groups,
+        &mut maps.kl_graphs,
+        &mut maps.kl_opened,
+        &mut maps.kl_accepted,
+        &mut maps.kl_frags,
+        &mut maps.kl_edge_scratches,
+        &mut maps.kl_leaving,
+    ] {
+        leave_out(map)?;
+    }
+    Ok(())
 }
 
 /// Jiffies in a second: the coarse clock moves once per jiffy, and says so.

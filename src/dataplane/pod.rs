@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::{
-    kl_counts, kl_edge_key, kl_event, kl_layout, kl_note, kl_permit, kl_policy, kl_prefix,
+    kl_counts, kl_edge_key, kl_event, kl_graph, kl_layout, kl_note, kl_policy, kl_prefix,
     kl_trie_key,
 };
 
@@ -36,7 +36,7 @@ unsafe impl Pod for kl_note {}
 // SAFETY: as above.
 unsafe impl Pod for kl_edge_key {}
 // SAFETY: as above.
-unsafe impl Pod for kl_permit {}
+unsafe impl Pod for kl_graph {}
 
 pub(super) fn bytes_of<T: Pod>(value: &T) -> &[u8] {
     // SAFETY: Pod has no padding, so every byte is initialised; the borrow keeps it alive.
@@ -88,6 +88,18 @@ impl Shared {
         }
         // SAFETY: within the mapping by the check above.
         Some(unsafe { self.start.as_ptr().cast::<u8>().add(from).cast() })
+    }
+
+    /// A single word at an offset that is a constant of the mapped type.
+    #[expect(
+        clippy::expect_used,
+        reason = "offsets are constants of the mapped type"
+    )]
+    pub(super) fn atomic<A>(&self, offset: usize) -> &A {
+        let word = self.at::<A>(offset, 0).expect("in the mapped type");
+        // SAFETY: aligned and inside the mapping by `at`; lives as long as self; the kernel
+        // side reads and writes single words too.
+        unsafe { &*word }
     }
 }
 

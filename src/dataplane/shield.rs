@@ -9,7 +9,7 @@ use super::attach::{self, Attached, ModeChoice};
 use super::control::{AllowOnly, Control};
 use super::counters::Counters;
 use super::events::Events;
-use super::graph::GraphPlane;
+use super::graph::{EdgeBy, GraphPlane, GraphWord};
 use super::load::{self, LoadOptions, Loaded, Maps, Variant};
 use super::notes::Notes;
 use super::pin::{Lock, PinDir};
@@ -38,12 +38,15 @@ pub struct Answer {
     pub reason: Reason,
     /// Length of the prefix whose entry decided, of 128; `None` where no entry did.
     pub decided_by: Option<u8>,
+    /// What in the graph decided; told of packets that policy passes.
+    pub edge: EdgeBy,
 }
 
 pub struct Shield {
     pub(super) prog: OwnedFd,
     pub(super) maps: Maps,
     pub(super) control: Control,
+    graph: Option<GraphWord>,
     v6_bits: u8,
 }
 
@@ -57,7 +60,14 @@ impl Shield {
     /// Opens the instance pinned in `pins`, `None` if there is none.
     pub fn open(pins: &PinDir) -> Result<Option<Self>> {
         if !pins.is_loaded()? {
-            return Ok(None);
+            return match unsteered(pins)? {
+                Some(interface) => Err(Error::world(format!(
+                    "{interface} runs a program of {} whose pin is gone, so nothing can steer it; \
+                     'kernloom shield detach --all --purge' ends it, then attach anew",
+                    pins.path().display()
+                ))),
+                None => Ok(None),
+            };
         }
         if !upgrade::fits_pinned(pins)? {
             return Err(Error::world(
@@ -85,7 +95,10 @@ impl Shield {
         let v6_bits = control.v6_bits().load(Ordering::Relaxed);
         let v6_bits = u8::try_from(v6_bits)
             .map_err(|_| Error::world("opening the data plane: its control words make no sense"))?;
+        let graph = maps.graph.as_ref();
+        let graph = graph.map(|graph| GraphWord::map(graph.word.as_fd()));
         Ok(Self {
+            graph: graph.transpose()?,
             prog,
             maps,
             control,
@@ -105,11 +118,22 @@ impl Shield {
     ) -> Result<Attached> {
         let mut programs = |variant| self.program(pins, variant);
         let attached = attach::attach(pins, &mut programs, interface, choice, force)?;
-        if self.maps.graph.is_some() {
-            let egress = self.program(pins, Variant::Egress)?;
-            egress::attach(pins, egress.as_fd(), attached.ifindex)?;
+        if let Err(error) = self.attach_companion(pins, &attached) {
+            // All of it or nothing: what came in would be judged, what left would not.
+            if !attached.already {
+                attach::detach(pins, attached.ifindex)?;
+            }
+            return Err(error);
         }
         Ok(attached)
+    }
+
+    fn attach_companion(&self, pins: &PinDir, to: &Attached) -> Result<()> {
+        if self.maps.graph.is_none() {
+            return Ok(());
+        }
+        let egress = self.program(pins, Variant::Egress)?;
+        egress::attach(pins, egress.as_fd(), &to.interface, to.ifindex)
     }
 
     /// The program for a place, loaded and pinned when it is first asked for.
@@ -234,6 +258,7 @@ impl Shield {
         for (to, byte) in frame.iter_mut().zip(nonce.to_le_bytes()) {
             *to = byte;
         }
+        self.control.test_edge().store(0, Ordering::Release);
         self.control.probe().store(nonce, Ordering::Release);
         let ran = sys::test_run(self.prog.as_fd(), &frame, 1);
         self.control.probe().store(0, Ordering::Release);
@@ -249,14 +274,16 @@ impl Shield {
             dropped: ran.action != libbpf_sys::XDP_PASS,
             reason,
             decided_by,
+            edge: EdgeBy::from_number(self.control.test_edge().load(Ordering::Acquire)),
         })
     }
 
     /// The edge stage, if this instance was loaded with one.
     pub fn graph(&self) -> Option<GraphPlane<'_>> {
-        self.maps.graph.as_ref().map(|maps| GraphPlane {
+        let (maps, word) = (self.maps.graph.as_ref()?, self.graph.as_ref()?);
+        Some(GraphPlane {
             maps,
-            control: &self.control,
+            word,
             v6_bits: self.v6_bits,
         })
     }
@@ -365,4 +392,16 @@ impl Companion {
             .doing(|| "test-running an outbound packet")?;
         Ok(ran.action == TC_ACT_SHOT)
     }
+}
+
+/// An interface that is attached although the instance in `pins` is not whole.
+fn unsteered(pins: &PinDir) -> Result<Option<String>> {
+    if !pins.path().exists() {
+        return Ok(None);
+    }
+    let attached = attach::attached(pins)?;
+    Ok(attached
+        .into_iter()
+        .next()
+        .map(|attached| attached.interface))
 }

@@ -1,10 +1,10 @@
-//! Classic TC ingress (clsact), for kernels before tcx. A filter there has no link: it stays until
+//! Classic TC (clsact), for kernels before tcx. A filter there has no link: it stays until
 //! removed, and a pin of its program says whose it is.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use libbpf_rs::{ErrorKind, ProgramHandle, TC_INGRESS, TcHook, TcHookBuilder};
+use libbpf_rs::{ErrorKind, ProgramHandle, TC_INGRESS, TcAttachPoint, TcHook, TcHookBuilder};
 
 use crate::error::{Doing, Result};
 
@@ -12,42 +12,55 @@ use crate::error::{Doing, Result};
 const HANDLE: u32 = 0x6b6c;
 const PRIORITY: u32 = 10;
 
-fn hook(prog: BorrowedFd<'_>, ifindex: i32) -> TcHook {
+fn hook(prog: BorrowedFd<'_>, ifindex: i32, point: TcAttachPoint) -> TcHook {
     TcHookBuilder::new(prog)
         .ifindex(ifindex)
         .replace(true)
         .handle(HANDLE)
         .priority(PRIORITY)
-        .hook(TC_INGRESS)
+        .hook(point)
 }
 
 /// Attaches, or puts the program in the place of the one this instance has there: no packet
 /// sees a gap.
-pub(super) fn attach(prog: BorrowedFd<'_>, interface: &str, ifindex: i32) -> Result<()> {
-    let mut hook = hook(prog, ifindex);
+pub(super) fn attach(
+    prog: BorrowedFd<'_>,
+    interface: &str,
+    ifindex: i32,
+    point: TcAttachPoint,
+) -> Result<()> {
+    let mut hook = hook(prog, ifindex, point);
     hook.create()
         .doing(|| format!("making a TC hook on {interface}"))?;
     hook.attach()
-        .doing(|| format!("attaching to TC ingress of {interface}"))?;
+        .doing(|| format!("attaching to TC {} of {interface}", name(point)))?;
     Ok(())
 }
 
 /// Whether the program pinned at `path` is the one in our place.
-pub(super) fn is_there(path: &Path, ifindex: i32) -> Result<bool> {
+pub(super) fn is_there(path: &Path, ifindex: i32, point: TcAttachPoint) -> Result<bool> {
     let prog =
         ProgramHandle::from_pinned_path(path).doing(|| format!("opening {}", path.display()))?;
     let id = super::sys::program_id(prog.as_fd()).doing(|| "asking which program is pinned")?;
-    let found = hook(prog.as_fd(), ifindex).query();
+    let found = hook(prog.as_fd(), ifindex, point).query();
     Ok(found.is_ok_and(|there| there == id))
 }
 
-pub(super) fn detach(ifindex: i32) -> Result<()> {
+pub(super) fn detach(ifindex: i32, point: TcAttachPoint) -> Result<()> {
     let stdin = std::io::stdin();
-    match hook(stdin.as_fd(), ifindex).detach() {
+    match hook(stdin.as_fd(), ifindex, point).detach() {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).doing(|| format!("detaching from TC ingress of interface {ifindex}"))
+            Err(error).doing(|| format!("detaching from TC {} of interface {ifindex}", name(point)))
         }
         _ => Ok(()),
+    }
+}
+
+const fn name(point: TcAttachPoint) -> &'static str {
+    if point == TC_INGRESS {
+        "ingress"
+    } else {
+        "egress"
     }
 }
 
@@ -78,16 +91,16 @@ mod tests {
                 let pin = |prog: BorrowedFd<'_>| {
                     remove_if_there(&path).unwrap();
                     super::super::sys::pin(prog, &path).unwrap();
-                    is_there(&path, 1).unwrap()
+                    is_there(&path, 1, TC_INGRESS).unwrap()
                 };
                 assert!(!pin(first.as_fd()));
-                attach(first.as_fd(), "lo", 1).unwrap();
+                attach(first.as_fd(), "lo", 1, TC_INGRESS).unwrap();
                 assert!(pin(first.as_fd()) && !pin(second.as_fd()));
-                attach(second.as_fd(), "lo", 1).unwrap();
+                attach(second.as_fd(), "lo", 1, TC_INGRESS).unwrap();
                 assert!(pin(second.as_fd()) && !pin(first.as_fd()));
-                detach(1).unwrap();
+                detach(1, TC_INGRESS).unwrap();
                 assert!(!pin(second.as_fd()));
-                detach(1).unwrap();
+                detach(1, TC_INGRESS).unwrap();
             }
         });
         let ended = inside.join();

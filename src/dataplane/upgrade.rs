@@ -8,18 +8,19 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, TC_INGRESS};
 
 use super::abi::{kl_limits, kl_policy, kl_prefix};
 use super::attach::{self, AttachMode};
 use super::control::AllowOnly;
-use super::load::{self, Features, LoadOptions, Loaded, Variant};
+use super::graph_maps::GraphMaps;
+use super::load::{self, Features, GraphSizes, LoadOptions, Loaded, Variant};
 use super::notes::Notes;
 use super::pin::{Lock, PinDir};
 use super::pod::read;
 use super::rule::{Entry, NoteId, Owner, Rule, source_of};
 use super::shield::Shield;
-use super::{sys, tc};
+use super::{egress, sys, tc};
 use crate::error::{Doing, Error, Result};
 use crate::model::Source;
 
@@ -133,23 +134,54 @@ fn options(pins: &PinDir, sizes: &Sizes) -> Result<LoadOptions> {
             None => there("policies")?,
         },
         features: features(pins)?,
+        graph: graph_sizes(pins)?,
         ..default
     })
 }
 
 /// Those of what is loaded: a map that was left out was not pinned. An untold layout had no choice.
 fn features(pins: &PinDir) -> Result<Features> {
-    let light = layout(pins)?.is_some() && pins.open_maps()?.ports.is_none();
-    Ok(if light {
+    let there = |name: &str| pins.path().join(name).exists();
+    let told = layout(pins)?.is_some();
+    Ok(if there("graphs") {
+        Features::Graph
+    } else if told && !there("ports") {
         Features::Light
     } else {
         Features::Learn
     })
 }
 
+fn graph_sizes(pins: &PinDir) -> Result<GraphSizes> {
+    if features(pins)? != Features::Graph {
+        return Ok(GraphSizes::default());
+    }
+    let edges = pins.open_map("edges")?.max_entries();
+    Ok(GraphSizes {
+        edges: edges.saturating_mul(kl_limits::KL_WAYS.0),
+        flows: pins.open_map("opened")?.max_entries(),
+    })
+}
+
+/// The graph of what is loaded, which both programs then judge by; `None` where there is none.
+fn old_graph(pins: &PinDir) -> Result<Option<GraphMaps>> {
+    if features(pins)? != Features::Graph {
+        return Ok(None);
+    }
+    match GraphMaps::open_pinned(pins)? {
+        Some(graph) if graph.fits()? => Ok(Some(graph)),
+        _ => Err(Error::world(
+            "the loaded data plane keeps its graph in a form that this binary does not read, and an upgrade must \
+             not switch it off; 'kernloom shield detach --all --purge' and start iq again: the frozen graph is in \
+             its own file and stays",
+        )),
+    }
+}
+
 /// New maps with the old policy in them.
 fn migrate(pins: &PinDir, sizes: &Sizes, lock: &Lock) -> Result<(Shield, usize)> {
-    let Loaded { prog, maps } = load::load(&options(pins, sizes)?)?;
+    let graph = old_graph(pins)?;
+    let Loaded { prog, maps } = load::load_over(&options(pins, sizes)?, graph.as_ref())?;
     let shield = Shield::of(prog, maps)?;
     let (entries, notes) = old_policy(pins)?;
     let mut edit = shield.edit(lock);
@@ -233,11 +265,19 @@ fn change_over(pins: &PinDir, shield: &Shield) -> Result<Vec<String>> {
     }
     for ifindex in pins.filters()? {
         let (path, index) = (pins.filter(ifindex), attach::index(ifindex)?);
-        if tc::is_there(&path, index)? {
+        if tc::is_there(&path, index, TC_INGRESS)? {
             let prog = beside.get(shield, Variant::Tc)?;
-            tc::attach(prog.as_fd(), &format!("interface {ifindex}"), index)?;
+            tc::attach(
+                prog.as_fd(),
+                &format!("interface {ifindex}"),
+                index,
+                TC_INGRESS,
+            )?;
             pins.replace(&path, prog.as_fd())?;
         }
+    }
+    if shield.graph().is_some() {
+        egress::change_over(pins, beside.get(shield, Variant::Egress)?.as_fd())?;
     }
     for (variant, prog) in &beside.loaded {
         pins.replace(&pins.program(*variant), prog.as_fd())?;

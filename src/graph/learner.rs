@@ -267,6 +267,17 @@ impl Learner {
         self.dirty.insert(edge.clone());
     }
 
+    /// Takes a decision back: what was known of the edge before, `None` if nothing was.
+    pub fn restore(&mut self, edge: &Edge, before: Option<Record>) {
+        match before {
+            Some(record) => {
+                self.records.insert(edge.clone(), record);
+                self.dirty.insert(edge.clone());
+            }
+            None => self.remove(edge),
+        }
+    }
+
     pub fn remove(&mut self, edge: &Edge) {
         if self.records.remove(edge).is_some() {
             self.dirty.insert(edge.clone());

@@ -80,6 +80,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether there is one, or the part before it.
+    pub fn is_there(path: &Path) -> bool {
+        path.exists() || older(path).exists()
+    }
+
     /// All records from `start` on, oldest first. Lines that are cut off are skipped.
     pub fn since(path: &Path, start: Wall) -> Result<Vec<Record>> {
         let mut found = Vec::new();

@@ -169,7 +169,7 @@ fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Error {
             "; move it away to start over; the frozen graph is in its own file and stays"
         }
         Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::PermissionDenied) => {
-            "; run it with sudo, or give --graph-dir a directory that can be written"
+            "; run it with sudo, or give --store a file where it can be written"
         }
         _ => "",
     };
@@ -207,7 +207,7 @@ fn prepare(db: &mut Connection, path: &str, node: &str) -> Result<()> {
             "{path} has schema {version}, this binary speaks {SCHEMA}; use the version that wrote it, or move it away"
         ))),
         _ => Err(Error::operator(format!(
-            "{path} is another program's database; give --graph-dir another directory"
+            "{path} is another program's database; give --store another file"
         ))),
     }
 }

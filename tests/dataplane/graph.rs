@@ -11,16 +11,14 @@ use super::{Plane, families, ip};
 use crate::packet::{DOT1Q, Frame, L4};
 
 fn plane() -> Plane {
-    let plane = Plane::with(LoadOptions {
+    Plane::with(LoadOptions {
         features: Features::Graph,
         graph: GraphSizes {
             edges: 1_024,
             flows: 1_024,
         },
         ..LoadOptions::default()
-    });
-    graph(&plane).set_groups(&Groups::default(), &[]).unwrap();
-    plane
+    })
 }
 
 fn graph(plane: &Plane) -> GraphPlane<'_> {
@@ -43,9 +41,7 @@ fn permits(allowed: &[Edge]) -> Permits {
 }
 
 fn switch(plane: &Plane, mode: Mode, permits: &Permits) {
-    graph(plane)
-        .switch(mode, permits, &Groups::default(), None, plane.now)
-        .unwrap();
+    graph(plane).switch(mode, permits, None, plane.now).unwrap();
 }
 
 fn rows(plane: &Plane) -> Vec<EdgeRow> {
@@ -433,15 +429,16 @@ fn w22_multicast_and_broadcast_are_edges_of_nobody_and_dhcp_always_passes() {
     }
     // A broadcast address of this host's links counts as one, in a frame to everyone.
     let broadcast = ip("10.0.0.255");
-    graph(&plane)
-        .set_groups(&Groups::default(), &[Source::host(broadcast)])
-        .unwrap();
     let any = Edge {
         direction: Direction::Cast,
         peer: Peer::Any,
         service: Service::udp(137),
     };
-    switch(&plane, Mode::Enforce, &permits(&[any]));
+    let permits = Permits {
+        broadcast: vec![Source::host(broadcast)],
+        ..permits(&[any])
+    };
+    switch(&plane, Mode::Enforce, &permits);
     let hello = Frame::udp(source, 137, 137).to(broadcast);
     assert!(plane.send(&hello.build()).drops());
     assert_eq!(plane.send(&hello.broadcast().build()), Reason::Pass);
@@ -502,13 +499,7 @@ fn a_lease_that_nobody_confirms_ends_in_the_kernel() {
     let lease = |plane: &Plane| {
         let end = plane.now + Duration::from_secs(300);
         graph(plane)
-            .switch(
-                Mode::Enforce,
-                &permits(&[]),
-                &Groups::default(),
-                Some(end),
-                plane.now,
-            )
+            .switch(Mode::Enforce, &permits(&[]), Some(end), plane.now)
             .unwrap();
     };
     lease(&plane);
@@ -606,7 +597,6 @@ fn a_group_is_one_edge_and_a_member_may_have_its_own() {
     groups
         .add("office", "2001:db8:77::/48".parse().unwrap())
         .unwrap();
-    graph(&plane).set_groups(&groups, &[]).unwrap();
     let edge = |peer: &str, service: &str| Edge {
         direction: Direction::In,
         peer: Peer::parse(peer, |name| groups.contains(name)).unwrap(),
@@ -617,9 +607,11 @@ fn a_group_is_one_edge_and_a_member_may_have_its_own() {
         edge("internet", "tcp/80"),
         edge("198.51.100.7", "tcp/22"),
     ];
-    graph(&plane)
-        .switch(Mode::Enforce, &permits(&edges), &groups, None, plane.now)
-        .unwrap();
+    let named = Permits {
+        groups,
+        ..permits(&edges)
+    };
+    switch(&plane, Mode::Enforce, &named);
     for (source, port, passes) in [
         ("198.51.100.1", 443, true),
         ("198.51.100.200", 443, true),
@@ -635,13 +627,7 @@ fn a_group_is_one_edge_and_a_member_may_have_its_own() {
         let reason = plane.send(&Frame::syn(ip(source), port).build());
         assert_eq!(!reason.drops(), passes, "{source} {port}: {reason}");
     }
-    let undefined = graph(&plane).switch(
-        Mode::Enforce,
-        &permits(&edges),
-        &Groups::default(),
-        None,
-        plane.now,
-    );
+    let undefined = graph(&plane).switch(Mode::Enforce, &permits(&edges), None, plane.now);
     assert_eq!(undefined.unwrap_err().exit_code(), 2);
     assert_eq!(
         plane.send(&Frame::syn(ip("198.51.100.1"), 443).build()),
@@ -752,7 +738,6 @@ fn w37_a_thousand_edges_in_one_tick_are_all_seen() {
         features: Features::Graph,
         ..LoadOptions::default()
     });
-    graph(&plane).set_groups(&Groups::default(), &[]).unwrap();
     switch(&plane, Mode::Learn, &permits(&[]));
     for number in 0..1_000u32 {
         let source = IpAddr::from((0x0a00_0000 + number).to_be_bytes());

@@ -4,6 +4,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::binary;
 use super::iq::{ask, flood, lab, start};
 use crate::lab::{Family, Flood, Lab, Stage, private, wait_until};
@@ -23,6 +26,11 @@ struct Terminal<'a> {
 impl<'a> Terminal<'a> {
     /// `None`, said aloud, where there is no tmux.
     fn open(lab: &'a Lab, settings: &str) -> Option<Self> {
+        Self::open_with(lab, settings, "", "")
+    }
+
+    /// The same, started by `wrapper`, with `after` to be done when it has ended.
+    fn open_with(lab: &'a Lab, settings: &str, wrapper: &str, after: &str) -> Option<Self> {
         if Command::new("tmux").arg("-V").output().is_err() {
             assert!(
                 std::env::var_os("KERNLOOM_REQUIRE_ROOT").is_none(),
@@ -38,7 +46,11 @@ impl<'a> Terminal<'a> {
         let words: Vec<String> = words
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
-        let line = format!("env {settings} {}", words.join(" "));
+        let line = format!(
+            "{wrapper} sh -c 'echo $$ > {}; exec env {settings} {}'{after}",
+            lab.dir().join("top.pid").display(),
+            words.join(" ")
+        );
         let terminal = Self {
             lab,
             // A server of its own each time: the last one may still be ending.
@@ -65,6 +77,12 @@ impl<'a> Terminal<'a> {
     fn tmux(&self, words: &[&str]) -> String {
         let all = [&["-L", &self.name], words].concat();
         self.lab.server().net.run("tmux", &all).unwrap()
+    }
+
+    /// Of `shield top` itself.
+    fn pid(&self) -> i32 {
+        let text = std::fs::read_to_string(self.lab.dir().join("top.pid")).unwrap();
+        text.trim().parse().unwrap()
     }
 
     fn keys(&self, keys: &[&str]) {
@@ -134,7 +152,10 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
         .lines()
         .find(|line| line.starts_with(&source))
         .unwrap();
-    assert!(row.contains("limit") && row.contains("syn"), "{screen}");
+    assert!(
+        row.contains("limit") && row.contains("half-open"),
+        "{screen}"
+    );
     let drawn = top.tmux(&["capture-pane", "-p", "-e"]);
     assert!(drawn.contains("\u{1b}["), "{drawn:?}");
     assert_eq!(colours(&drawn), Vec::<&str>::new(), "{drawn:?}");
@@ -154,7 +175,7 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
         .unwrap();
     assert_eq!(
         (&one["verdict"], &one["reason"]),
-        (&"limit".into(), &"syn".into())
+        (&"limit".into(), &"half-open".into())
     );
     attack.finish(SOON).unwrap();
     iq.check_running().unwrap();
@@ -187,7 +208,7 @@ fn top_finds_a_source_tells_why_and_acts_only_after_a_yes() {
     top.shows(&format!("/{source}   esc clears it"));
     top.keys(&["Enter"]);
     top.shows("esc back");
-    top.shows("cause: syn");
+    top.shows("cause: half-open");
     let denied = || ask(&lab, "shield deny list").out;
     top.keys(&["d"]);
     top.shows(&format!("kernloom shield deny add {source} --ttl 1h"));
@@ -214,6 +235,58 @@ fn top_finds_a_source_tells_why_and_acts_only_after_a_yes() {
     .unwrap();
 }
 
+/// Whether a process is there and no zombie (proc_pid_stat(5), field 3).
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| state != 'Z')
+}
+
+#[test]
+fn a_vanished_terminal_ends_top_though_no_signal_tells_it() {
+    let Some(lab) = lab("top-cut", 0) else {
+        return;
+    };
+    assert_eq!(ask(&lab, "shield attach eth0 --no-guard").code, Some(0));
+    // As the session's leader, which SIGHUP reaches; and apart from it, which none does.
+    for wrapper in ["exec", "exec setsid --wait"] {
+        let Some(top) = Terminal::open_with(&lab, "LC_ALL=C", wrapper, "") else {
+            return;
+        };
+        top.shows("kernloom top");
+        let pid = top.pid();
+        assert!(runs(pid));
+        top.tmux(&["kill-server"]);
+        wait_until(SOON, "top to end with its terminal", || Ok(!runs(pid))).unwrap();
+    }
+}
+
+#[test]
+fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
+    let Some(lab) = lab("top-hup", 0) else {
+        return;
+    };
+    assert_eq!(ask(&lab, "shield attach eth0 --no-guard").code, Some(0));
+    for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+        let after = "; echo ended with $?; exec cat";
+        let Some(top) = Terminal::open_with(&lab, "LC_ALL=C", "", after) else {
+            return;
+        };
+        top.shows("kernloom top");
+        let state = || {
+            let told = "#{alternate_on} #{cursor_flag}";
+            top.tmux(&["display-message", "-p", told]).trim().to_owned()
+        };
+        assert_eq!(state(), "1 0");
+        kill(Pid::from_raw(top.pid()), signal).unwrap();
+        top.shows("ended with 0");
+        assert_eq!(state(), "0 1");
+    }
+}
+
 #[test]
 fn decisions_are_events_that_the_schema_allows() {
     let Some(lab) = lab("events", 0) else {
@@ -235,7 +308,7 @@ fn decisions_are_events_that_the_schema_allows() {
     for event in &events {
         let event = valid("decision-event", event);
         assert_eq!(event["source.ip"], source.as_str());
-        assert_eq!(event["rule.name"], "syn");
+        assert_eq!(event["rule.name"], "half-open");
         assert_eq!(event["kernloom.dry_run"], true);
     }
     for line in text.lines() {

@@ -2,19 +2,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{GRAPH, frozen_path, is_excluded, links};
+use super::{GRAPH, frozen_path, in_force, is_excluded, links};
 use crate::cli::ExportFormat;
 use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
 use crate::graph::{
     Coverage, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, MOST_RISK, Mode,
-    Promotion, Readiness, Service, State,
+    Promotion, Readiness, Record, Service, State,
 };
+use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, format_duration};
 use crate::report::{
-    GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
+    GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
+    violation_lines, violations_json,
 };
 use crate::store::{Batch, GraphStore, Violation, node_identity, read_frozen, write_whole};
+use crate::trust;
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
@@ -42,6 +45,8 @@ pub(crate) struct GraphKeeper<'a> {
     coverage: Coverage,
     violations: BTreeMap<Edge, Violation>,
     dirty_violations: BTreeSet<Edge>,
+    /// Packets of violations since the start.
+    violation_packets: u64,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
     mode: Option<Mode>,
@@ -79,6 +84,7 @@ impl<'a> GraphKeeper<'a> {
             coverage: kept.coverage,
             violations: kept.violations,
             dirty_violations: BTreeSet::new(),
+            violation_packets: 0,
             coverage_changed: false,
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
@@ -149,26 +155,9 @@ impl<'a> GraphKeeper<'a> {
         )))
     }
 
-    /// The groups that apply: those of the frozen file go before the configured ones of that name.
     pub(super) fn groups(&self) -> Groups {
-        let Ok(Some((frozen, _))) = &self.frozen else {
-            return self.setup.groups.clone();
-        };
-        let mut groups = self.setup.groups.without_names();
-        let configured = self.setup.groups.named();
-        let configured = configured.filter(|(name, _)| !frozen.groups.contains_key(*name));
-        let filed = frozen
-            .groups
-            .iter()
-            .map(|(name, all)| (name.as_str(), all.as_slice()));
-        for (name, prefixes) in filed.chain(configured) {
-            for prefix in prefixes {
-                if let Err(error) = groups.add(name, *prefix) {
-                    log::warn!(target: GRAPH, "{error}; the frozen graph's word counts");
-                }
-            }
-        }
-        groups
+        let frozen = self.frozen.as_ref().ok().and_then(Option::as_ref);
+        in_force(&self.setup.groups, frozen.map(|(frozen, _)| frozen))
     }
 
     fn frozen(&self) -> Result<&Frozen> {
@@ -181,30 +170,44 @@ impl<'a> GraphKeeper<'a> {
         }
     }
 
+    /// The frozen graph, if it is this host's.
+    fn own_frozen(&self) -> Result<&Frozen> {
+        let frozen = self.frozen()?;
+        if frozen.node != self.node {
+            return Err(Error::operator(format!(
+                "{} was frozen on another host ({}; this one is {}); freeze here, or accept it with \
+                 'kernloom graph freeze --accept-edits'",
+                frozen_path(&self.setup.store).display(),
+                frozen.node,
+                self.node
+            )));
+        }
+        Ok(frozen)
+    }
+
+    /// Whether an IQ can begin so, asked before anything is attached.
+    pub(crate) fn check(&self, asked: Option<Mode>) -> Result<()> {
+        match self.mode.or(asked) {
+            Some(Mode::Observe | Mode::Enforce) => self.own_frozen().map(drop),
+            Some(Mode::Off | Mode::Learn) | None => Ok(()),
+        }
+    }
+
     /// Makes the data plane do `mode` with the graph as it is now.
     fn apply(&self, mode: Mode, lease: Option<Ktime>, now: Moment) -> Result<()> {
         let plane = self.plane()?;
         let mut permits = Permits::default();
         if matches!(mode, Mode::Observe | Mode::Enforce) {
-            let frozen = self.frozen()?;
-            if frozen.node != self.node {
-                return Err(Error::operator(format!(
-                    "{} was frozen on another host ({}; this one is {}); freeze here, or accept it with \
-                     'kernloom graph freeze --accept-edits'",
-                    frozen_path(&self.setup.store).display(),
-                    frozen.node,
-                    self.node
-                )));
-            }
+            let frozen = self.own_frozen()?;
             permits.allowed = frozen.edges.clone();
             permits.only = frozen.only.clone();
         }
         let denied = self.learner.records().iter();
         let denied = denied.filter(|(_, record)| record.state == State::Denied);
         permits.denied = denied.map(|(edge, _)| edge.clone()).collect();
-        let groups = self.groups();
-        plane.set_groups(&groups, &links::broadcast()?)?;
-        plane.switch(mode, &permits, &groups, lease, now.ktime)
+        permits.groups = self.groups();
+        permits.broadcast = links::broadcast()?;
+        plane.switch(mode, &permits, lease, now.ktime)
     }
 
     /// The same mode with the graph as it is now, after a decision. Nothing where nothing runs.
@@ -243,6 +246,7 @@ impl<'a> GraphKeeper<'a> {
             };
             let violation = self.violations.entry(edge.clone()).or_insert(fresh);
             violation.packets += packets;
+            self.violation_packets += packets;
             violation.last_seen = wall;
             self.dirty_violations.insert(edge);
         }
@@ -323,7 +327,7 @@ impl<'a> GraphKeeper<'a> {
         let path = frozen_path(&self.setup.store);
         let named =
             |error: &dyn std::fmt::Display| Error::operator(format!("{}: {error}", path.display()));
-        let written = std::fs::read_to_string(&path).map_err(|error| named(&error))?;
+        let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
         let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
         frozen.node.clone_from(&self.node);
         let mut text = self.changes(&frozen);
@@ -371,37 +375,57 @@ impl<'a> GraphKeeper<'a> {
                 path.display()
             )));
         }
-        let known: Vec<(Edge, State)> = self
-            .learner
-            .records()
-            .iter()
-            .filter_map(
-                |(edge, record)| match (frozen.edges.contains(edge), record.state) {
-                    (true, State::Frozen) => None,
-                    (true, _) => Some((edge.clone(), State::Frozen)),
-                    (false, State::Frozen) => Some((edge.clone(), State::Learned)),
-                    (false, _) => None,
-                },
-            )
-            .collect();
-        for (edge, state) in known {
-            self.learner.decide(&edge, state, wall);
-        }
-        for edge in &frozen.edges {
-            if !self.learner.records().contains_key(edge) {
-                self.learner.decide(edge, State::Frozen, wall);
+        let noted = self.note_frozen(&frozen, wall);
+        let before = std::mem::replace(&mut self.frozen, Ok(Some((read, text))));
+        if let Err(error) = self.renew(now) {
+            self.frozen = before;
+            for (edge, record) in noted {
+                self.learner.restore(&edge, record);
             }
+            if let Ok(Some((_, text))) = &self.frozen {
+                write_whole(&path, text)?;
+            }
+            return Err(error);
         }
-        self.frozen = Ok(Some((read, text)));
-        self.renew(now)?;
-        self.flush(now)?;
         let hash = frozen.hash();
         Ok(format!(
-            "{} edges are frozen in {} (sha256 {})\n",
+            "{} edges are frozen in {} (sha256 {})\n{}",
             frozen.edges.len(),
             path.display(),
-            hash.get(..16).unwrap_or(&hash)
+            hash.get(..16).unwrap_or(&hash),
+            self.store_now(now)
         ))
+    }
+
+    /// Flushes; what it could not do, as a line for the operator. Then the next flush does.
+    fn store_now(&mut self, now: Moment) -> String {
+        match self.flush(now) {
+            Ok(()) => String::new(),
+            Err(error) => format!("in force, but not stored yet: {error}\n"),
+        }
+    }
+
+    /// Brings what is known of each edge in line with a frozen graph. What was known before.
+    fn note_frozen(&mut self, frozen: &Frozen, wall: Wall) -> Vec<(Edge, Option<Record>)> {
+        let mut before = Vec::new();
+        for (edge, record) in self.learner.records() {
+            let frozen = frozen.edges.contains(edge);
+            if frozen != (record.state == State::Frozen) {
+                before.push((edge.clone(), Some(record.clone())));
+            }
+        }
+        let unknown = |edge: &&Edge| !self.learner.records().contains_key(*edge);
+        let unknown = frozen.edges.iter().filter(unknown);
+        before.extend(unknown.map(|edge| (edge.clone(), None)));
+        for (edge, _) in &before {
+            let state = if frozen.edges.contains(edge) {
+                State::Frozen
+            } else {
+                State::Learned
+            };
+            self.learner.decide(edge, state, wall);
+        }
+        before
     }
 
     pub(super) fn switch_to(
@@ -417,14 +441,13 @@ impl<'a> GraphKeeper<'a> {
                 format_duration(span)
             ));
         }
-        self.set_mode(mode, now)?;
-        Ok(format!("{mode}\n"))
+        Ok(format!("{mode}\n{}", self.set_mode(mode, now)))
     }
 
-    fn set_mode(&mut self, mode: Mode, now: Moment) -> Result<()> {
+    fn set_mode(&mut self, mode: Mode, now: Moment) -> String {
         self.mode = (mode != Mode::Learn).then_some(mode);
         self.mode_changed = true;
-        self.flush(now)
+        self.store_now(now)
     }
 
     pub(super) fn confirm(&mut self, now: Moment) -> Result<String> {
@@ -436,26 +459,54 @@ impl<'a> GraphKeeper<'a> {
             )));
         }
         let mode = plane.status(now.ktime).mode;
-        self.set_mode(mode, now)?;
-        Ok(format!("{mode} is confirmed\n"))
+        Ok(format!("{mode} is confirmed\n{}", self.set_mode(mode, now)))
     }
 
     /// Takes a decision over edges: it counts at once, in every mode.
     pub(super) fn decide(&mut self, edges: &[Edge], allow: bool, now: Moment) -> Result<String> {
         let wall = self.wall(now);
-        let mut text = String::new();
+        let state = if allow {
+            State::Approved
+        } else {
+            State::Denied
+        };
+        let before: Vec<_> = edges
+            .iter()
+            .map(|edge| (edge, self.learner.records().get(edge).cloned()))
+            .collect();
         for edge in edges {
-            let state = if allow {
-                State::Approved
-            } else {
-                State::Denied
-            };
             self.learner.decide(edge, state, wall);
-            if allow && self.violations.remove(edge).is_some() {
+        }
+        let mut text: String = edges
+            .iter()
+            .map(|edge| format!("{state}: {edge}\n"))
+            .collect();
+        match self.carry_out(edges, allow, wall, now) {
+            Ok(said) => text.push_str(&said),
+            Err(error) => {
+                for (edge, record) in before {
+                    self.learner.restore(edge, record);
+                }
+                return Err(error);
+            }
+        }
+        for edge in edges.iter().filter(|_| allow) {
+            if self.violations.remove(edge).is_some() {
                 self.dirty_violations.insert(edge.clone());
             }
-            text.push_str(&format!("{state}: {edge}\n"));
         }
+        text.push_str(&self.store_now(now));
+        Ok(text)
+    }
+
+    /// Puts a decision that the records hold into the frozen graph, and in force.
+    fn carry_out(
+        &mut self,
+        edges: &[Edge],
+        allow: bool,
+        wall: Wall,
+        now: Moment,
+    ) -> Result<String> {
         if let Ok(Some((frozen, _))) = &self.frozen {
             let mut next = frozen.clone();
             for edge in edges {
@@ -466,13 +517,11 @@ impl<'a> GraphKeeper<'a> {
                 }
             }
             if next.edges != frozen.edges {
-                text.push_str(&self.put_frozen(next, wall, now)?);
-                return Ok(text);
+                return self.put_frozen(next, wall, now);
             }
         }
         self.renew(now)?;
-        self.flush(now)?;
-        Ok(text)
+        Ok(String::new())
     }
 
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
@@ -484,10 +533,10 @@ impl<'a> GraphKeeper<'a> {
         self.coverage = Coverage::default();
         self.coverage_changed = true;
         self.renew(now)?;
-        self.flush(now)?;
         Ok(format!(
-            "{} edges are forgotten; the frozen file stays\n",
-            edges.len()
+            "{} edges are forgotten; the frozen file stays\n{}",
+            edges.len(),
+            self.store_now(now)
         ))
     }
 
@@ -495,12 +544,21 @@ impl<'a> GraphKeeper<'a> {
         Readiness::of(self.learner.records(), &self.coverage)
     }
 
-    pub(super) fn readiness_text(&self) -> String {
-        readiness_lines(&self.readiness())
+    pub(super) fn readiness_told(&self, json: bool) -> String {
+        let readiness = self.readiness();
+        if json {
+            readiness_json(&readiness)
+        } else {
+            readiness_lines(&readiness)
+        }
     }
 
-    pub(super) fn violations_text(&self) -> String {
-        violation_lines(&self.violations)
+    pub(super) fn violations_told(&self, json: bool) -> String {
+        if json {
+            violations_json(&self.violations)
+        } else {
+            violation_lines(&self.violations)
+        }
     }
 
     pub(super) fn diff(&self, now: Moment) -> Result<String> {
@@ -527,7 +585,7 @@ impl<'a> GraphKeeper<'a> {
         match format {
             ExportFormat::Dot => Ok(view.to_dot()),
             ExportFormat::Mermaid => Ok(view.to_mermaid()),
-            ExportFormat::Json => view.to_json(),
+            ExportFormat::Json => Ok(view.to_json()),
             ExportFormat::Html => view.to_html(),
             ExportFormat::Yaml => {
                 let frozen = Frozen::freeze(FreezeFrom {
@@ -542,7 +600,32 @@ impl<'a> GraphKeeper<'a> {
         }
     }
 
-    fn view(&self, now: Moment) -> GraphView {
+    /// The graph as metrics show it.
+    pub(crate) fn gauges(&self, now: Moment) -> GraphGauges {
+        let status = self
+            .shield
+            .and_then(Shield::graph)
+            .map(|plane| plane.status(now.ktime));
+        let lease = status.and_then(|status| status.lease);
+        let mut edges = [0; State::ALL.len()];
+        for record in self.learner.records().values() {
+            edges[record.state as usize] += 1;
+        }
+        GraphGauges {
+            mode: status.map_or(Mode::Off, |status| status.mode),
+            lease: lease.map_or(0.0, |(end, _)| end.since(now.ktime).as_secs_f64()),
+            edges,
+            table_capacity: self
+                .table
+                .as_ref()
+                .map_or(0, |(table, _)| table.capacity() as u64),
+            violating: self.violations.len() as u64,
+            violation_packets: self.violation_packets,
+            turned_away: self.learner.turned_away(),
+        }
+    }
+
+    pub(super) fn view(&self, now: Moment) -> GraphView {
         let status = self
             .shield
             .and_then(Shield::graph)
@@ -560,8 +643,8 @@ impl<'a> GraphKeeper<'a> {
     }
 }
 
+/// What a command put in force, by its name; `off` never is.
 fn mode_named(name: &str) -> Option<Mode> {
-    [Mode::Learn, Mode::Observe, Mode::Enforce]
-        .into_iter()
-        .find(|mode| mode.name() == name)
+    let named = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    named.filter(|mode| *mode != Mode::Off)
 }

@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 pub(super) use ask::GraphAsk;
 pub(super) use keeper::{GraphKeeper, Setup};
 
-use super::{iq, pins};
+use super::iq::{self, Asked};
+use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
 use crate::error::{Error, Result};
-use crate::graph::{Direction, Edge, GroupError, Groups, Promotion, Service};
+use crate::graph::{Direction, Edge, Frozen, GroupError, Groups, Peer, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
-use crate::report::{Answer, print};
-use crate::runtime::{moment, only_iq};
-use crate::store::write_whole;
+use crate::report::{Answer, GraphView, print, spinner, write_out};
+use crate::runtime::moment;
+use crate::store::read_frozen;
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";
@@ -32,28 +33,67 @@ impl From<GroupError> for Error {
 pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     let store = host.graph_store(args.store.as_ref());
     let ask = GraphAsk::of(&args.command);
-    let text = match iq::ask_graph(&host.places.run_dir, &ask)? {
-        Some(Answer::Refused(why)) => return Err(Error::operator(why)),
-        Some(Answer::Done(text)) => text,
-        Some(Answer::Status(_) | Answer::Why(_) | Answer::Held(_)) => {
-            return Err(Error::world("the running iq answered something else"));
-        }
-        None => alone(host, &store, &ask)?,
-    };
+    // With a hundred thousand edges these take seconds.
+    let long = matches!(
+        args.command,
+        GraphCommand::Freeze { .. } | GraphCommand::Enforce { .. } | GraphCommand::Observe
+    );
+    let spinner = long.then(|| spinner("putting the graph in force"));
+    let answer = told(host, &store, &ask);
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let text = answer?;
     if let GraphCommand::Export {
         output: Some(path), ..
     } = &args.command
     {
-        write_whole(path, &text)?;
+        write_out(path, &text)?;
+        if path == Path::new("-") {
+            return Ok(());
+        }
         return print(&format!("wrote {}\n", path.display()));
     }
     print(&text)
 }
 
-/// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
+/// The answer of the running IQ, or our own.
+fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
+    let run_dir = &host.places.run_dir;
+    match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, ask))? {
+        Asked::Told(Answer::Refused(why)) => Err(Error::operator(why)),
+        Asked::Told(Answer::Failed(why)) => Err(Error::world(why)),
+        Asked::Told(Answer::Done(text)) => Ok(text),
+        Asked::Told(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
+            Err(Error::world("the running iq answered something else"))
+        }
+        Asked::Alone(_lock) => alone(host, store, ask),
+    }
+}
+
+/// The graph as it is, for the report; `None` where none was ever kept.
+pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
+    let store = host.graph_store(None);
+    if !store.exists() {
+        return Ok(None);
+    }
+    let (run_dir, show) = (&host.places.run_dir, GraphAsk::Show { json: true });
+    let text = match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, &show))? {
+        Asked::Told(Answer::Done(text)) => text,
+        // The running IQ keeps none: what an earlier one learned is not what holds.
+        Asked::Told(_) => return Ok(None),
+        Asked::Alone(_lock) => alone(host, &store, &show)?,
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| Error::world(format!("reading the graph: {error}")))
+}
+
+/// No IQ runs: this process is the one writer for as long as the caller holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
-    let _only = only_iq(&host.places.run_dir)?;
-    let shield = Shield::open(&pins(&host.places))?;
+    let pins = pins(&host.places);
+    let shield = Shield::open(&pins)?;
+    let _steering = shield.as_ref().map(|_| pins.steer()).transpose()?;
     let setup = Setup {
         store: store.to_owned(),
         groups: groups(host)?,
@@ -75,6 +115,35 @@ pub(super) fn groups(host: &Host) -> Result<Groups> {
         }
     }
     Ok(groups)
+}
+
+/// The groups that apply: those of the frozen file go before the configured ones of that name.
+fn in_force(configured: &Groups, frozen: Option<&Frozen>) -> Groups {
+    let Some(frozen) = frozen else {
+        return configured.clone();
+    };
+    let mut groups = configured.without_names();
+    let named = configured.named();
+    let named = named.filter(|(name, _)| !frozen.groups.contains_key(*name));
+    let filed = frozen
+        .groups
+        .iter()
+        .map(|(name, all)| (name.as_str(), all.as_slice()));
+    for (name, prefixes) in filed.chain(named) {
+        for prefix in prefixes {
+            if let Err(error) = groups.add(name, *prefix) {
+                log::warn!(target: GRAPH, "{error}; the frozen graph's word counts");
+            }
+        }
+    }
+    groups
+}
+
+/// The group that a source counts as, by the configuration and the frozen file.
+pub(super) fn group_of(host: &Host, source: &Source) -> Result<Option<Peer>> {
+    let frozen = read_frozen(&frozen_path(&host.graph_store(None)))?;
+    let groups = in_force(&groups(host)?, frozen.as_ref().map(|(frozen, _)| frozen));
+    Ok(Some(groups.peer(source)).filter(|peer| matches!(peer, Peer::Group(_))))
 }
 
 /// The frozen graph's file, beside the store.

@@ -31,8 +31,13 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let _only = only_iq(&host.places.run_dir)?;
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
+    if let Some(graph) = &settings.graph {
+        let setup = graph_setup(&settings.iq.store, graph);
+        GraphKeeper::open(None, setup, moment()?)?.check(graph.mode)?;
+    }
     let pins = pins(&host.places);
     pins.create()?;
+    let _steering = pins.steer()?;
     let shutdown = shutdown_on_signal()?;
     let reused = pins.is_loaded()?;
     let record = settings.record.clone();
@@ -114,6 +119,15 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     }
 }
 
+fn graph_setup(store: &Path, settings: &GraphSettings) -> Setup {
+    Setup {
+        store: store.to_owned(),
+        groups: settings.groups.clone(),
+        promotion: settings.plan.promotion,
+        exclude: settings.plan.exclude.clone(),
+    }
+}
+
 /// Opens the graph and puts it in force.
 fn begin_graph<'a>(
     shield: &'a Shield,
@@ -126,12 +140,7 @@ fn begin_graph<'a>(
              then start with --graph again",
         ));
     }
-    let setup = Setup {
-        store: store.to_owned(),
-        groups: settings.groups.clone(),
-        promotion: settings.plan.promotion,
-        exclude: settings.plan.exclude.clone(),
-    };
+    let setup = graph_setup(store, settings);
     let mut keeper = GraphKeeper::open(Some(shield), setup, moment()?)?;
     keeper.set_rate(settings.clock);
     let mode = keeper.begin(settings.mode, moment()?)?;

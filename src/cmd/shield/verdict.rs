@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
-use super::super::opened;
+use super::super::{graph, opened};
 use crate::cli::{Proto, VerdictArgs};
-use crate::dataplane::PinDir;
+use crate::dataplane::{Answer, EdgeBy, PinDir, Reason, Shield};
 use crate::error::Result;
+use crate::graph::{Direction, Edge, Mode, Peer, Service};
+use crate::host::Host;
 use crate::model::Source;
-use crate::report::{VerdictReport, print};
+use crate::report::{GraphVerdict, VerdictReport, print};
 use crate::runtime::now;
 
-pub(super) fn verdict(pins: &PinDir, args: &VerdictArgs) -> Result<()> {
+pub(super) fn verdict(host: &Host, pins: &PinDir, args: &VerdictArgs) -> Result<()> {
     let shield = opened(pins)?;
     let lock = pins.lock()?;
     let source = args.source.to_canonical();
@@ -28,6 +30,7 @@ pub(super) fn verdict(pins: &PinDir, args: &VerdictArgs) -> Result<()> {
         reason: answer.reason,
         entry,
         ceiling: shield.ceiling(),
+        graph: of_graph(host, &shield, args, &answer)?,
     };
     let (notes, at) = (shield.notes()?, now()?);
     print(&if args.json {
@@ -37,15 +40,62 @@ pub(super) fn verdict(pins: &PinDir, args: &VerdictArgs) -> Result<()> {
     })
 }
 
-/// An Ethernet frame from the source: a TCP SYN, a UDP datagram or an ICMP echo request.
-fn frame(source: IpAddr, proto: Proto, dport: u16) -> Vec<u8> {
-    let transport = transport(proto, dport, source.is_ipv4());
-    let number = match (proto, source) {
+/// What the edge stage said; `None` without one.
+fn of_graph(
+    host: &Host,
+    shield: &Shield,
+    args: &VerdictArgs,
+    answer: &Answer,
+) -> Result<Option<GraphVerdict>> {
+    let mode = shield
+        .graph()
+        .map_or(Ok(Mode::Off), |plane| now().map(|at| plane.status(at).mode))?;
+    if mode == Mode::Off {
+        return Ok(None);
+    }
+    let tracked = Source::tracked(args.source.to_canonical(), shield.v6_bits());
+    let port = match args.proto {
+        Proto::Icmp => 0,
+        Proto::Tcp | Proto::Udp => args.dport,
+    };
+    let of = |peer| Edge {
+        direction: Direction::In,
+        peer,
+        service: Service::new(number(args.proto, args.source.to_canonical()), port),
+    };
+    let of_source = of(Peer::Source(tracked));
+    let denied = answer.reason == Reason::EdgeDenied;
+    Ok(Some(match answer.edge {
+        _ if answer.dropped && !answer.reason.is_of_graph() => GraphVerdict::NotAsked(mode),
+        EdgeBy::Nothing => GraphVerdict::Unknown(mode, of_source),
+        EdgeBy::Scope => GraphVerdict::OutOfScope(mode, of_source.service),
+        EdgeBy::Source => GraphVerdict::Decided {
+            mode,
+            denied,
+            edge: Some(of_source),
+        },
+        EdgeBy::Group => GraphVerdict::Decided {
+            mode,
+            denied,
+            edge: graph::group_of(host, &tracked)?.map(of),
+        },
+    }))
+}
+
+/// The IP protocol number.
+const fn number(proto: Proto, source: IpAddr) -> u8 {
+    match (proto, source) {
         (Proto::Tcp, _) => 6,
         (Proto::Udp, _) => 17,
         (Proto::Icmp, IpAddr::V4(_)) => 1,
         (Proto::Icmp, IpAddr::V6(_)) => 58,
-    };
+    }
+}
+
+/// An Ethernet frame from the source: a TCP SYN, a UDP datagram or an ICMP echo request.
+fn frame(source: IpAddr, proto: Proto, dport: u16) -> Vec<u8> {
+    let transport = transport(proto, dport, source.is_ipv4());
+    let number = number(proto, source);
     let len = u8::try_from(transport.len()).unwrap_or(u8::MAX);
     let mut frame = vec![0; 12];
     match source {

@@ -1,0 +1,215 @@
+//! What the graph's verbs say to wrong input and missing rights, and what a verdict tells of it.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::{binary, good, graph};
+use crate::lab::{Kernloom, Lab, Plan, private};
+
+fn lab(name: &str) -> Option<Lab> {
+    let plan = Plan {
+        clients: &["one"],
+        office_hosts: 0,
+    };
+    Lab::for_test(name, &plan)
+}
+
+fn refused(lab: &Lab, words: &str, why: &str) {
+    let said = graph(lab, words);
+    assert_eq!(said.code, Some(2), "graph {words}: {said:?}");
+    assert!(said.err.contains(why), "graph {words}: {}", said.err);
+}
+
+#[test]
+fn every_verb_says_what_is_wrong_and_how_to_mend_it() {
+    let Some(lab) = lab("gwords") else { return };
+    for (words, why) in [
+        ("enforce", "start 'kernloom iq --graph'"),
+        ("observe", "start 'kernloom iq --graph'"),
+        ("thaw", "start 'kernloom iq --graph'"),
+        ("confirm", "start 'kernloom iq --graph'"),
+        ("diff", "there is no frozen graph yet"),
+        ("enforce --lease soon", "soon"),
+        ("freeze", "freeze with --accept-risk. Nothing was changed"),
+        (
+            "freeze --only 5432",
+            "'5432' is not a service; write it like tcp/443",
+        ),
+        ("freeze --accept-edits", "frozen-graph.yaml"),
+        (
+            "edges --state frosen",
+            "no state 'frosen'; there are candidate, learned",
+        ),
+        (
+            "allow ofice tcp/443",
+            "'ofice' is no group that is defined, and no address or prefix",
+        ),
+        (
+            "allow 10.0.0.0/8 tcp/443",
+            "make it a group: --group name=10.0.0.0/8",
+        ),
+        ("allow 10.0.0.5 tcp/99999", "'tcp/99999' is not a service"),
+        ("allow 10.0.0.5", "<SERVICE>"),
+        (
+            "deny any tcp/443",
+            "give --direction cast and 'any' together",
+        ),
+        (
+            "deny 10.0.0.5 tcp/443 --direction up",
+            "'up' is not a direction; it is one of in, out and cast",
+        ),
+        (
+            "export --format pdf",
+            "possible values: dot, mermaid, json, yaml, html",
+        ),
+        ("export", "--format"),
+        ("reset", "--yes"),
+        ("shw", "show"),
+    ] {
+        refused(&lab, words, why);
+    }
+    let said = graph(&lab, "export --format dot -o /nowhere/graph.dot");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("/nowhere/graph.dot"), "{said:?}");
+}
+
+#[test]
+fn w42_a_mistyped_dry_run_freezes_nothing() {
+    let Some(lab) = lab("gtypo") else { return };
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    refused(&lab, "freeze --accept-risk --dryrun", "--dry-run");
+    let file = lab.state_dir().join("frozen-graph.yaml");
+    assert!(!file.exists());
+    let foreseen = good(&lab, "freeze --accept-risk --dry-run");
+    assert!(foreseen.contains("+ 10.0.0.5 -> tcp/443"), "{foreseen}");
+    assert!(!file.exists());
+    good(&lab, "freeze --accept-risk");
+    assert!(file.exists());
+}
+
+/// The file is read, verified, and refused: also by an IQ, which then attaches to nothing.
+#[test]
+fn w41_a_frozen_file_that_was_edited_is_not_enforced_until_it_is_accepted() {
+    let Some(lab) = lab("gedit") else { return };
+    Kernloom::run(
+        &lab,
+        binary(),
+        &["shield", "attach", "eth0", "--features", "graph"],
+    )
+    .unwrap();
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    let file = lab.state_dir().join("frozen-graph.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("10.0.0.5", "10.0.0.6")).unwrap();
+    refused(&lab, "enforce", "--accept-edits");
+    Kernloom::run(&lab, binary(), &["shield", "detach", "--all", "--purge"]).unwrap();
+    let judge = [
+        "iq",
+        "--iface=eth0",
+        "--profile=idp",
+        "--graph",
+        "--graph-mode=frozen-enforce",
+    ];
+    let said = Kernloom::ask(&lab, binary(), &judge).unwrap();
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("--accept-edits"), "{said:?}");
+    assert!(!lab.bpffs().join("program").exists(), "nothing is attached");
+    let accepted = good(&lab, "freeze --accept-edits");
+    assert!(accepted.contains("1 edges are frozen"), "{accepted}");
+    let read = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        read.contains("10.0.0.6") && !read.contains("10.0.0.5"),
+        "{read}"
+    );
+}
+
+#[test]
+fn without_rights_every_verb_says_so() {
+    let Some(lab) = lab("grights") else { return };
+    // A copy where nobody may read and run it; the build's directory may be closed to them.
+    let copy = lab.dir().join("kernloom");
+    std::fs::copy(binary(), &copy).unwrap();
+    for verb in [
+        "show",
+        "edges",
+        "readiness",
+        "freeze --accept-risk",
+        "thaw",
+        "diff",
+        "allow 10.0.0.5 tcp/443",
+        "deny 10.0.0.5 tcp/443",
+        "violations",
+        "export --format json",
+        "enforce",
+        "observe",
+        "confirm",
+        "reset --yes",
+    ] {
+        let mut command = Command::new(&copy);
+        command
+            .uid(65_534)
+            .gid(65_534)
+            .arg("graph")
+            .args(verb.split(' '));
+        private(&mut command, &lab);
+        let output = command.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{verb}: {err}");
+        assert!(err.contains("sudo"), "{verb}: {err}");
+    }
+}
+
+#[test]
+fn a_verdict_tells_the_edge_that_decides_and_the_mode() {
+    let Some(lab) = lab("gverdict") else { return };
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        Kernloom::run(&lab, binary(), &words).unwrap()
+    };
+    run("shield attach eth0 --features graph --no-guard");
+    let ask = |rest: &str| run(&format!("shield verdict {rest}"));
+    assert_eq!(
+        ask("10.0.0.5 --dport 443"),
+        "10.0.0.5: pass (pass)\nno entry decided\n"
+    );
+    good(&lab, "allow 10.0.0.5 tcp/443 icmp");
+    good(&lab, "allow internet tcp/80");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "enforce --lease 0");
+    let edge = |said: String| said.lines().last().unwrap().to_owned();
+    assert_eq!(
+        ask("10.0.0.5 --dport 443"),
+        "10.0.0.5: pass (pass)\nno entry decided\ngraph: frozen-enforce, allowed by 10.0.0.5 -> tcp/443\n"
+    );
+    assert_eq!(
+        ask("10.0.0.5 --dport 22"),
+        "10.0.0.5: drop (edge-unknown)\nno entry decided\ngraph: frozen-enforce, there is no 10.0.0.5 -> tcp/22\n"
+    );
+    assert_eq!(
+        edge(ask("10.0.0.5 --proto icmp")),
+        "graph: frozen-enforce, allowed by 10.0.0.5 -> icmp"
+    );
+    assert_eq!(
+        edge(ask("192.0.2.9 --dport 80")),
+        "graph: frozen-enforce, allowed by internet -> tcp/80"
+    );
+    assert_eq!(
+        ask("2001:db8:9::1 --dport 22 --json"),
+        "{\"source\":\"2001:db8:9::1\",\"verdict\":\"drop\",\"reason\":\"edge-unknown\",\"entry\":null,\
+         \"graph\":{\"mode\":\"frozen-enforce\",\"answer\":\"unknown\",\"edge\":\"2001:db8:9::/64 -> tcp/22\"}}\n"
+    );
+    good(&lab, "deny 10.0.0.5 tcp/443");
+    assert_eq!(
+        edge(ask("10.0.0.5 --dport 443")),
+        "graph: frozen-enforce, denied by 10.0.0.5 -> tcp/443"
+    );
+    run("shield deny add 10.0.0.5 --reason scanner");
+    assert_eq!(
+        edge(ask("10.0.0.5 --dport 443")),
+        "graph: frozen-enforce, not asked: dropped before"
+    );
+    // Asking left no trace.
+    assert_eq!(super::counted(&lab, "edge-"), 0);
+    assert!(!good(&lab, "violations").contains("10.0.0.5"));
+}

@@ -1,0 +1,188 @@
+//! The graph when the world is against it: a full disk, a damaged database, IQ dead.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::Signal;
+
+use super::traffic::{Echo, PATIENCE, SHORT, serve, tcp};
+use super::{SOON, binary, good, graph};
+use crate::lab::{Kernloom, Lab, Plan, Said, wait_until};
+
+fn lab(name: &str) -> Option<Lab> {
+    let plan = Plan {
+        clients: &["one", "evil"],
+        office_hosts: 0,
+    };
+    Lab::for_test(name, &plan)
+}
+
+/// A file system of one mebibyte, gone with the value.
+struct Small(PathBuf);
+
+impl Small {
+    fn at(path: &Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let size = Some("size=1m,mode=0700");
+        mount(Some("small"), path, Some("tmpfs"), MsFlags::empty(), size).unwrap();
+        Self(path.to_owned())
+    }
+
+    /// Takes all the room there is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let full = std::fs::write(&path, vec![1; 2 << 20]);
+        assert!(full.is_err(), "it has no bounds");
+        path
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
+            eprintln!("unmounting {}: {error}", self.0.display());
+        }
+    }
+}
+
+fn kept(lab: &Lab, store: &Path, words: &str) -> Said {
+    let store = format!("--store={}", store.display());
+    graph(lab, &format!("{words} {store}"))
+}
+
+#[test]
+fn w42_a_full_disk_loses_nothing_changes_nothing_by_halves_and_is_told() {
+    let Some(lab) = lab("gdisk") else { return };
+    let small = Small::at(&lab.dir().join("small"));
+    let store = small.0.join("graph.db");
+    let flag = format!("--store={}", store.display());
+    let judge = [
+        "--profile=idp",
+        "--graph",
+        "--interval=200ms",
+        flag.as_str(),
+    ];
+    let mut iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(&lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    let file = small.0.join("frozen-graph.yaml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let filler = small.fill();
+    // The frozen file cannot be replaced: the decision is refused whole.
+    let said = graph(&lab, "allow 10.0.0.6 tcp/443");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("No space left on device"), "{said:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    assert!(!good(&lab, "edges").contains("10.0.0.6"));
+    // What needs no file is in force at once, and stored once there is room.
+    let many: String = (1..400).map(|port| format!(" tcp/{port}")).collect();
+    let said = good(&lab, &format!("deny 10.0.0.7{many}"));
+    assert!(said.contains("in force, but not stored yet"), "{said}");
+    assert!(said.contains("is full: make room"), "{said}");
+    iq.check_running().unwrap();
+    std::fs::remove_file(filler).unwrap();
+    let said = good(&lab, "allow 10.0.0.6 tcp/443");
+    assert!(!said.contains("not stored"), "{said}");
+    iq.process().signal(Signal::SIGKILL).unwrap();
+    wait_until(SOON, "iq to be gone", || Ok(iq.check_running().is_err())).unwrap();
+    let edges = kept(&lab, &store, "edges --state denied").out;
+    assert_eq!(edges.matches("10.0.0.7").count(), 399, "{edges}");
+    let frozen = kept(&lab, &store, "edges --state frozen").out;
+    assert!(
+        frozen.contains("10.0.0.6") && frozen.contains("10.0.0.5"),
+        "{frozen}"
+    );
+}
+
+#[test]
+fn a_damaged_database_is_named_before_anything_is_attached() {
+    let Some(lab) = lab("gdamage") else { return };
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    let store = lab.state_dir().join("graph.db");
+    let bytes = std::fs::read(&store).unwrap();
+    for damage in ["head", "middle", "half"] {
+        let mut bad = bytes.clone();
+        match damage {
+            "head" => bad[..100].fill(0x5a),
+            "middle" => bad[4_096..].fill(0x5a),
+            _ => bad.truncate(bytes.len() / 2),
+        }
+        for suffix in ["-wal", "-shm"] {
+            let beside = format!("{}{suffix}", store.display());
+            if Path::new(&beside).exists() {
+                std::fs::remove_file(beside).unwrap();
+            }
+        }
+        std::fs::write(&store, &bad).unwrap();
+        for words in [
+            &["graph", "edges"][..],
+            &["iq", "--iface=eth0", "--profile=idp", "--graph"],
+        ] {
+            let said = Kernloom::ask(&lab, binary(), words).unwrap();
+            assert_eq!(said.code, Some(1), "{damage}: {said:?}");
+            assert!(said.err.contains("graph.db"), "{damage}: {said:?}");
+            assert!(
+                said.err.contains("move it away to start over"),
+                "{damage}: {said:?}"
+            );
+        }
+        assert!(!lab.bpffs().join("program").exists(), "{damage}: attached");
+    }
+    // Moved away, it starts over.
+    std::fs::rename(&store, store.with_extension("bad")).unwrap();
+    assert_eq!(graph(&lab, "edges").code, Some(0));
+}
+
+fn open_again(lab: &Lab, net: &str, to: (Ipv4Addr, u16)) {
+    let net = &lab.client(net).unwrap().net;
+    wait_until(SOON, "the lease to run out", || {
+        Ok(tcp(net, to.0, to.1, SHORT).is_ok())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_lease_that_nobody_confirms_runs_out_with_iq_dead() {
+    let Some(lab) = lab("glease") else { return };
+    let (server, evil) = (lab.server(), lab.client("evil").unwrap());
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _end = Echo {
+            stop: Arc::clone(&stop),
+        };
+        serve(scope, &server.net, &stop, &[443, 22], &[]);
+        let judge = ["--profile=idp", "--graph", "--interval=200ms"];
+        let mut iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+        wait_until(SOON, "iq to answer", || {
+            Ok(graph(&lab, "readiness").code == Some(0))
+        })
+        .unwrap();
+        let one = lab.client("one").unwrap();
+        good(&lab, &format!("allow {} tcp/443", one.v4));
+        good(&lab, "freeze --accept-risk");
+        good(&lab, "enforce --lease 6s");
+        iq.process().signal(Signal::SIGKILL).unwrap();
+        wait_until(SOON, "iq to be gone", || Ok(iq.check_running().is_err())).unwrap();
+        assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
+        tcp(&one.net, server.v4, 443, PATIENCE).unwrap();
+        open_again(&lab, "evil", (server.v4, 22));
+        assert!(good(&lab, "show").contains("learn"));
+        let late = graph(&lab, "confirm");
+        assert_eq!(late.code, Some(2), "{late:?}");
+        assert!(
+            late.err.contains("there is no lease to confirm"),
+            "{late:?}"
+        );
+        // A leased graph is not what the next IQ starts with.
+        drop(iq);
+        let _next = Kernloom::iq(&lab, binary(), &judge).unwrap();
+        tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
+    });
+}
