@@ -15,6 +15,7 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
 	struct ipv6hdr *ip6 = data + l3;
 	struct iphdr *ip4 = data + l3;
+	__u32 frag;
 
 	if (!kl_destination(data, end, pkt, pkt->addr))
 		return 0;
@@ -26,7 +27,8 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 		pkt->ttl = ip4->ttl;
 		pkt->l4 = l3 + ip4->ihl * 4;
 		pkt->proto = ip4->protocol;
-		if (!kl_fragment(pkt, bpf_ntohs(ip4->frag_off) & KL_FRAG4_OFFSET, 0))
+		frag = bpf_ntohs(ip4->frag_off);
+		if (!kl_fragment(pkt, frag & KL_FRAG4_OFFSET, frag & KL_FRAG4_MORE))
 			pkt->proto = KL_IPPROTO_NONE;
 	} else {
 		if ((void *)(ip6 + 1) > end)

@@ -1,7 +1,9 @@
 //! The program against an oracle of its design: every packet's action and reason, and everything
 //! counted. `KERNLOOM_SEED` chooses other packets and policies than the usual ones.
 
+mod edges;
 mod frames;
+mod graph;
 mod model;
 mod mutants;
 mod torture;

@@ -6,27 +6,85 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use kernloom::dataplane::{Action, Reason, Rule};
 use kernloom::model::{LimitScope, Source};
 
+use super::edges::Edges;
+
 const VLAN_TAGS: usize = 4;
 const EXTENSION_HEADERS: usize = 6;
 /// No transport header starts further into the frame.
 const REACH: usize = 1023;
 const V6_BITS: u8 = 64;
 
+/// What the edge stage reads of a transport header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wire {
+    pub proto: u8,
+    pub sport: u16,
+    /// Of an ICMP message: its identifier.
+    pub dport: u16,
+    /// Of TCP; of ICMP its type.
+    pub flags: u8,
+    pub seq: u32,
+    pub ack: u32,
+}
+
+impl Wire {
+    /// `None` where not all of it is there.
+    fn read(proto: u8, bytes: &[u8]) -> Option<Self> {
+        let mut wire = Self {
+            proto,
+            sport: 0,
+            dport: 0,
+            flags: 0,
+            seq: 0,
+            ack: 0,
+        };
+        let be32 = |at| Some(u32::from(be16(bytes, at)?) << 16 | u32::from(be16(bytes, at + 2)?));
+        match proto {
+            // Reserved by IANA, and what the program calls no protocol at all.
+            255 => return None,
+            1 | 58 => {
+                bytes.get(7)?;
+                wire.flags = bytes[0];
+                wire.dport = be16(bytes, 4)?;
+            }
+            6 | 17 | 33 | 132 | 136 => {
+                wire.sport = be16(bytes, 0)?;
+                wire.dport = be16(bytes, 2)?;
+            }
+            _ => {}
+        }
+        if proto == 6 {
+            wire.flags = *bytes.get(13)?;
+            wire.seq = be32(4)?;
+            wire.ack = be32(8)?;
+        }
+        Some(wire)
+    }
+}
+
 /// A frame whose source can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    v4: bool,
-    addr: [u8; 16],
+    pub v4: bool,
+    pub addr: [u8; 16],
+    /// Destination.
+    pub to: [u8; 16],
+    /// In a frame to a group of stations, or to all.
+    pub to_everyone: bool,
     hops: u8,
-    odd: Option<Reason>,
+    pub odd: Option<Reason>,
     /// First of several fragments.
-    more: bool,
+    pub more: bool,
+    /// Identification, where it is a fragment.
+    pub fragment_id: u32,
+    /// `None` where no transport header can be read.
+    pub wire: Option<Wire>,
     opens: bool,
     syn: bool,
     ack: bool,
     port: Option<u16>,
     stack: Option<[u8; 9]>,
-    essential: bool,
+    pub essential: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,10 +117,14 @@ pub fn parse(frame: &[u8]) -> Seen {
 }
 
 impl Packet {
-    fn new(v4: bool, addr: [u8; 16], hops: u8) -> Self {
+    fn new(v4: bool, [addr, to]: [[u8; 16]; 2], hops: u8) -> Self {
         Self {
             v4,
             addr,
+            to,
+            to_everyone: false,
+            fragment_id: 0,
+            wire: None,
             hops,
             odd: None,
             more: false,
@@ -105,10 +167,14 @@ fn ipv4(frame: &[u8], l3: usize) -> Seen {
     let Some(header) = frame.get(l3..l3 + 20) else {
         return Seen::Truncated;
     };
-    let mut addr = [0; 16];
-    addr[10..12].fill(0xff);
-    addr[12..].copy_from_slice(&header[12..16]);
-    let mut packet = Packet::new(true, addr, header[8]);
+    let mapped = |from: usize| {
+        let mut addr = [0; 16];
+        addr[10..12].fill(0xff);
+        addr[12..].copy_from_slice(&header[from..from + 4]);
+        addr
+    };
+    let mut packet = Packet::new(true, [12, 16].map(mapped), header[8]);
+    packet.to_everyone = frame[0] & 1 != 0;
     let ihl = usize::from(header[0] & 15) * 4;
     let total = usize::from(be16(header, 2).unwrap());
     if header[0] >> 4 != 4 || ihl < 20 || total < ihl || l3 + total > frame.len() {
@@ -119,6 +185,7 @@ fn ipv4(frame: &[u8], l3: usize) -> Seen {
         packet.mark(Reason::Options);
     }
     let frag = be16(header, 6).unwrap();
+    packet.fragment_id = u32::from(be16(header, 4).unwrap());
     if packet.fragment(frag & 0x1fff != 0, frag & 0x2000 != 0) {
         transport(&mut packet, header[9], &frame[l3..l3 + total][ihl..]);
     }
@@ -130,7 +197,9 @@ fn ipv6(frame: &[u8], l3: usize) -> Seen {
     let Some(header) = frame.get(l3..l3 + 40) else {
         return Seen::Truncated;
     };
-    let mut packet = Packet::new(false, header[8..24].try_into().unwrap(), header[7]);
+    let addr = |from: usize| header[from..from + 16].try_into().unwrap();
+    let mut packet = Packet::new(false, [8, 24].map(addr), header[7]);
+    packet.to_everyone = frame[0] & 1 != 0;
     let end = l3 + 40 + usize::from(be16(header, 4).unwrap());
     if header[0] >> 4 != 6 || end > frame.len() {
         packet.mark(Reason::Malformed);
@@ -156,6 +225,7 @@ fn ipv6(frame: &[u8], l3: usize) -> Seen {
         let mut follow = true;
         at += match next {
             44 => {
+                packet.fragment_id = u32::from_be_bytes(ext[4..8].try_into().unwrap());
                 follow = packet.fragment(field & 0xfff8 != 0, field & 1 != 0);
                 8
             }
@@ -179,6 +249,7 @@ fn ipv6(frame: &[u8], l3: usize) -> Seen {
 
 /// `bytes`: from the transport header to the end of the IP packet.
 fn transport(packet: &mut Packet, proto: u8, bytes: &[u8]) {
+    packet.wire = Wire::read(proto, bytes);
     match proto {
         6 => tcp(packet, bytes),
         17 => udp(packet, bytes),
@@ -278,9 +349,19 @@ pub struct Model {
     /// TCP SYNs and UDP by destination port.
     pub ports: BTreeMap<u16, (u64, u64)>,
     pub sources: HashMap<Source, Tally>,
+    /// Where the program has an edge stage.
+    pub edges: Option<Edges>,
 }
 
 impl Model {
+    /// Of a program with an edge stage.
+    pub fn with(edges: Edges) -> Self {
+        Self {
+            edges: Some(edges),
+            ..Self::default()
+        }
+    }
+
     pub fn set(&mut self, source: Source, rule: Rule) {
         // Renewing a limit is no fresh burst.
         let same = |held: &&Held| interval(&held.rule) == interval(&rule);
@@ -326,15 +407,19 @@ impl Model {
         let reason = match parse(frame) {
             Seen::NotIp => Reason::NotIp,
             Seen::VlanDepth if self.only_allowed => Reason::VlanDepthDrop,
-            Seen::VlanDepth => Reason::VlanDepth,
+            Seen::VlanDepth => self.unread().unwrap_or(Reason::VlanDepth),
             Seen::Truncated if self.only_allowed => Reason::TruncatedDrop,
-            Seen::Truncated => Reason::Truncated,
+            Seen::Truncated => self.unread().unwrap_or(Reason::Truncated),
             Seen::Ip(packet) => {
                 // Neighbours share a prefix with the gateway: one by one.
                 let neighbour = packet.addr[0] == 0xfe && packet.addr[1] & 0xc0 == 0x80;
                 let whole = packet.v4 || neighbour;
                 let tracked = Source::containing(packet.addr, if whole { 128 } else { V6_BITS });
-                let reason = self.judge_packet(&packet, tracked);
+                let mut reason = self.judge_packet(&packet, tracked);
+                if let Some(edges) = self.edges.as_mut().filter(|_| !reason.drops()) {
+                    let edge = edges.inbound(&packet, frame.len() as u64, self.now);
+                    reason = edge.unwrap_or(reason);
+                }
                 let tally = self.sources.entry(tracked).or_default();
                 tally.packets += 1;
                 tally.bytes += frame.len() as u64;
@@ -342,11 +427,31 @@ impl Model {
                 reason
             }
         };
+        self.count(reason, frame);
+        reason
+    }
+
+    fn count(&mut self, reason: Reason, frame: &[u8]) {
         let count = self.reasons.entry(reason).or_default();
         count.0 += 1;
         count.1 += frame.len() as u64;
         self.lengths[(frame.len() / 128).min(15)] += 1;
-        reason
+    }
+
+    fn unread(&self) -> Option<Reason> {
+        self.edges.as_ref()?.unread(self.now)
+    }
+
+    /// Whether a frame that leaves is dropped; counts it if the edge stage has anything to say.
+    pub fn leave(&mut self, frame: &[u8]) -> bool {
+        let (Seen::Ip(packet), Some(edges)) = (parse(frame), &mut self.edges) else {
+            return false;
+        };
+        let reason = edges.outbound(&packet, frame.len() as u64, self.now);
+        if let Some(reason) = reason {
+            self.count(reason, frame);
+        }
+        reason.is_some_and(Reason::drops)
     }
 
     fn judge_packet(&mut self, packet: &Packet, tracked: Source) -> Reason {

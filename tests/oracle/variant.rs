@@ -45,8 +45,14 @@ impl Variant {
         }
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
-            map.reuse_pinned_map(pins.path().join(pin_of(&name)))
-                .unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            let pin = pins.path().join(pin_of(&name));
+            if pin.exists() {
+                map.reuse_pinned_map(pin)
+                    .unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            } else if !pins.path().join("graphs").exists() {
+                // Of an edge stage that the instance was loaded without.
+                map.set_autocreate(false).unwrap();
+            }
         }
         let object = open
             .load()
@@ -61,18 +67,24 @@ impl Variant {
 
     /// Whether the frame was dropped.
     pub fn run(&self, frame: &[u8]) -> bool {
+        self.returned(frame) != libbpf_sys::XDP_PASS
+    }
+
+    /// The program's own answer.
+    pub fn returned(&self, frame: &[u8]) -> u32 {
         let input = ProgramInput {
             data_in: Some(frame),
             ..ProgramInput::default()
         };
         let output = self.program.test_run(input).unwrap();
-        output.return_value != libbpf_sys::XDP_PASS
+        output.return_value
     }
 }
 
 fn pin_of(map: &str) -> &str {
     match map {
         "kl_layouts" => "layout",
+        ".bss.graph" => "graph",
         name if name.ends_with(".rodata") => "config",
         name if name.ends_with(".bss") => "control",
         name => name.trim_start_matches("kl_"),

@@ -1,0 +1,591 @@
+//! The edge stage against its oracle: random graphs, both directions, time that passes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use kernloom::dataplane::{Features, GraphSizes, LoadOptions, Permits, Reason, Shield};
+use kernloom::graph::{Direction, Edge, EdgeRow, Groups, Mode, Peer, Service};
+use kernloom::model::{Ktime, Source};
+
+use super::edges::{Count, Edges, Graph};
+use super::frames::{self, Rng};
+use super::model::Model;
+use super::variant::{Patch, Variant};
+use super::{Counted, Program, READING, Rig, WORLD, compare_counts, seed, stay_on_this_cpu};
+use crate::packet::{DOT1Q, Frame, L4};
+
+const PACKETS: usize = 300_000;
+/// Packets after which a mutant counts as not caught.
+const MUTANT_PACKETS: usize = 60_000;
+const V6_BITS: u8 = 64;
+
+const PORTS: [u16; 9] = [0, 22, 53, 67, 68, 443, 2_049, 40_000, 51_820];
+const FLAGS: [u8; 8] = [0x02, 0x02, 0x10, 0x10, 0x12, 0x11, 0x14, 0x18];
+const NUMBERS: [u32; 6] = [0, 1, 65_535, 65_536, 0x8000_0000, u32::MAX];
+/// Type, code, checksum, identifier; echo and its reply, and what is neither.
+const ICMP: [&[u8]; 5] = [
+    &[8, 0, 0, 0, 0, 1, 0, 1],
+    &[0, 0, 0, 0, 0, 1, 0, 1],
+    &[3, 1, 0, 0, 0, 0, 0, 0],
+    &[13, 0, 0, 0, 0, 2, 0, 1],
+    &[8, 0, 0, 0],
+];
+const ICMP6: [&[u8]; 5] = [
+    &[128, 0, 0, 0, 0, 1, 0, 1],
+    &[129, 0, 0, 0, 0, 1, 0, 1],
+    &[2, 0, 0, 0, 0, 0, 0, 0],
+    &[135, 0, 0, 0, 0, 0, 0, 0],
+    &[128, 0],
+];
+const SCTP: &[u8] = &[0, 22, 1, 187, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn rig(name: &str, edges: u32) -> Rig {
+    let options = LoadOptions {
+        features: Features::Graph,
+        graph: GraphSizes {
+            edges,
+            flows: 1 << 16,
+        },
+        ..LoadOptions::default()
+    };
+    Rig::new(name, options)
+}
+
+fn groups() -> Groups {
+    let mut groups = Groups::default();
+    for (name, prefix) in [
+        ("office", "10.7.1.0/24"),
+        ("office", "2001:db8:1::/48"),
+        ("printer", "10.7.1.3"),
+        ("west", "2001:db8:0:1::/64"),
+    ] {
+        groups.add(name, prefix.parse().unwrap()).unwrap();
+    }
+    groups
+}
+
+fn source(rng: &mut Rng) -> IpAddr {
+    if rng.one_in(2) {
+        frames::v4_source(rng).into()
+    } else {
+        frames::v6_source(rng).into()
+    }
+}
+
+fn service(rng: &mut Rng) -> Service {
+    match rng.below(12) {
+        0 => Service::new(1, 0),
+        1 => Service::new(58, 0),
+        2 => Service::new(47, 0),
+        3 => Service::new(132, 443),
+        4..7 => Service::udp(rng.pick(&PORTS)),
+        _ => Service::tcp(rng.pick(&PORTS)),
+    }
+}
+
+fn edge(rng: &mut Rng) -> Edge {
+    let direction = rng.pick(&[
+        Direction::In,
+        Direction::In,
+        Direction::In,
+        Direction::Out,
+        Direction::Cast,
+    ]);
+    let peer = match (direction, rng.below(4)) {
+        (Direction::Cast, _) => Peer::Any,
+        (_, 0) => Peer::Group(
+            rng.pick(&["office", "printer", "west", "internet"])
+                .to_owned(),
+        ),
+        _ => Peer::Source(Source::tracked(source(rng), V6_BITS)),
+    };
+    Edge {
+        direction,
+        peer,
+        service: service(rng),
+    }
+}
+
+fn graph(rng: &mut Rng) -> Graph {
+    let mode = rng.pick(&[
+        Mode::Learn,
+        Mode::Observe,
+        Mode::Observe,
+        Mode::Enforce,
+        Mode::Enforce,
+        Mode::Enforce,
+        Mode::Off,
+    ]);
+    let mut graph = Graph {
+        mode,
+        groups: groups(),
+        broadcast: vec!["198.51.100.255".parse().unwrap()],
+        ..Graph::default()
+    };
+    for _ in 0..rng.below(160) {
+        graph.allowed.insert(edge(rng));
+    }
+    for _ in 0..rng.below(20) {
+        graph.denied.insert(edge(rng));
+    }
+    for _ in 0..rng.below(4) {
+        graph.only.insert(service(rng));
+    }
+    graph
+}
+
+/// A packet as a host of some kind would send it; `outbound` turns it round.
+fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
+    let mut peer = source(rng);
+    let to_many = rng.one_in(12);
+    if outbound && to_many {
+        peer = if rng.one_in(2) {
+            rng.pick(&[[224, 0, 0, 251], [255, 255, 255, 255]]).into()
+        } else {
+            Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb).into()
+        };
+    }
+    let [sport, dport] = [rng.pick(&PORTS), rng.pick(&PORTS)];
+    let raw = |proto, payload| L4::Raw { proto, payload };
+    let icmp = if peer.is_ipv4() {
+        raw(1, rng.pick(&ICMP))
+    } else {
+        raw(58, rng.pick(&ICMP6))
+    };
+    let l4 = match rng.below(16) {
+        0..2 => icmp,
+        2 => raw(132, SCTP),
+        3 => raw(rng.pick(&[47, 2, 255, 4]), &[0; 20]),
+        4 => raw(6, rng.pick(&[&[0, 22, 1, 187, 0, 0, 0, 0][..], &[0; 2]])),
+        5..10 => L4::Udp { sport, dport },
+        _ => L4::Tcp {
+            sport,
+            dport,
+            flags: rng.pick(&FLAGS),
+        },
+    };
+    let mut frame = Frame::new(peer, l4)
+        .number(rng.pick(&NUMBERS))
+        .ttl(rng.pick(&[64, 255]));
+    // The stack trims what it forwards, and pads nothing of its own.
+    if outbound || rng.one_in(3) {
+        frame = frame.unpadded();
+    }
+    if rng.one_in(10) {
+        let (id, offset) = (rng.pick(&[1, 2]), rng.pick(&[0, 0, 1, 185]));
+        frame = frame.fragment(id, offset, rng.one_in(2));
+    }
+    if outbound {
+        return frame.leaving().build();
+    }
+    if to_many {
+        frame = match (peer.is_ipv4(), rng.below(3)) {
+            (true, 0) => frame.to([224, 0, 0, 251].into()),
+            (true, 1) => frame.to([198, 51, 100, 255].into()),
+            (true, _) => frame.to([255, 255, 255, 255].into()),
+            (false, _) => frame.to(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb).into()),
+        };
+    }
+    if rng.one_in(if to_many { 2 } else { 40 }) {
+        frame = frame.broadcast();
+    }
+    if rng.one_in(20) {
+        frame = frame.vlan(DOT1Q, 5);
+    }
+    if peer.is_ipv6() && rng.one_in(20) {
+        frame = frame.extensions(&[60]);
+    }
+    frame.build()
+}
+
+impl Rig {
+    /// Another graph, mostly, and now and then a lease, its confirmation, or a long silence.
+    fn govern(&mut self, model: &mut Model, rng: &mut Rng) {
+        let now = self.now;
+        let plane = self.shield.graph().unwrap();
+        let edges = model.edges.as_mut().unwrap();
+        if rng.one_in(3) {
+            plane.confirm(now);
+            edges.confirm(now.as_nanos());
+        }
+        if !rng.one_in(8) {
+            let graph = graph(rng);
+            let permits = Permits {
+                allowed: graph.allowed.clone(),
+                denied: graph.denied.clone(),
+                only: graph.only.clone(),
+                groups: graph.groups.clone(),
+                broadcast: graph.broadcast.clone(),
+            };
+            let whole = now.as_nanos() / 1_000_000_000 + 1 + rng.next() % 4;
+            let end = rng
+                .one_in(3)
+                .then(|| Ktime::from_nanos(whole * 1_000_000_000 + 500_000_000));
+            plane.switch(graph.mode, &permits, end, now).unwrap();
+            edges.switch(graph, end.map(Ktime::as_nanos), now.as_nanos());
+        }
+        assert_eq!(plane.status(now).mode, edges.mode(now.as_nanos()));
+        if rng.one_in(4) {
+            let silence = rng.pick(&[59u64, 61, 179, 181, 21_599, 21_601]);
+            self.at(model, now + Duration::from_secs(silence));
+        }
+    }
+}
+
+/// What the program has counted of each edge.
+fn counted(shield: &Shield) -> BTreeMap<Edge, EdgeRow> {
+    let mut rows = BTreeMap::new();
+    let table = shield.graph().unwrap().edges().unwrap();
+    table.visit(|_, row| {
+        let edge = Edge {
+            direction: row.direction,
+            peer: row.source.map_or(Peer::Any, Peer::Source),
+            service: row.service,
+        };
+        assert!(rows.insert(edge, row).is_none(), "an edge is there twice");
+    });
+    rows
+}
+
+fn compare_edges(model: &Model, shield: &Shield) -> Result<(), String> {
+    let (rows, edges) = (counted(shield), model.edges.as_ref().unwrap());
+    if rows.len() != edges.counts.len() {
+        return Err(format!(
+            "edges: program {}, oracle {}",
+            rows.len(),
+            edges.counts.len()
+        ));
+    }
+    for (edge, count) in &edges.counts {
+        let Some(row) = rows.get(edge) else {
+            return Err(format!("{edge:?}: not in the table, but {count:?}"));
+        };
+        let program = (
+            row.packets,
+            row.bytes,
+            row.connections,
+            row.handshakes,
+            row.violations,
+            row.group,
+        );
+        let &Count {
+            packets,
+            bytes,
+            connections,
+            handshakes,
+            violations,
+            group,
+            ..
+        } = count;
+        let oracle = (packets, bytes, connections, handshakes, violations, group);
+        if program != oracle {
+            return Err(format!(
+                "{edge:?}: packets, bytes, connections, handshakes, violations, group: \
+                 program {program:?}, oracle {oracle:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Feeds packets of both directions under ever new policies and graphs.
+fn agree(
+    rig: &mut Rig,
+    (inbound, outbound): (&Program<'_>, &Program<'_>),
+    rng: &mut Rng,
+    packets: usize,
+) -> Result<Model, String> {
+    let before = Counted::read(&rig.shield);
+    let mut model = Model::with(Edges::new(V6_BITS));
+    let now = rig.now;
+    rig.at(&mut model, now + Duration::from_secs(60));
+    for n in 0..packets {
+        if n % WORLD == 0 {
+            rig.legislate(&mut model, rng);
+            rig.govern(&mut model, rng);
+        }
+        rig.pass_time(&mut model, rng);
+        if rng.one_in(4) {
+            let frame = tidy(rng, true);
+            let (dropped, expected) = (outbound(&frame), model.leave(&frame));
+            if dropped != expected {
+                return Err(format!(
+                    "packet {n}, leaving: dropped {dropped}, oracle {expected}\nframe {frame:02x?}"
+                ));
+            }
+        } else {
+            let frame = if rng.one_in(4) {
+                frames::frame(rng)
+            } else {
+                tidy(rng, false)
+            };
+            rig.compare(&mut model, inbound, &frame)
+                .map_err(|text| format!("packet {n}: {text}"))?;
+        }
+        if (n + 1) % READING == 0 || n + 1 == packets {
+            compare_counts(&model, &before, &Counted::read(&rig.shield))?;
+            compare_edges(&model, &rig.shield)?;
+        }
+    }
+    Ok(model)
+}
+
+#[test]
+fn random_graphs_and_packets_of_both_directions_agree_with_the_oracle() {
+    stay_on_this_cpu();
+    let mut rig = rig("goracle", 1 << 20);
+    let mut rng = Rng(seed());
+    let path = rig.pins.path().to_owned();
+    let shield = Shield::open(&kernloom::dataplane::PinDir::new(path)).unwrap();
+    let shield = shield.unwrap();
+    let companion = shield.companion().unwrap().unwrap();
+    let inbound = |frame: &[u8]| shield.test_run(frame, 1).unwrap().dropped;
+    let outbound = |frame: &[u8]| companion.drops(frame).unwrap();
+    let model = agree(&mut rig, (&inbound, &outbound), &mut rng, PACKETS)
+        .unwrap_or_else(|text| panic!("KERNLOOM_SEED={}: {text}", seed()));
+    for reason in Reason::ALL.iter().filter(|reason| reason.is_of_graph()) {
+        let (packets, _) = model.reasons.get(reason).copied().unwrap_or_default();
+        assert!(packets >= 100, "{reason}: only {packets} packets");
+    }
+    // Both ways, connections were opened and completed.
+    for direction in [Direction::In, Direction::Out] {
+        let edges = model.edges.iter().flat_map(|edges| &edges.counts);
+        let done = edges.filter(|(edge, count)| {
+            edge.direction == direction && count.connections > 0 && count.handshakes > 0
+        });
+        assert!(done.count() >= 20, "{direction}");
+    }
+}
+
+/// Those of `mutants` that pass for the program.
+fn survivors(name: &str, mutants: &[Patch]) -> Vec<Patch> {
+    let mut survivors = Vec::new();
+    for mutant in mutants {
+        // Anew each time: a mutant may leave edges where the next would not look for them.
+        let mut rig = rig(name, 1 << 18);
+        let [inside, outside] = ["kernloom", "kernloom_egress"]
+            .map(|program| Variant::load(&rig.pins, program, Some(mutant)));
+        let inbound = |frame: &[u8]| inside.run(frame);
+        let outbound = |frame: &[u8]| outside.returned(frame) == 2;
+        let mut rng = Rng(seed());
+        let agreed = agree(&mut rig, (&inbound, &outbound), &mut rng, MUTANT_PACKETS);
+        if agreed.is_ok() {
+            survivors.push(*mutant);
+        }
+    }
+    survivors
+}
+
+#[test]
+fn every_mutant_of_the_edge_stage_is_caught() {
+    let (some, others) = MUTANTS.split_at(MUTANTS.len() / 2);
+    let survivors = std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            stay_on_this_cpu();
+            survivors("gmutants-b", others)
+        });
+        stay_on_this_cpu();
+        let mut all = survivors("gmutants-a", some);
+        all.extend(others.join().unwrap());
+        all
+    });
+    assert!(survivors.is_empty(), "not caught: {survivors:#?}");
+}
+
+const fn patch(file: &'static str, from: &'static str, to: &'static str) -> Patch {
+    Patch { file, from, to }
+}
+
+/// Edge stages broken on purpose, each in one place.
+const MUTANTS: &[Patch] = &[
+    // Whose edge it is.
+    patch(
+        "edges.h",
+        "kl_has_ports(proto) ? bpf_ntohs(port) : 0",
+        "bpf_ntohs(port)",
+    ),
+    patch("edges.h", "proto == IPPROTO_SCTP ||", ""),
+    patch(
+        "edges.h",
+        "e->by = KL_EDGE_BY_SOURCE;\n		return *permit;",
+        "return KL_EDGE_ALLOWED;",
+    ),
+    patch(
+        "edges.h",
+        "e->by = KL_EDGE_BY_GROUP;\n			return *permit;",
+        "return KL_EDGE_ALLOWED;",
+    ),
+    patch("edges.h", "	if (group) {", "	if (0) {"),
+    patch("edges.h", "if (word & KL_GRAPH_SCOPED) {", "if (0) {"),
+    patch(
+        "edges.h",
+        "if (!bpf_map_lookup_elem(graph, &e->group_key)) {",
+        "if (1) {",
+    ),
+    patch(
+        "edges.h",
+        "e->key.service | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT",
+        "(e->key.service & KL_SERVICE_ANY_KIND) | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT",
+    ),
+    patch(
+        "edges.h",
+        "return group ? *group : KL_GROUP_INTERNET;",
+        "return group ? *group : KL_GROUP_NONE;",
+    ),
+    patch("edges.h", "		.bits = 128,", "		.bits = 120,"),
+    patch(
+        "edges.h",
+        "(a[1] ^ b[1]) | (way->key.service",
+        "(way->key.service",
+    ),
+    patch("edges.h", "| (way->key.service ^ service)", ""),
+    patch("edges.h", "kl_now_ns() >= kl_graph.lease_ns)", "0)"),
+    patch(
+        "edges.h",
+        "((word >> KL_GRAPH_AFTER_SHIFT) & KL_GRAPH_NOW)",
+        "((word >> KL_GRAPH_AFTER_SHIFT) & KL_GRAPH_MODE)",
+    ),
+    patch(
+        "edges.h",
+        "if (way && way->stamp == word)\n		return way->verdict",
+        "if (way)\n		return way->verdict",
+    ),
+    patch(
+        "edges.h",
+        "(KL_TCP_SYN | KL_TCP_ACK | KL_TCP_RST)) == KL_TCP_SYN",
+        "(KL_TCP_SYN | KL_TCP_RST)) == KL_TCP_SYN",
+    ),
+    patch(
+        "edges.h",
+        "!kl_has(data, end, pkt, off, 14)",
+        "!kl_has(data, end, pkt, off, 4)",
+    ),
+    patch(
+        "edges.h",
+        "!kl_has(data, end, pkt, off, 8)",
+        "!kl_has(data, end, pkt, off, 4)",
+    ),
+    // What passes whatever the graph says.
+    patch("graph.h", "pkt->proto == IPPROTO_IGMP ||", ""),
+    patch("graph.h", "if (kl_essential(data, end, pkt) ||", "if ("),
+    patch("graph.h", "to == bpf_htons(KL_PORT_DHCP_CLIENT))", "1)"),
+    patch(
+        "graph.h",
+        "jiffies - *seen < KL_FRAG_S * kl_control.hz",
+        "1",
+    ),
+    patch("graph.h", "		e->frag.source[i] = pkt->addr[i];\n", ""),
+    patch(
+        "graph.h",
+        "	e->frag.id = pkt->frag_id;\n",
+        "	e->frag.id = 0;\n",
+    ),
+    patch(
+        "graph.h",
+        "if (pkt->more && !kl_edge_drops(reason)) {",
+        "if (pkt->more) {",
+    ),
+    patch("graph.h", "pkt->odd >= KL_REASON_EXT_DEPTH ||", ""),
+    patch("graph.h", "*(__u8 *)data & 1 && kl_group_of", "kl_group_of"),
+    patch(
+        "graph.h",
+        "kl_group_of(e->local, word) == KL_GROUP_BROADCAST",
+        "1",
+    ),
+    // What is cached.
+    patch(
+        "graph.h",
+        "pkt->odd || !pkt->ports || pkt->cast",
+        "pkt->odd || !pkt->ports",
+    ),
+    patch(
+        "graph.h",
+        "way->stamp != word || way->verdict != KL_EDGE_ALLOWED)",
+        "way->verdict != KL_EDGE_ALLOWED)",
+    ),
+    patch(
+        "graph.h",
+        "way->stamp != word || way->verdict != KL_EDGE_ALLOWED)",
+        "way->stamp != word)",
+    ),
+    patch("graph.h", "if (!way || way->stamp", "if (1 || way->stamp"),
+    // What each mode makes of it.
+    patch(
+        "graph.h",
+        "mode == KL_GRAPH_OBSERVE ? KL_REASON_EDGE_OBSERVED : KL_REASON_PASS",
+        "KL_REASON_PASS",
+    ),
+    patch("graph.h", "if (verdict == KL_EDGE_DENIED)", "if (0)"),
+    patch(
+        "graph.h",
+        "return missing == KL_REASON_PASS ? reason : missing;",
+        "return reason;",
+    ),
+    // What is a reply, and what goes on.
+    patch(
+        "flows.h",
+        "if (proto != IPPROTO_TCP)\n		return KL_FLOW_UDP_S * hz;",
+        "if (0)\n		return KL_FLOW_UDP_S * hz;",
+    ),
+    patch(
+        "flows.h",
+        "flow->stage == KL_FLOW_CLOSING ? KL_FLOW_CLOSING_S : KL_FLOW_TCP_S",
+        "KL_FLOW_TCP_S",
+    ),
+    patch("flows.h", "jiffies - flow->seen > kl_control.hz)", "0)"),
+    patch(
+        "flows.h",
+        "if (pkt->proto == IPPROTO_TCP && kl_edge_opens(pkt, e))\n		return 0;\n	kl_flow_key_of",
+        "kl_flow_key_of",
+    ),
+    patch(
+        "flows.h",
+        "if (pkt->proto == IPPROTO_TCP && !(e->flags & KL_TCP_SYN))\n		return;",
+        "",
+    ),
+    patch(
+        "flows.h",
+        "		least = KL_FLOW_COMPLETE;",
+        "		least = KL_FLOW_OPEN;",
+    ),
+    patch("flows.h", "flow->stage != KL_FLOW_VIOLATION &&", ""),
+    patch(
+        "flows.h",
+        "#define KL_ACK_WINDOW 65536",
+        "#define KL_ACK_WINDOW 65535",
+    ),
+    patch("flows.h", "flow->stage == KL_FLOW_ANSWERED &&", ""),
+    patch(
+        "flows.h",
+        "	if (way->handshakes >= way->connections)\n		return;\n",
+        "",
+    ),
+    // What leaves.
+    patch("egress.h", "mode != KL_GRAPH_ENFORCE) {", "1) {"),
+    patch("egress.h", "bpf_ntohl(e->ack) + 1", "bpf_ntohl(e->ack)"),
+    patch(
+        "egress.h",
+        "	if (kl_is_echo_reply(pkt, e))\n		return 1;\n",
+        "",
+    ),
+    patch("egress.h", "	e->flow.lport = port;\n", ""),
+    patch(
+        "egress.h",
+        "		return KL_REASON_PASS;	/* worth nothing",
+        "		return KL_REASON_EDGE_FRAGMENT;	/* worth nothing",
+    ),
+    patch("egress.h", "	way->connections++;\n", ""),
+    patch("egress.h", "if (!kl_edge_drops(reason))", "if (1)"),
+    patch(
+        "egress.h",
+        "return mode != KL_GRAPH_LEARN && kl_answers_allowed",
+        "return kl_answers_allowed",
+    ),
+    patch(
+        "egress.h",
+        "flow->stage == KL_FLOW_OPEN && proto != IPPROTO_TCP",
+        "0",
+    ),
+    patch("egress.h", "		kl_identify6(pkt);\n		return 1;\n", ""),
+];
