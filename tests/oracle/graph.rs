@@ -364,7 +364,7 @@ fn survivors(name: &str, mutants: &[Patch]) -> Vec<Patch> {
     for mutant in mutants {
         // Anew each time: a mutant may leave edges where the next would not look for them.
         let mut rig = rig(name, 1 << 18);
-        let [inside, outside] = ["kernloom", "kernloom_egress"]
+        let [inside, outside] = ["kernloom_graph", "kernloom_egress"]
             .map(|program| Variant::load(&rig.pins, program, Some(mutant)));
         let inbound = |frame: &[u8]| inside.run(frame);
         let outbound = |frame: &[u8]| outside.returned(frame) == 2;

@@ -74,7 +74,7 @@ UNIT
 boot() {
     { declare -f "$1" yes_no wait_for && echo "$1"; } >"$root/trial"
     : >"$root/told"
-    timeout -s KILL 120 unshare --mount --pid --uts --ipc --cgroup --fork \
+    timeout -s KILL 300 unshare --mount --pid --uts --ipc --cgroup --fork \
         tests/ship/container.sh "$root" >"$scratch/$1.console" 2>&1 </dev/null
     told=$(<"$root/told")
     [[ -n $told ]] || told="nothing; its console: $(tail -n 30 "$scratch/$1.console")"
