@@ -1,7 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::violations::Violations;
 use super::{GRAPH, frozen_path, in_force, is_excluded, links};
 use crate::cli::ExportFormat;
 use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
@@ -14,7 +15,7 @@ use crate::model::{Ktime, Moment, Source, Wall, format_duration};
 use crate::report::{
     GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
 };
-use crate::store::{Batch, GraphStore, Violation, node_identity, read_frozen, write_whole};
+use crate::store::{Batch, GraphStore, node_identity, read_frozen, write_whole};
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
@@ -40,8 +41,7 @@ pub(crate) struct GraphKeeper<'a> {
     store: GraphStore,
     learner: Learner,
     coverage: Coverage,
-    violations: BTreeMap<Edge, Violation>,
-    dirty_violations: BTreeSet<Edge>,
+    violations: Violations,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
     mode: Option<Mode>,
@@ -77,8 +77,7 @@ impl<'a> GraphKeeper<'a> {
         Ok(Self {
             learner: Learner::new(setup.promotion, kept.records),
             coverage: kept.coverage,
-            violations: kept.violations,
-            dirty_violations: BTreeSet::new(),
+            violations: Violations::new(kept.violations),
             coverage_changed: false,
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
@@ -232,17 +231,7 @@ impl<'a> GraphKeeper<'a> {
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
         }
-        for (edge, packets) in reading.violations {
-            let fresh = Violation {
-                first_seen: wall,
-                last_seen: wall,
-                packets: 0,
-            };
-            let violation = self.violations.entry(edge.clone()).or_insert(fresh);
-            violation.packets += packets;
-            violation.last_seen = wall;
-            self.dirty_violations.insert(edge);
-        }
+        self.violations.note(reading.violations, wall);
         if now.ktime.since(self.expired) * self.rate >= EXPIRE_EVERY {
             self.expired = now.ktime;
             self.learner.expire(wall);
@@ -258,11 +247,7 @@ impl<'a> GraphKeeper<'a> {
     pub(crate) fn flush(&mut self, now: Moment) -> Result<()> {
         self.flushed = now.ktime;
         let edges = self.learner.take_dirty();
-        let violations: Vec<_> = self
-            .dirty_violations
-            .iter()
-            .map(|edge| (edge.clone(), self.violations.get(edge).copied()))
-            .collect();
+        let violations = self.violations.dirty();
         if edges.is_empty() && violations.is_empty() && !self.coverage_changed && !self.mode_changed
         {
             return Ok(());
@@ -278,7 +263,7 @@ impl<'a> GraphKeeper<'a> {
                 .not_stored(edges.into_iter().map(|(edge, _)| edge));
             return stored;
         }
-        self.dirty_violations.clear();
+        self.violations.stored();
         self.coverage_changed = false;
         self.mode_changed = false;
         Ok(())
@@ -484,9 +469,7 @@ impl<'a> GraphKeeper<'a> {
             }
         }
         for edge in edges.iter().filter(|_| allow) {
-            if self.violations.remove(edge).is_some() {
-                self.dirty_violations.insert(edge.clone());
-            }
+            self.violations.remove(edge);
         }
         text.push_str(&self.store_now(now));
         Ok(text)
@@ -520,8 +503,6 @@ impl<'a> GraphKeeper<'a> {
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
         let edges: Vec<Edge> = self.learner.records().keys().cloned().collect();
         edges.iter().for_each(|edge| self.learner.remove(edge));
-        self.dirty_violations
-            .extend(self.violations.keys().cloned());
         self.violations.clear();
         self.coverage = Coverage::default();
         self.coverage_changed = true;
@@ -542,7 +523,7 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn violations_text(&self) -> String {
-        violation_lines(&self.violations)
+        violation_lines(self.violations.all())
     }
 
     pub(super) fn diff(&self, now: Moment) -> Result<String> {
@@ -597,7 +578,7 @@ impl<'a> GraphKeeper<'a> {
             self.wall(now),
             &self.readiness(),
             self.learner.records(),
-            &self.violations,
+            self.violations.all(),
         )
     }
 }

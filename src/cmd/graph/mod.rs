@@ -3,6 +3,7 @@
 mod ask;
 mod keeper;
 mod links;
+mod violations;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ pub(super) use keeper::{GraphKeeper, Setup};
 use super::{iq, pins};
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::graph::{Direction, Edge, Frozen, GroupError, Groups, Peer, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
@@ -45,10 +46,20 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
         output: Some(path), ..
     } = &args.command
     {
-        write_whole(path, &text)?;
+        write_export(path, &text)?;
         return print(&format!("wrote {}\n", path.display()));
     }
     print(&text)
+}
+
+/// A pipe or a device is written to; only a file is replaced.
+fn write_export(path: &Path, text: &str) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            std::fs::write(path, text).doing(|| format!("writing {}", path.display()))
+        }
+        _ => write_whole(path, text),
+    }
 }
 
 /// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
