@@ -82,6 +82,8 @@ pub struct Learner {
     attempts: Attempts,
     /// Observations that found no room.
     turned_away: u64,
+    /// When every edge held had earned its place: not searched again in the same tick.
+    full_at: Option<Wall>,
 }
 
 impl Learner {
@@ -93,6 +95,7 @@ impl Learner {
             scanners: HashMap::new(),
             attempts: Attempts::default(),
             turned_away: 0,
+            full_at: None,
         }
     }
 
@@ -148,7 +151,7 @@ impl Learner {
         source: Option<Source>,
         evidence: &Evidence,
     ) -> Option<Surge> {
-        if !self.records.contains_key(edge) && !self.make_room() {
+        if !self.records.contains_key(edge) && !self.make_room(now) {
             self.turned_away += 1;
             return None;
         }
@@ -172,21 +175,29 @@ impl Learner {
         surge
     }
 
-    /// Room for one more: the candidate that was silent longest goes. False if there is none.
-    fn make_room(&mut self) -> bool {
+    /// Room for one more: the candidates that were silent longest go, many at once, for a flood
+    /// of new edges must not cost a search each. False if there are none.
+    fn make_room(&mut self, now: Wall) -> bool {
         if self.records.len() < self.promotion.max_edges {
             return true;
         }
-        let weakest = self
+        if self.full_at == Some(now) {
+            return false;
+        }
+        let mut weakest: Vec<_> = self
             .records
             .iter()
             .filter(|(_, record)| matches!(record.state, State::Candidate | State::Expired))
-            .min_by_key(|(_, record)| (record.windows, record.last_seen))
-            .map(|(edge, _)| edge.clone());
-        weakest.is_some_and(|edge| {
-            self.remove(&edge);
-            true
-        })
+            .map(|(edge, record)| (record.windows, record.last_seen, edge.clone()))
+            .collect();
+        weakest.sort_unstable();
+        weakest.truncate((self.promotion.max_edges / 64).max(1));
+        if weakest.is_empty() {
+            self.full_at = Some(now);
+            return false;
+        }
+        weakest.iter().for_each(|(_, _, edge)| self.remove(edge));
+        true
     }
 
     fn note_attempts(&mut self, now: Wall, seen: &[Observation]) {
@@ -280,6 +291,7 @@ impl Learner {
 
     pub fn remove(&mut self, edge: &Edge) {
         if self.records.remove(edge).is_some() {
+            self.full_at = None;
             self.dirty.insert(edge.clone());
         }
     }

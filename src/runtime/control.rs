@@ -16,7 +16,7 @@ use crate::error::{Doing, Error, Result};
 const SOCKET: &str = "iq.sock";
 
 /// Longest request.
-const MOST_REQUEST: usize = 4_096;
+const MOST_REQUEST: usize = 1 << 16;
 
 /// Connections at once; one more ends the oldest.
 const MOST_CLIENTS: usize = 16;

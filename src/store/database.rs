@@ -22,8 +22,8 @@ const APPLICATION: i64 = 0x4b4c_6772;
 /// Pages of 4 KiB: the database never grows beyond 64 MiB.
 const MOST_PAGES: u32 = 16_384;
 const MOST_JOURNAL: u32 = 4 << 20;
-/// Rows of violations kept; the longest silent ones go.
-const MOST_VIOLATIONS: u32 = 10_000;
+/// Violations kept; the longest silent ones go.
+pub const MOST_VIOLATIONS: usize = 10_000;
 
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

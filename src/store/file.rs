@@ -1,7 +1,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
 use crate::graph::Frozen;
@@ -10,7 +10,7 @@ use crate::trust;
 /// Replaces a file by one with this text, or leaves it as it is: never half of it.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     let doing = || format!("writing {}", path.display());
-    let beside = path.with_extension("new");
+    let beside = beside(path);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -31,6 +31,12 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
         // Not there is as good as removed.
         let _ = fs::remove_file(&beside);
     })
+}
+
+/// What is about to replace a file: hidden, for it is nobody's business but ours.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
 }
 
 /// The frozen graph and the file's text, verified; `None` if there is no file.

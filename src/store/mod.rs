@@ -7,6 +7,6 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-pub use database::{Batch, GraphStore, Kept, Violation};
+pub use database::{Batch, GraphStore, Kept, MOST_VIOLATIONS, Violation};
 pub use file::{read_frozen, write_whole};
 pub use node::node_identity;

@@ -225,7 +225,7 @@ fn w42_a_frozen_file_is_replaced_whole_or_left_alone() {
     let (read, text) = read_frozen(&path).unwrap().unwrap();
     assert_eq!(read, frozen);
     // The file beside it cannot be made: the old one stands.
-    std::fs::create_dir(path.with_extension("new")).unwrap();
+    std::fs::create_dir(super::file::beside(&path)).unwrap();
     assert!(write_whole(&path, "half").is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     let edited = text.replace("tcp/22", "tcp/23");

@@ -4,6 +4,7 @@
 mod edges;
 mod frames;
 mod graph;
+mod graph_mutants;
 mod model;
 mod mutants;
 mod torture;

@@ -29,6 +29,16 @@ pub struct Variant {
 impl Variant {
     /// Compiles bpf/ as patched and loads `program` over the maps pinned in `pins`.
     pub fn load(pins: &PinDir, program: &'static str, patch: Option<&Patch>) -> Self {
+        let [variant] = Self::load_all(pins, [program], patch);
+        variant
+    }
+
+    /// The same for several programs of one object.
+    pub fn load_all<const N: usize>(
+        pins: &PinDir,
+        programs: [&'static str; N],
+        patch: Option<&Patch>,
+    ) -> [Self; N] {
         let dir = tempfile::tempdir().unwrap();
         let source = patched(dir.path(), patch);
         let object = dir.path().join("variant.bpf.o");
@@ -39,9 +49,9 @@ impl Variant {
             .build()
             .unwrap_or_else(|error| panic!("{patch:?}: {error:#}"));
         let mut open = ObjectBuilder::default().open_file(&object).unwrap();
-        for mut other in open.progs_mut() {
-            let wanted = other.name() == program;
-            other.set_autoload(wanted);
+        for mut program in open.progs_mut() {
+            let wanted = programs.iter().any(|name| program.name() == *name);
+            program.set_autoload(wanted);
         }
         for mut map in open.maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
@@ -57,12 +67,15 @@ impl Variant {
         let object = open
             .load()
             .unwrap_or_else(|error| panic!("{patch:?}: {error:#}"));
-        // Lives as long as the test: what the program borrows from is never given back.
+        // Lives as long as the test: what the programs borrow from is never given back.
         let object: &'static mut Object = Box::leak(Box::new(object));
-        let loaded = object.progs_mut().find(|one| one.name() == program);
-        Self {
-            program: loaded.unwrap(),
-        }
+        let mut loaded: Vec<_> = object.progs_mut().collect();
+        programs.map(|name| {
+            let at = loaded.iter().position(|one| one.name() == name).unwrap();
+            Self {
+                program: loaded.swap_remove(at),
+            }
+        })
     }
 
     /// Whether the frame was dropped.

@@ -1,7 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::violations::Violations;
 use super::{GRAPH, frozen_path, in_force, is_excluded, links};
 use crate::cli::ExportFormat;
 use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
@@ -16,7 +17,7 @@ use crate::report::{
     GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
     violation_lines, violations_json,
 };
-use crate::store::{Batch, GraphStore, Violation, node_identity, read_frozen, write_whole};
+use crate::store::{Batch, GraphStore, node_identity, read_frozen, write_whole};
 use crate::trust;
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
@@ -43,8 +44,7 @@ pub(crate) struct GraphKeeper<'a> {
     store: GraphStore,
     learner: Learner,
     coverage: Coverage,
-    violations: BTreeMap<Edge, Violation>,
-    dirty_violations: BTreeSet<Edge>,
+    violations: Violations,
     /// Packets of violations since the start.
     violation_packets: u64,
     /// Entries of the kernel's edge table in use, at the last reading.
@@ -84,8 +84,7 @@ impl<'a> GraphKeeper<'a> {
         Ok(Self {
             learner: Learner::new(setup.promotion, kept.records),
             coverage: kept.coverage,
-            violations: kept.violations,
-            dirty_violations: BTreeSet::new(),
+            violations: Violations::new(kept.violations),
             violation_packets: 0,
             table_used: 0,
             coverage_changed: false,
@@ -245,18 +244,9 @@ impl<'a> GraphKeeper<'a> {
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
         }
-        for (edge, packets) in reading.violations {
-            let fresh = Violation {
-                first_seen: wall,
-                last_seen: wall,
-                packets: 0,
-            };
-            let violation = self.violations.entry(edge.clone()).or_insert(fresh);
-            violation.packets += packets;
-            self.violation_packets += packets;
-            violation.last_seen = wall;
-            self.dirty_violations.insert(edge);
-        }
+        let packets = |(_, packets): &(Edge, u64)| *packets;
+        self.violation_packets += reading.violations.iter().map(packets).sum::<u64>();
+        self.violations.note(reading.violations, wall);
         if now.ktime.since(self.expired) * self.rate >= EXPIRE_EVERY {
             self.expired = now.ktime;
             self.learner.expire(wall);
@@ -272,11 +262,7 @@ impl<'a> GraphKeeper<'a> {
     pub(crate) fn flush(&mut self, now: Moment) -> Result<()> {
         self.flushed = now.ktime;
         let edges = self.learner.take_dirty();
-        let violations: Vec<_> = self
-            .dirty_violations
-            .iter()
-            .map(|edge| (edge.clone(), self.violations.get(edge).copied()))
-            .collect();
+        let violations = self.violations.dirty();
         if edges.is_empty() && violations.is_empty() && !self.coverage_changed && !self.mode_changed
         {
             return Ok(());
@@ -292,7 +278,7 @@ impl<'a> GraphKeeper<'a> {
                 .not_stored(edges.into_iter().map(|(edge, _)| edge));
             return stored;
         }
-        self.dirty_violations.clear();
+        self.violations.stored();
         self.coverage_changed = false;
         self.mode_changed = false;
         Ok(())
@@ -498,9 +484,7 @@ impl<'a> GraphKeeper<'a> {
             }
         }
         for edge in edges.iter().filter(|_| allow) {
-            if self.violations.remove(edge).is_some() {
-                self.dirty_violations.insert(edge.clone());
-            }
+            self.violations.remove(edge);
         }
         text.push_str(&self.store_now(now));
         Ok(text)
@@ -534,8 +518,6 @@ impl<'a> GraphKeeper<'a> {
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
         let edges: Vec<Edge> = self.learner.records().keys().cloned().collect();
         edges.iter().for_each(|edge| self.learner.remove(edge));
-        self.dirty_violations
-            .extend(self.violations.keys().cloned());
         self.violations.clear();
         self.coverage = Coverage::default();
         self.coverage_changed = true;
@@ -561,10 +543,11 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn violations_told(&self, json: bool) -> String {
+        let all = self.violations.all();
         if json {
-            violations_json(&self.violations)
+            violations_json(all)
         } else {
-            violation_lines(&self.violations)
+            violation_lines(all)
         }
     }
 
@@ -627,7 +610,7 @@ impl<'a> GraphKeeper<'a> {
                 .table
                 .as_ref()
                 .map_or(0, |(table, _)| table.capacity() as u64),
-            violating: self.violations.len() as u64,
+            violating: self.violations.all().len() as u64,
             violation_packets: self.violation_packets,
             turned_away: self.learner.turned_away(),
         }
@@ -646,7 +629,7 @@ impl<'a> GraphKeeper<'a> {
             self.wall(now),
             &self.readiness(),
             self.learner.records(),
-            &self.violations,
+            self.violations.all(),
         )
     }
 }

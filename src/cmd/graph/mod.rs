@@ -3,6 +3,7 @@
 mod ask;
 mod keeper;
 mod links;
+mod violations;
 
 use std::path::{Path, PathBuf};
 

@@ -108,10 +108,11 @@ impl GraphView {
     /// For Markdown: a mermaid flowchart.
     pub fn to_mermaid(&self) -> String {
         let peers: BTreeSet<&str> = self.edges.iter().map(|edge| edge.peer.as_str()).collect();
-        let number = |peer: &str| peers.iter().position(|known| *known == peer).unwrap_or(0);
+        let peers: BTreeMap<&str, usize> = peers.into_iter().zip(0..).collect();
+        let number = |peer: &str| peers.get(peer).copied().unwrap_or_default();
         let mut text = String::from("flowchart LR\n  host[this host]\n");
-        for peer in &peers {
-            text.push_str(&format!("  p{}[\"{peer}\"]\n", number(peer)));
+        for (peer, number) in &peers {
+            text.push_str(&format!("  p{number}[\"{peer}\"]\n"));
         }
         for edge in &self.edges {
             let peer = format!("p{}", number(&edge.peer));

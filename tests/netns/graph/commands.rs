@@ -71,6 +71,9 @@ fn every_verb_says_what_is_wrong_and_how_to_mend_it() {
     let said = graph(&lab, "export --format dot -o /nowhere/graph.dot");
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.err.contains("/nowhere/graph.dot"), "{said:?}");
+    // A device is written to, not replaced by a file.
+    good(&lab, "export --format dot -o /dev/null");
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
 }
 
 #[test]

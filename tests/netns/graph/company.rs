@@ -60,7 +60,7 @@ fn live(lab: &Lab, company: &Company) {
     enforce(lab, company, &mut early);
     attack(lab, company);
     decisions_count_at_once(lab, company);
-    w40_a_restart_opens_nothing_that_was_closed(lab, company, iq, &judge);
+    a_restart_opens_nothing_that_was_closed(lab, company, iq, &judge);
 }
 
 /// The company works until readiness says that little new is to be expected.
@@ -150,8 +150,7 @@ fn attack(lab: &Lab, company: &Company) {
     assert!(lost.is_empty(), "after the attack: {lost:?}");
 }
 
-/// Part of the story above: it needs the company.
-fn w40_a_restart_opens_nothing_that_was_closed(
+fn a_restart_opens_nothing_that_was_closed(
     lab: &Lab,
     company: &Company,
     iq: Kernloom,

@@ -186,3 +186,41 @@ fn a_lease_that_nobody_confirms_runs_out_with_iq_dead() {
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
     });
 }
+
+/// What a command put in force is neither opened nor closed by an IQ that starts.
+#[test]
+fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
+    let Some(lab) = lab("gmode") else { return };
+    let server = lab.server();
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _end = Echo {
+            stop: Arc::clone(&stop),
+        };
+        serve(scope, &server.net, &stop, &[443, 22], &[]);
+        let (one, evil) = (lab.client("one").unwrap(), lab.client("evil").unwrap());
+        let start = |mode: &str| {
+            let mode = format!("--graph-mode={mode}");
+            let judge = ["--profile=idp", "--graph", "--interval=200ms", &mode];
+            let iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+            wait_until(SOON, "iq to answer", || {
+                Ok(graph(&lab, "readiness").code == Some(0))
+            })
+            .unwrap();
+            iq
+        };
+        let first = start("learn");
+        good(&lab, &format!("allow {} tcp/443", one.v4));
+        good(&lab, "freeze --accept-risk");
+        good(&lab, "enforce --lease 0");
+        drop(first);
+        let next = start("learn");
+        assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
+        tcp(&one.net, server.v4, 443, PATIENCE).unwrap();
+        good(&lab, "observe");
+        drop(next);
+        let _last = start("frozen-enforce");
+        tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
+        assert!(good(&lab, "show").contains("frozen-observe"));
+    });
+}
