@@ -1,5 +1,6 @@
 //! What operators look at away from a running IQ: replays, pages, and the schemas of all JSON.
 
+mod corpus;
 mod page;
 mod replay;
 

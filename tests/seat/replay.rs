@@ -25,7 +25,7 @@ fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-fn kernloom(words: &[&str]) -> Output {
+pub(super) fn kernloom(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kernloom"))
         .args(words)
         .output()
