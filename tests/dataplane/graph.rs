@@ -746,3 +746,56 @@ fn w37_a_thousand_edges_in_one_tick_are_all_seen() {
     }
     assert_eq!(rows(&plane).len(), 1_000);
 }
+
+#[test]
+fn edges_that_share_a_set_are_told_apart() {
+    // One set on each CPU.
+    let sets = u32::try_from(libbpf_rs::num_possible_cpus().unwrap()).unwrap();
+    let plane = Plane::with(LoadOptions {
+        features: Features::Graph,
+        graph: GraphSizes {
+            edges: 4 * sets,
+            flows: 64,
+        },
+        ..LoadOptions::default()
+    });
+    let known = ["10.0.0.5", "2001:db8:1:2::7"].map(ip);
+    switch(
+        &plane,
+        Mode::Enforce,
+        &permits(&known.map(|source| own(&plane, source, "tcp/443"))),
+    );
+    for round in 0..2 {
+        for (source, other) in known
+            .into_iter()
+            .zip(["10.0.1.5", "2001:db8:1:3::7"].map(ip))
+        {
+            assert_eq!(plane.syn(source), Reason::Pass, "{round}");
+            assert_eq!(plane.syn(other), Reason::EdgeUnknown, "{round}");
+            let beside = Frame::syn(source, 444).build();
+            assert_eq!(plane.send(&beside), Reason::EdgeUnknown, "{round}");
+        }
+    }
+}
+
+#[test]
+fn a_link_local_neighbour_is_one_edge_both_ways() {
+    let plane = plane();
+    let neighbour = ip("fe80::7");
+    switch(
+        &plane,
+        Mode::Enforce,
+        &permits(&[own(&plane, neighbour, "udp/546")]),
+    );
+    let ask = Frame::udp(neighbour, 40_000, 546);
+    assert_eq!(plane.send(&ask.build()), Reason::Pass);
+    let answer = Frame::udp(neighbour, 546, 40_000).leaving().build();
+    let companion = plane.shield.companion().unwrap().unwrap();
+    assert!(!companion.drops(&answer).unwrap());
+    let other = Frame::udp(ip("fe80::8"), 546, 40_000).leaving().build();
+    assert!(companion.drops(&other).unwrap());
+    assert_eq!(
+        plane.send(&Frame::udp(ip("fe80::8"), 40_000, 546).build()),
+        Reason::EdgeUnknown
+    );
+}
