@@ -137,6 +137,28 @@ fn graph(rng: &mut Rng) -> Graph {
     graph
 }
 
+/// Mostly TCP and UDP; where it is `busy`, nothing else.
+fn transport(rng: &mut Rng, v4: bool, (sport, dport): (u16, u16), busy: bool) -> L4 {
+    let raw = |proto, payload| L4::Raw { proto, payload };
+    let icmp = if v4 {
+        raw(1, rng.pick(&ICMP))
+    } else {
+        raw(58, rng.pick(&ICMP6))
+    };
+    match rng.below(16).max(if busy { 9 } else { 0 }) {
+        0..2 => icmp,
+        2 => raw(132, SCTP),
+        3 => raw(rng.pick(&[47, 2, 255, 4]), &[0; 20]),
+        4 => raw(6, rng.pick(&[&[0, 22, 1, 187, 0, 0, 0, 0][..], &[0; 2]])),
+        5..10 => L4::Udp { sport, dport },
+        _ => L4::Tcp {
+            sport,
+            dport,
+            flags: rng.pick(&FLAGS),
+        },
+    }
+}
+
 /// A packet as a host of some kind would send it; `outbound` turns it round.
 fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
     let mut peer = source(rng);
@@ -158,24 +180,7 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
         ]);
         [sport, dport] = rng.pick(&[[40_000, 443], [443, 40_000]]);
     }
-    let raw = |proto, payload| L4::Raw { proto, payload };
-    let icmp = if peer.is_ipv4() {
-        raw(1, rng.pick(&ICMP))
-    } else {
-        raw(58, rng.pick(&ICMP6))
-    };
-    let l4 = match rng.below(16).max(if busy { 9 } else { 0 }) {
-        0..2 => icmp,
-        2 => raw(132, SCTP),
-        3 => raw(rng.pick(&[47, 2, 255, 4]), &[0; 20]),
-        4 => raw(6, rng.pick(&[&[0, 22, 1, 187, 0, 0, 0, 0][..], &[0; 2]])),
-        5..10 => L4::Udp { sport, dport },
-        _ => L4::Tcp {
-            sport,
-            dport,
-            flags: rng.pick(&FLAGS),
-        },
-    };
+    let l4 = transport(rng, peer.is_ipv4(), (sport, dport), busy);
     let mut frame = Frame::new(peer, l4)
         .number(rng.pick(&NUMBERS))
         .ttl(rng.pick(&[64, 255]));
