@@ -19,7 +19,7 @@ use crate::packet::{DOT1Q, Frame, L4};
 
 const PACKETS: usize = 300_000;
 /// Packets after which a mutant counts as not caught.
-const MUTANT_PACKETS: usize = 60_000;
+const MUTANT_PACKETS: usize = 40_000;
 const V6_BITS: u8 = 64;
 
 const PORTS: [u16; 9] = [0, 22, 53, 67, 68, 443, 2_049, 40_000, 51_820];
@@ -137,6 +137,28 @@ fn graph(rng: &mut Rng) -> Graph {
     graph
 }
 
+/// Mostly TCP and UDP; where it is `busy`, nothing else.
+fn transport(rng: &mut Rng, v4: bool, (sport, dport): (u16, u16), busy: bool) -> L4 {
+    let raw = |proto, payload| L4::Raw { proto, payload };
+    let icmp = if v4 {
+        raw(1, rng.pick(&ICMP))
+    } else {
+        raw(58, rng.pick(&ICMP6))
+    };
+    match rng.below(16).max(if busy { 9 } else { 0 }) {
+        0..2 => icmp,
+        2 => raw(132, SCTP),
+        3 => raw(rng.pick(&[47, 2, 255, 4]), &[0; 20]),
+        4 => raw(6, rng.pick(&[&[0, 22, 1, 187, 0, 0, 0, 0][..], &[0; 2]])),
+        5..10 => L4::Udp { sport, dport },
+        _ => L4::Tcp {
+            sport,
+            dport,
+            flags: rng.pick(&FLAGS),
+        },
+    }
+}
+
 /// A packet as a host of some kind would send it; `outbound` turns it round.
 fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
     let mut peer = source(rng);
@@ -148,25 +170,17 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
             Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb).into()
         };
     }
-    let [sport, dport] = [rng.pick(&PORTS), rng.pick(&PORTS)];
-    let raw = |proto, payload| L4::Raw { proto, payload };
-    let icmp = if peer.is_ipv4() {
-        raw(1, rng.pick(&ICMP))
-    } else {
-        raw(58, rng.pick(&ICMP6))
-    };
-    let l4 = match rng.below(16) {
-        0..2 => icmp,
-        2 => raw(132, SCTP),
-        3 => raw(rng.pick(&[47, 2, 255, 4]), &[0; 20]),
-        4 => raw(6, rng.pick(&[&[0, 22, 1, 187, 0, 0, 0, 0][..], &[0; 2]])),
-        5..10 => L4::Udp { sport, dport },
-        _ => L4::Tcp {
-            sport,
-            dport,
-            flags: rng.pick(&FLAGS),
-        },
-    };
+    let [mut sport, mut dport] = [rng.pick(&PORTS), rng.pick(&PORTS)];
+    // Conversations need the same ends again and again.
+    let busy = !to_many && rng.one_in(3);
+    if busy {
+        peer = rng.pick(&[
+            [10, 7, 1, 2].into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 7).into(),
+        ]);
+        [sport, dport] = rng.pick(&[[40_000, 443], [443, 40_000]]);
+    }
+    let l4 = transport(rng, peer.is_ipv4(), (sport, dport), busy);
     let mut frame = Frame::new(peer, l4)
         .number(rng.pick(&NUMBERS))
         .ttl(rng.pick(&[64, 255]));
