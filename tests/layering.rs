@@ -77,6 +77,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "top",
+            "trust",
         ],
     ),
     // Tests of several modules together.

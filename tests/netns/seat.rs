@@ -14,6 +14,9 @@ use crate::seat::valid;
 
 const SOON: Duration = Duration::from_secs(30);
 
+/// What a SYN flood is held for; which of them comes first is up to how fast it is sent.
+const FLOODED: [&str; 4] = ["half-open", "refusals", "syn", "pps"];
+
 /// Terminals opened by this process.
 static OPENED: AtomicU32 = AtomicU32::new(0);
 
@@ -153,7 +156,7 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
         .find(|line| line.starts_with(&source))
         .unwrap();
     assert!(
-        row.contains("limit") && row.contains("half-open"),
+        row.contains("limit") && FLOODED.iter().any(|signal| row.contains(signal)),
         "{screen}"
     );
     let drawn = top.tmux(&["capture-pane", "-p", "-e"]);
@@ -176,10 +179,8 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
         .iter()
         .find(|row| row["source"] == source.as_str())
         .unwrap();
-    assert_eq!(
-        (&one["verdict"], &one["reason"]),
-        (&"limit".into(), &"half-open".into())
-    );
+    assert_eq!(one["verdict"], "limit");
+    assert!(FLOODED.contains(&one["reason"].as_str().unwrap()), "{json}");
     let whole = rows.iter().find(|row| row["source"] == prefix).unwrap();
     assert_eq!(whole["entry"]["owner"], "operator");
     assert!(
@@ -337,7 +338,7 @@ fn decisions_are_events_that_the_schema_allows() {
     for event in &events {
         let event = valid("decision-event", event);
         assert_eq!(event["source.ip"], source.as_str());
-        assert_eq!(event["rule.name"], "half-open");
+        assert!(FLOODED.contains(&event["rule.name"].as_str().unwrap()));
         assert_eq!(event["kernloom.dry_run"], true);
     }
     for line in text.lines() {
