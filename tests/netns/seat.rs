@@ -378,8 +378,10 @@ fn a_recording_decides_again_exactly_as_it_did_live_and_otherwise_under_other_se
     assert_eq!(same["differences"].as_array().unwrap().len(), 0);
     assert!(same["live_decisions"].as_u64() >= Some(4), "{same}");
     assert_eq!(same["live_decisions"], same["simulated_decisions"]);
-    let deaf =
-        told(" --set signal_engine.pps_trigger=1000000 --set signal_engine.syn_trigger=1000000");
+    let deaf = told(
+        " --set signal_engine.pps_trigger=1000000 --set signal_engine.syn_trigger=1000000 \
+         --set signal_engine.weights.scan=0",
+    );
     assert_eq!(deaf["identical"], false);
     let syn = lab.source("evil", Family::V4).unwrap();
     let differs =
