@@ -424,8 +424,8 @@ fn a_million_packets_under_random_policies_agree_with_the_oracle() {
     let reasons = agree(&mut rig, &program, &mut rng, PACKETS).unwrap_or_else(|text| {
         panic!("KERNLOOM_SEED={}: {text}", seed());
     });
-    // The packets were odd enough for every reason there is.
-    for reason in Reason::ALL {
+    // The packets were odd enough for every reason there is without a graph.
+    for reason in Reason::ALL.iter().filter(|reason| !reason.is_of_graph()) {
         let (packets, _) = reasons.get(reason).copied().unwrap_or_default();
         assert!(packets >= 100, "{reason}: only {packets} packets");
     }

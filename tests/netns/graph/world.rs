@@ -137,7 +137,11 @@ fn a_damaged_database_is_named_before_anything_is_attached() {
     }
     // Moved away, it starts over.
     std::fs::rename(&store, store.with_extension("bad")).unwrap();
-    assert_eq!(graph(&lab, "edges").code, Some(0));
+    let none = graph(&lab, "edges");
+    assert_eq!(none.code, Some(2), "{none:?}");
+    assert!(none.err.contains("no graph is kept in"), "{none:?}");
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    assert!(good(&lab, "edges").contains("10.0.0.5"));
 }
 
 fn open_again(lab: &Lab, net: &str, to: (Ipv4Addr, u16)) {
