@@ -21,7 +21,7 @@ fn main() -> Result<()> {
     // Line information names the sources; where they lie must not make another object.
     let place = format!("-ffile-prefix-map={}/=", env::var("CARGO_MANIFEST_DIR")?);
     let mut hashes = Vec::new();
-    for name in ["shield", "floor", "proof"] {
+    for name in ["shield", "floor", "proof", "refusals"] {
         let args = CLANG_ARGS
             .iter()
             .map(|arg| (*arg).to_owned())

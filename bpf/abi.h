@@ -221,7 +221,7 @@ struct kl_config {
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
 	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
-	__u32 pad;
+	__u32 coarse_clock;	/* 1: the kernel has bpf_ktime_get_coarse_ns(), 5.11 */
 };
 
 /* kl_control.allow_only */
@@ -243,6 +243,22 @@ struct kl_proof_config {
 	__u32 remote4;
 	__u32 remote6;
 	__u32 v6_mask[4];	/* as in kl_config */
+};
+
+/* Frozen at load, for the program that counts refusals. */
+struct kl_refusals_config {
+	__u32 v6_mask[4];	/* as in kl_config */
+};
+
+struct kl_refusals_state {
+	__u32 epoch;		/* of now; userspace begins another to read the one that ended */
+	__u32 sent;		/* so far: a look at the map is saved where there was none */
+};
+
+/* What a source was refused. */
+struct kl_refused {
+	__u32 epoch;
+	__u32 count;		/* within that epoch */
 };
 
 /* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */

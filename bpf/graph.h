@@ -49,11 +49,11 @@ static __always_inline enum kl_reason kl_edge_reason(__u32 word, __u32 verdict)
 }
 
 /* What cannot be judged by an edge at all: too many tags, no complete header. */
-static __always_inline enum kl_reason kl_edge_unread(enum kl_reason reason)
+static __always_inline enum kl_reason kl_edge_unread(enum kl_hook hook, enum kl_reason reason)
 {
 	enum kl_reason missing;
 
-	if (!(kl_config.features & KL_FEATURE_GRAPH))
+	if (!(hook & KL_HOOK_GRAPH))
 		return reason;
 	missing = kl_edge_missing(kl_graph_now(), KL_REASON_EDGE_UNREAD);
 	return missing == KL_REASON_PASS ? reason : missing;
@@ -267,7 +267,7 @@ static __always_inline enum kl_reason kl_edge_judged(void *ctx, enum kl_hook hoo
 		kl_edge_count(way, pkt, e->jiffies);
 		return KL_REASON_PASS;
 	}
-	return hook == KL_HOOK_XDP ? kl_edge_slow_xdp(ctx) : kl_edge_slow_tc(ctx);
+	return hook & KL_HOOK_TC ? kl_edge_slow_tc(ctx) : kl_edge_slow_xdp(ctx);
 }
 
 /* The reason a packet that passed everything else is dropped for, KL_REASON_PASS if it is not. */

@@ -80,8 +80,16 @@ struct {
 	__type(value, __u32);
 } kl_frags SEC(".maps");
 
-/* Which of the two contexts a program was given. */
-enum kl_hook { KL_HOOK_XDP, KL_HOOK_TC };
+/*
+ * Which of the two contexts a program was given. One without the edge stage must not even name a global
+ * function: before 6.8 the verifier checks those nobody calls too, and where the
+ * kernel has no BTF none of them may take the context.
+ */
+enum kl_hook {
+	KL_HOOK_XDP = 0,
+	KL_HOOK_TC = 1,
+	KL_HOOK_GRAPH = 2,	/* with the edge stage; or'ed in */
+};
 
 /* Whose scratch: the two directions may interrupt each other, and a probe either. */
 enum kl_edge_slot { KL_SLOT_IN, KL_SLOT_OUT, KL_SLOT_PROBE, KL_SLOTS };

@@ -34,12 +34,6 @@ static __always_inline void kl_field(void *to, __u32 size, const void *ctx, __u3
 		__builtin_memset(to, 0, size);
 }
 
-/* 1 for IPv4 in mapped form: an IPv6 socket may speak it too. One address, not a prefix. */
-static __always_inline int kl_is_mapped(const struct kl_identity *id)
-{
-	return !(id->addr[0] | id->addr[1] | (id->addr[2] ^ bpf_htonl(0xffff)));
-}
-
 SEC("tracepoint/sock/inet_sock_set_state")
 int kernloom_proof(void *ctx)
 {
@@ -58,11 +52,8 @@ int kernloom_proof(void *ctx)
 		kl_field(&id, sizeof(id), ctx, kl_proof_config.remote6);
 	else
 		return 0;
-	if (!kl_is_mapped(&id) && !kl_link_local(id.addr[0])) {
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-			id.addr[i] &= kl_proof_config.v6_mask[i];
-	}
+	/* An IPv6 socket may speak IPv4 in mapped form. */
+	kl_identify(&id, kl_proof_config.v6_mask);
 	bpf_map_update_elem(&kl_proofs, &id, &now, BPF_ANY);
 	return 0;
 }

@@ -51,14 +51,14 @@ struct kl_counts *kl_counts_type __attribute__((unused));
 
 static __always_inline void *kl_data(void *ctx, enum kl_hook hook)
 {
-	return (void *)(long)(hook == KL_HOOK_XDP ? ((struct xdp_md *)ctx)->data :
-						    ((struct __sk_buff *)ctx)->data);
+	return (void *)(long)(hook & KL_HOOK_TC ? ((struct __sk_buff *)ctx)->data :
+						   ((struct xdp_md *)ctx)->data);
 }
 
 static __always_inline void *kl_end(void *ctx, enum kl_hook hook)
 {
-	return (void *)(long)(hook == KL_HOOK_XDP ? ((struct xdp_md *)ctx)->data_end :
-						    ((struct __sk_buff *)ctx)->data_end);
+	return (void *)(long)(hook & KL_HOOK_TC ? ((struct __sk_buff *)ctx)->data_end :
+						   ((struct xdp_md *)ctx)->data_end);
 }
 
 static __always_inline int kl_only_new(__u32 action)
@@ -73,7 +73,7 @@ static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook
 {
 	enum kl_reason edge;
 
-	if (!(kl_config.features & KL_FEATURE_GRAPH))
+	if (!(hook & KL_HOOK_GRAPH))
 		return reason;
 	if (pkt->probe)
 		edge = kl_edge_asked(kl_data(ctx, hook), kl_end(ctx, hook), pkt);
@@ -145,11 +145,12 @@ static __always_inline enum kl_reason kl_judge(void *ctx, enum kl_hook hook,
 }
 
 /* A frame whose source cannot be read is nobody's that was allowed. */
-static __always_inline enum kl_reason kl_unjudged(enum kl_reason passed, enum kl_reason dropped)
+static __always_inline enum kl_reason kl_unjudged(enum kl_hook hook, enum kl_reason passed,
+						 enum kl_reason dropped)
 {
 	if (kl_control.allow_only && kl_allow_only())
 		return dropped;
-	return kl_edge_unread(passed);
+	return kl_edge_unread(hook, passed);
 }
 
 static __always_inline enum kl_reason kl_decide(void *ctx, enum kl_hook hook, struct kl_packet *pkt,
@@ -160,9 +161,9 @@ static __always_inline enum kl_reason kl_decide(void *ctx, enum kl_hook hook, st
 		/* Pointers loaded anew: the verifier forgets how many tags made them safe. */
 		return kl_judge(ctx, hook, pkt, counts);
 	case KL_IP_VLAN_DEPTH:
-		return kl_unjudged(KL_REASON_VLAN_DEPTH, KL_REASON_VLAN_DEPTH_DROP);
+		return kl_unjudged(hook, KL_REASON_VLAN_DEPTH, KL_REASON_VLAN_DEPTH_DROP);
 	case KL_IP_TRUNCATED:
-		return kl_unjudged(KL_REASON_TRUNCATED, KL_REASON_TRUNCATED_DROP);
+		return kl_unjudged(hook, KL_REASON_TRUNCATED, KL_REASON_TRUNCATED_DROP);
 	case KL_IP_NONE:
 		break;
 	}
@@ -210,32 +211,56 @@ static __always_inline enum kl_reason kl_frame(void *ctx, enum kl_hook hook, __u
 	return reason;
 }
 
+static __always_inline int kl_xdp(struct xdp_md *ctx, enum kl_hook hook, __u32 len)
+{
+	return kl_frame(ctx, hook, len) >= KL_REASON_DROPS ? XDP_DROP : XDP_PASS;
+}
+
+static __always_inline int kl_tc(struct __sk_buff *skb, enum kl_hook hook)
+{
+	/* As much as any header start this parser accepts, and the headers themselves. */
+	if (skb->data_end - skb->data < skb->len)
+		bpf_skb_pull_data(skb, skb->len < KL_PULL ? skb->len : KL_PULL);
+	/* Not TC_ACT_OK: filters behind this one still get to see what passes. */
+	return kl_frame(skb, hook, skb->len) >= KL_REASON_DROPS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
 SEC("xdp")
 int kernloom(struct xdp_md *ctx)
 {
-	__u32 len = ctx->data_end - ctx->data;
+	return kl_xdp(ctx, KL_HOOK_XDP, ctx->data_end - ctx->data);
+}
 
-	return kl_frame(ctx, KL_HOOK_XDP, len) >= KL_REASON_DROPS ? XDP_DROP : XDP_PASS;
+SEC("xdp")
+int kernloom_graph(struct xdp_md *ctx)
+{
+	return kl_xdp(ctx, KL_HOOK_XDP | KL_HOOK_GRAPH, ctx->data_end - ctx->data);
 }
 
 /* The same where the driver hands over frames in several buffers (Linux 5.18 and later). */
 SEC("xdp.frags")
 int kernloom_frags(struct xdp_md *ctx)
 {
-	__u32 len = bpf_xdp_get_buff_len(ctx);
+	return kl_xdp(ctx, KL_HOOK_XDP, bpf_xdp_get_buff_len(ctx));
+}
 
-	return kl_frame(ctx, KL_HOOK_XDP, len) >= KL_REASON_DROPS ? XDP_DROP : XDP_PASS;
+SEC("xdp.frags")
+int kernloom_frags_graph(struct xdp_md *ctx)
+{
+	return kl_xdp(ctx, KL_HOOK_XDP | KL_HOOK_GRAPH, bpf_xdp_get_buff_len(ctx));
 }
 
 /* The same behind the stack's packet buffer, for interfaces whose XDP hook is taken. */
 SEC("tc")
 int kernloom_tc(struct __sk_buff *skb)
 {
-	/* As much as any header start this parser accepts, and the headers themselves. */
-	if (skb->data_end - skb->data < skb->len)
-		bpf_skb_pull_data(skb, skb->len < KL_PULL ? skb->len : KL_PULL);
-	/* Not TC_ACT_OK: filters behind this one still get to see what passes. */
-	return kl_frame(skb, KL_HOOK_TC, skb->len) >= KL_REASON_DROPS ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return kl_tc(skb, KL_HOOK_TC);
+}
+
+SEC("tc")
+int kernloom_tc_graph(struct __sk_buff *skb)
+{
+	return kl_tc(skb, KL_HOOK_TC | KL_HOOK_GRAPH);
 }
 
 struct {

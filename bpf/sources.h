@@ -27,17 +27,13 @@ static __always_inline __u64 kl_hash_sum(const __u32 *key)
 	return sum;
 }
 
-/*
- * 0 if the way holds the packet's source, else 1. An unused way holds nobody, though its key
- * is that of the unspecified address. Arithmetic: a branch per way multiplies states.
- */
+/* 0 if the way holds the packet's source, else 1. Arithmetic: a branch per way multiplies states. */
 static __always_inline __u64 kl_differs(const struct kl_source *way, const struct kl_packet *pkt)
 {
 	const __u64 *a = (const __u64 *)way->key, *b = (const __u64 *)pkt->key;
 	__u64 diff = (a[0] ^ b[0]) | (a[1] ^ b[1]);
-	__u64 unused = (__u64)way->verdict - 1;
 
-	return (diff | -diff | unused) >> 63;
+	return (diff | -diff) >> 63;
 }
 
 /*
@@ -122,7 +118,11 @@ static __always_inline struct kl_source *kl_source_of(struct kl_packet *pkt, __u
 	/* One-hot 1, 2, 4, 8 to 0, 1, 2, 3; 0 when nothing matched. */
 	found = (1 - kl_differs(&set->way[0], pkt)) | (1 - kl_differs(&set->way[1], pkt)) << 1 |
 		(1 - kl_differs(&set->way[2], pkt)) << 2 | (1 - kl_differs(&set->way[3], pkt)) << 3;
-	found &= ~(__u64)probe;
+	/*
+	 * An unused way has the key of the unspecified address. That source takes the lowest
+	 * such way and keeps it, because others claim the highest.
+	 */
+	found &= -found & ~(__u64)probe;
 	if (found)
 		return &set->way[((found >> 1) - (found >> 3)) & (KL_WAYS - 1)];
 	way = &set->way[kl_victim(set, jiffies) & (KL_WAYS - 1)];

@@ -38,8 +38,11 @@ pack() {
     rm -rf "$tree"
     put() { install -D -m "$1" "$2" "$tree/$3"; }
     put 755 "$out/kernloom-$arch" usr/bin/kernloom
-    put 644 packaging/systemd/kernloom-shield.service lib/systemd/system/kernloom-shield.service
-    put 644 packaging/systemd/kernloom-iq@.service lib/systemd/system/kernloom-iq@.service
+    local unit
+    for unit in packaging/systemd/*.service; do
+        put 644 "$unit" "lib/systemd/system/${unit##*/}"
+    done
+    put 644 packaging/systemd/sandbox.conf lib/systemd/system/kernloom-.service.d/sandbox.conf
     put 644 packaging/systemd/kernloom.sysusers usr/lib/sysusers.d/kernloom.conf
     put 644 packaging/systemd/kernloom.tmpfiles usr/lib/tmpfiles.d/kernloom.conf
     put 644 packaging/kernloom.default etc/default/kernloom

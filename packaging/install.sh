@@ -1,5 +1,6 @@
 #!/bin/sh
-# Copies a static kernloom binary to this host, and its units where systemd runs. Nothing is started.
+# Copies a static kernloom binary to this host, with what its init system starts it by: systemd,
+# OpenRC or Synology's DSM. Nothing is started. Run it again to replace what runs.
 #
 # usage: install.sh BINARY [--prefix DIR] [--root DIR]
 #        install.sh --remove [--prefix DIR] [--root DIR]
@@ -11,9 +12,16 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 binary='' prefix=/usr/local root='' remove=''
 
-fail() {
+# The operator's mistake.
+wrong() {
 	echo "install: $*" >&2
 	exit 2
+}
+
+# The host's refusal.
+refused() {
+	echo "install: $*" >&2
+	exit 1
 }
 
 while [ $# -gt 0 ]; do
@@ -21,42 +29,75 @@ while [ $# -gt 0 ]; do
 	--prefix) prefix=${2?--prefix needs a directory} && shift ;;
 	--root) root=${2?--root needs a directory} && shift ;;
 	--remove) remove=yes ;;
-	-*) fail "unknown option '$1'" ;;
-	*) binary=$1 ;;
+	-*) wrong "unknown option '$1'" ;;
+	*) [ -z "$binary" ] || wrong "two binaries are named, $binary and $1" && binary=$1 ;;
 	esac
 	shift
 done
 
-units=$root/etc/systemd/system
+bin=$root$prefix/bin
+systemd=$root/etc/systemd/system
+openrc=$root/etc/init.d
+dsm=$root/usr/local/etc/rc.d
+settings=$root/etc/default/kernloom
+
 if [ -n "$remove" ]; then
-	if [ -z "$root" ] && [ -x "$prefix/bin/kernloom" ] && [ -d /sys/fs/bpf/kernloom ]; then
-		"$prefix/bin/kernloom" shield detach --all --purge
-	fi
-	rm -f "$root$prefix/bin/kernloom" "$units/kernloom-shield.service" "$units/kernloom-iq@.service"
-	echo "install: removed; settings in $root/etc/default/kernloom are kept"
+	for instance in /sys/fs/bpf/kernloom /sys/fs/bpf/kernloom-*; do
+		if [ -z "$root" ] && [ -d "$instance" ] && [ -x "$bin/kernloom" ]; then
+			"$bin/kernloom" --bpffs "$instance" shield detach --all --purge ||
+				refused "$instance is still attached; nothing was removed"
+		fi
+	done
+	rm -f "$bin/kernloom" "$systemd/kernloom-shield.service" "$systemd/kernloom-iq@.service" \
+		"$systemd/kernloom-list@.service" "$systemd/kernloom-.service.d/sandbox.conf" \
+		"$openrc/kernloom-shield" "$openrc/kernloom-iq" "$dsm/kernloom.sh"
+	rmdir "$systemd/kernloom-.service.d" 2>/dev/null || true
+	echo "install: removed; settings and what was learned are kept: $settings, $root/etc/kernloom, $root/var/lib/kernloom"
 	exit 0
 fi
 
-[ -n "$binary" ] || fail "name the binary for this CPU ($(uname -m)), e.g. kernloom-x86_64"
-[ -f "$binary" ] || fail "there is no $binary"
+[ -n "$binary" ] || wrong "name the binary for this CPU ($(uname -m)), e.g. kernloom-x86_64"
+[ -f "$binary" ] || wrong "there is no $binary"
 if [ -z "$root" ]; then
-	"$binary" --version >/dev/null || fail "$binary does not run here: $(uname -m) needs another one"
+	"$binary" --version >/dev/null 2>&1 || wrong "$binary does not run here: $(uname -m) needs another one"
 fi
-mkdir -p "$root$prefix/bin" "$root/etc/default"
-# A new file, then its name: a running kernloom keeps the old one.
-cp "$binary" "$root$prefix/bin/kernloom.new"
-chmod 755 "$root$prefix/bin/kernloom.new"
-mv "$root$prefix/bin/kernloom.new" "$root$prefix/bin/kernloom"
-if [ ! -e "$root/etc/default/kernloom" ]; then
-	cp "$here/kernloom.default" "$root/etc/default/kernloom"
-	chmod 644 "$root/etc/default/kernloom"
+
+# Everything is tried before anything is changed: a new file, then its name. A running kernloom keeps
+# the old one.
+if ! { mkdir -p "$bin" && cp "$binary" "$bin/kernloom.new" && chmod 755 "$bin/kernloom.new"; } 2>/dev/null; then
+	rm -f "$bin/kernloom.new" 2>/dev/null || true
+	refused "cannot write to $bin; name a directory that can be written, e.g. --prefix /opt/kernloom"
 fi
-if [ -n "$root" ] || [ -d /run/systemd/system ]; then
-	mkdir -p "$units"
-	for unit in kernloom-shield.service kernloom-iq@.service; do
-		sed "s#/usr/bin/kernloom#$prefix/bin/kernloom#" "$here/systemd/$unit" >"$units/$unit"
-		chmod 644 "$units/$unit"
+mv "$bin/kernloom.new" "$bin/kernloom"
+
+# put MODE FILE TARGET: with the binary's own place in it.
+put() {
+	mkdir -p "${3%/*}"
+	sed -E "s#/usr(/local)?/bin/kernloom#$prefix/bin/kernloom#g" "$here/$2" >"$3.new"
+	chmod "$1" "$3.new"
+	mv "$3.new" "$3"
+}
+
+started=''
+if [ -e "$root/etc/synoinfo.conf" ]; then
+	put 755 synology/kernloom.sh "$dsm/kernloom.sh"
+	started="settings go into $root/usr/local/etc/kernloom.conf; then '$dsm/kernloom.sh start'"
+elif [ -x "$root/sbin/openrc-run" ] && [ ! -d "$root/run/systemd/system" ]; then
+	put 755 openrc/kernloom-shield "$openrc/kernloom-shield"
+	put 755 openrc/kernloom-iq "$openrc/kernloom-iq"
+	started="now 'rc-update add kernloom-shield', and 'ln -s kernloom-iq $openrc/kernloom-iq.PROFILE' to score"
+elif [ -n "$root" ] || [ -d /run/systemd/system ]; then
+	for unit in shield iq@ list@; do
+		put 644 "systemd/kernloom-$unit.service" "$systemd/kernloom-$unit.service"
 	done
-	echo "install: now 'systemctl enable --now kernloom-shield.service kernloom-iq@PROFILE.service'"
+	put 644 systemd/sandbox.conf "$systemd/kernloom-.service.d/sandbox.conf"
+	started="now 'systemctl daemon-reload' and 'systemctl enable --now kernloom-shield.service kernloom-iq@PROFILE.service'"
 fi
-echo "install: $root$prefix/bin/kernloom"
+if [ ! -e "$root/etc/synoinfo.conf" ] && [ ! -e "$settings" ]; then
+	put 644 kernloom.default "$settings"
+fi
+echo "install: $bin/kernloom"
+[ -z "$started" ] || echo "install: $started"
+if [ -z "$root" ] && [ -d /sys/fs/bpf/kernloom ]; then
+	echo "install: attached is still the program before; '$prefix/bin/kernloom shield upgrade' replaces it without a gap"
+fi

@@ -2,11 +2,12 @@
 # Boots real kernels under qemu's software emulation, runs the static binary in each on each card of
 # scripts/matrix/cells, and writes the outcome to KERNELS.md.
 #
-# usage: scripts/matrix.sh [--smoke | --only REGEX] [--keep]
+# usage: scripts/matrix.sh [--smoke | --only REGEX] [--keep] [--resume]
 #
 # --smoke   only the cells marked so; --only: only lines of the file that match; both leave KERNELS.md
 #           as it is
 # --keep    do not build first
+# --resume  a cell that was fine with the same binaries and the same kernel is not booted again
 #
 # Succeeds only if every cell keeps what it promises. Two guests at a time, niced, on one emulated CPU.
 # Kernels are the newest of their series in the index of this machine's own mirror; they are cached
@@ -20,16 +21,18 @@ source scripts/matrix/kernels.sh
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 work=$target/matrix
+fine=$target/matrix-fine
 limit=600 # seconds a guest gets, on a busy machine; the slowest, 32-bit ARM, needs about 60
 declare -A machine=([amd64]=x86_64 [arm64]=aarch64 [armhf]=armv7)
 
 main() {
-    local only='' keep='' full=yes
+    local only='' keep='' full=yes resume=''
     while (($#)); do
         case $1 in
             --smoke) only='smoke' full='' ;;
             --only) only=${2?--only needs a pattern} full='' && shift ;;
             --keep) keep=yes ;;
+            --resume) resume=yes ;;
             *) echo "matrix: unknown option '$1'" >&2 && exit 2 ;;
         esac
         shift
@@ -37,7 +40,8 @@ main() {
     local cells=() cell
     mapfile -t cells < <(grep -vE '^(#|$)' scripts/matrix/cells | grep -E -- "$only")
     ((${#cells[@]})) || { echo "matrix: no cell matches" >&2 && exit 2; }
-    rm -rf "$work" && mkdir -p "$work"
+    [[ -n $resume ]] || rm -rf "$fine"
+    rm -rf "$work" && mkdir -p "$work" "$fine"
     [[ -n $keep ]] || scripts/static.sh --guest
     for cell in x86_64 aarch64 armv7; do
         [[ ! -e $target/static/kernloom-$cell ]] || payload "$cell"
@@ -49,7 +53,6 @@ main() {
         number=$((number + 1))
         prepare "$number" "$cell"
     done
-    SECONDS=0
     local running=0
     for ((number = 1; number <= ${#cells[@]}; number++)); do
         ((running < 2)) || { wait -n || true; running=$((running - 1)); }
@@ -57,11 +60,10 @@ main() {
         running=$((running + 1))
     done
     wait
-    local seconds=$SECONDS
-    scripts/matrix/table.sh "$work" "$seconds" >"$work/table.md" && local outcome=0 || local outcome=1
+    scripts/matrix/table.sh "$work" >"$work/table.md" && local outcome=0 || local outcome=1
     [[ -z $full ]] || cp "$work/table.md" KERNELS.md
     sed -n '/FAIL/p' "$work/table.md"
-    echo "matrix: ${#cells[@]} guests in $seconds s; $work/table.md"
+    echo "matrix: ${#cells[@]} guests; $work/table.md"
     return "$outcome"
 }
 
@@ -72,6 +74,7 @@ payload() {
     for file in kernloom tests guest; do
         cp "$target/static/$file-$1" "$root/$file"
     done
+    (cd "$root" && sha256sum kernloom tests guest) >"$work/$1.sums"
     mv "$root/guest" "$root/init"
     pack "$root" "$work/$1.cpio"
 }
@@ -108,6 +111,9 @@ prepare() {
     read -r series arch flavour card auto options <<<"$2"
     kernel_find "$series" "$arch" "$flavour"
     (cd "$kernel" && sha256sum --quiet -c SHA256SUMS)
+    echo "$series $arch $flavour $card $auto $options" >"$work/$number.cell"
+    cat "$work/${machine[$arch]}.sums" "$work/$number.cell" "$kernel/SHA256SUMS" | sha256sum >"$work/$number.key"
+    [[ ! -e $fine/$(cut -d' ' -f1 "$work/$number.key").log ]] || return 0
     root=$work/root-$number
     mkdir -p "$root/modules"
     local modules=(veth cls_bpf sch_ingress) append='panic=-1 loglevel=4' set='' board=virt
@@ -158,7 +164,6 @@ prepare() {
     qemu+=(-nodefaults -display none -no-reboot -serial stdio -kernel "$kernel/vmlinuz"
         -initrd "$work/$number.cpio" -append "$append" "${devices[@]}")
     printf '%s\0' "${inside[@]}" "${qemu[@]}" >"$work/$number.qemu"
-    echo "$series $arch $flavour $card $auto $options" >"$work/$number.cell"
 }
 
 # Two cards on one cable; the second one is always a virtio-net.
@@ -180,7 +185,13 @@ tap() {
 
 # Runs one guest to its last line. One more try if it never came up: emulated CPUs sometimes do not.
 guest() {
-    local number=$1 try line qemu log=$work/$1.log pid started
+    local number=$1 try line qemu log=$work/$1.log pid started before
+    before=$fine/$(cut -d' ' -f1 "$work/$number.key")
+    if [[ -e $before.log ]]; then
+        cp "$before.log" "$log"
+        cp "$before.seconds" "$work/$number.seconds"
+        return
+    fi
     mapfile -d '' -t qemu <"$work/$number.qemu"
     for try in 1 2; do
         : >"$log"
@@ -199,6 +210,10 @@ guest() {
     done
     echo $((SECONDS - started)) >"$work/$number.seconds"
     rm -f "$work/$number.cpio"
+    if grep -q '^KL-EXIT ok' "$log"; then
+        cp "$work/$number.seconds" "$before.seconds"
+        cp "$log" "$before.log"
+    fi
     echo "matrix: $(<"$work/$number.cell"): $(sed -n 's/^KL-EXIT //p' "$log") $(<"$work/$number.seconds") s"
 }
 

@@ -32,6 +32,9 @@ impl Error {
     }
 }
 
+/// What the kernel refuses often has a cause that can be found.
+const EXAMINE: &str = "'kernloom shield doctor' says what stands in the way";
+
 const RIGHTS: &str = "needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo";
 
 /// Turns a library's error into ours, with what was being done in front.
@@ -45,7 +48,7 @@ impl<T> Doing<T> for libbpf_rs::Result<T> {
             if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
                 Error::Operator(format!("{}: {RIGHTS} ({error:#})", what()))
             } else {
-                Error::World(format!("{}: {error:#}", what()))
+                Error::World(format!("{}: {error:#}; {EXAMINE}", what()))
             }
         })
     }

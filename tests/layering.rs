@@ -26,8 +26,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("profile", &["engine", "graph", "model", "trust"]),
     ("runtime", &["error", "model"]),
     ("state", &["autotune", "engine", "error", "exempt", "model"]),
-    ("store", &["error", "graph", "model"]),
-    ("metrics", &["dataplane", "engine", "error", "model"]),
+    ("store", &["error", "graph", "model", "trust"]),
+    (
+        "metrics",
+        &["dataplane", "engine", "error", "graph", "model"],
+    ),
     ("capture", &["error"]),
     ("record", &["engine", "error", "model", "telemetry"]),
     ("top", &["dataplane", "model", "telemetry"]),
@@ -48,7 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["dataplane", "graph", "model", "version"]),
     // The command line laid over the host's file.
-    ("host", &["cli", "dataplane", "error", "model"]),
+    ("host", &["cli", "dataplane", "error", "model", "trust"]),
     // The composition roots.
     (
         "cmd",
@@ -74,6 +77,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "top",
+            "trust",
         ],
     ),
     // Tests of several modules together.

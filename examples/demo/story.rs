@@ -78,6 +78,7 @@ const fn flood(flood: Flood, packets: u32, gap_us: u64) -> Assault {
 
 const fn scan(family: Family) -> Assault {
     Assault::Scan {
+        technique: "-sS",
         family,
         ports: 1_000,
     }

@@ -335,7 +335,10 @@ fn iq(device: &str, more: &[&str]) -> Result<Running> {
     args.extend(more);
     let mut iq = Running::start(&args)?;
     iq.wait_for("enforcing", PATIENCE, || Ok(()))?;
-    Ok(iq)
+    match iq.said.iter().find(|line| line.contains("not watched")) {
+        Some(line) => Err(line.clone()),
+        None => Ok(iq),
+    }
 }
 
 fn clean_up(device: &str) -> Result<()> {

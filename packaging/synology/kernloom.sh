@@ -5,8 +5,9 @@
 # usage: kernloom.sh start|stop|status
 set -eu
 
-BINARY=${KERNLOOM_BINARY:-/usr/local/bin/kernloom}
+BINARY=/usr/local/bin/kernloom
 SETTINGS=${KERNLOOM_SETTINGS:-/usr/local/etc/kernloom.conf}
+LISTS=${KERNLOOM_LISTS:-/usr/local/etc/kernloom}
 LOG=${KERNLOOM_LOG:-/var/log/kernloom.log}
 PIDFILE=${KERNLOOM_PIDFILE:-/run/kernloom-iq.pid}
 
@@ -17,15 +18,21 @@ KERNLOOM_IQ_OPTIONS=
 # shellcheck source=/dev/null
 [ ! -e "$SETTINGS" ] || . "$SETTINGS"
 
+# Another process may have got the number since.
 running() {
-	[ -e "$PIDFILE" ] && kill -0 "$(cat "$PIDFILE")" 2>/dev/null
+	[ -e "$PIDFILE" ] && grep -q kernloom "/proc/$(cat "$PIDFILE")/cmdline" 2>/dev/null
 }
 
 # shellcheck disable=SC2086 # options are words
 start() {
 	"$BINARY" shield attach $KERNLOOM_IFACE $KERNLOOM_ATTACH_OPTIONS
+	for list in deny allow; do
+		[ ! -e "$LISTS/$list.list" ] || "$BINARY" shield "$list" import "$LISTS/$list.list" ||
+			echo "$0: $LISTS/$list.list is not loaded" >&2
+	done
 	if [ -n "$KERNLOOM_PROFILE" ] && ! running; then
-		"$BINARY" iq --profile="$KERNLOOM_PROFILE" $KERNLOOM_IQ_OPTIONS >>"$LOG" 2>&1 &
+		(umask 077 && : >>"$LOG")
+		"$BINARY" iq --profile="$KERNLOOM_PROFILE" $KERNLOOM_IQ_OPTIONS >>"$LOG" 2>&1 </dev/null &
 		echo $! >"$PIDFILE"
 	fi
 }
@@ -34,6 +41,11 @@ start() {
 stop() {
 	if running; then
 		kill "$(cat "$PIDFILE")"
+		# It saves its state; whoever starts it again finds its lock free.
+		for _ in 1 2 3 4 5 6 7 8 9 10; do
+			running || break
+			sleep 1
+		done
 	fi
 	rm -f "$PIDFILE"
 }

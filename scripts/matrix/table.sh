@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# usage: scripts/matrix/table.sh DIRECTORY SECONDS
+# usage: scripts/matrix/table.sh DIRECTORY
 # Prints the outcome of a run of scripts/matrix.sh as Markdown; fails if any cell failed.
 set -euo pipefail
 
 work=$1
+seconds=$(($(cat "$work"/*.seconds | paste -sd+)))
 outcome=0
 
 # field LOG NAME: word and detail of a check.
@@ -49,8 +50,8 @@ tests() {
 cat <<HEAD
 # Kernels and cards
 
-Booted by \`make matrix\` on $(date -u +%Y-%m-%d), $2 s in all: Debian's kernels under qemu's software
-emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
+Booted by \`make matrix\` on $(date -u +%Y-%m-%d), $seconds s of guests, two at a time: Debian's kernels under
+qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
 are dropped, per family and mode, as sent and counted; a block with an end ends without a process; a port scan
 is decided through the ring buffer; a flood climbs two stages, which outlive the process; nothing is left
 behind. \`tests\` is how many packet tests of \`make test\` ran there; \`auto\` is what \`--mode auto\` came to.

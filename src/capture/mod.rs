@@ -14,6 +14,9 @@ use crate::error::{Doing, Error, Result};
 /// Holds the longest packet that capturing programs write (256 KiB), with room to spare.
 const BUFFER: usize = 1 << 20;
 
+/// What 'tcpdump -i any' writes (<https://www.tcpdump.org/linktypes/LINKTYPE_LINUX_SLL2.html>).
+const LINUX_SLL2: Linktype = Linktype(276);
+
 /// Addresses of no host, for packets that were captured without a link layer.
 const NO_MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 
@@ -45,6 +48,8 @@ pub struct Capture {
     pub read: u64,
     /// Bytes the file has.
     pub size: u64,
+    /// Whether it ended in the middle of a packet.
+    pub cut: bool,
 }
 
 impl Capture {
@@ -76,6 +81,7 @@ impl Capture {
             interfaces: Vec::new(),
             read: 0,
             size,
+            cut: false,
         })
     }
 
@@ -100,8 +106,9 @@ impl Capture {
                         return Ok(found);
                     }
                 }
-                Err(PcapError::Eof | PcapError::UnexpectedEof) => return Ok(None),
-                Err(PcapError::Incomplete(_)) if exhausted => return Ok(None),
+                Err(PcapError::Eof) => return Ok(None),
+                Err(PcapError::UnexpectedEof) => return Ok(self.cut_off()),
+                Err(PcapError::Incomplete(_)) if exhausted => return Ok(self.cut_off()),
                 Err(PcapError::Incomplete(_)) => {
                     let broke_off =
                         |_| Error::world(format!("reading {}: it broke off", self.path.display()));
@@ -115,6 +122,11 @@ impl Capture {
                 Err(_) => return Err(self.damaged()),
             }
         }
+    }
+
+    fn cut_off(&mut self) -> Option<Captured> {
+        self.cut = true;
+        None
     }
 
     fn damaged(&self) -> Error {
@@ -185,13 +197,14 @@ impl Interface {
             | Linktype::RAW
             | Linktype::IPV4
             | Linktype::IPV6
-            | Linktype::LINUX_SLL => Ok(Self {
+            | Linktype::LINUX_SLL
+            | LINUX_SLL2 => Ok(Self {
                 link,
                 resolution,
                 offset,
             }),
             Linktype(number) => Err(format!(
-                "link type {number} is not received by an Ethernet interface; capture on one, not on 'any'"
+                "link type {number} is not received by an Ethernet interface; capture on one, as in 'tcpdump -i eth0 -w FILE'"
             )),
         }
     }
@@ -212,6 +225,10 @@ impl Interface {
             Linktype::LINUX_SLL => {
                 let kind = data.get(14..16).ok_or("a packet without its link header")?;
                 [&NO_MACS, kind, &data[16..]].concat()
+            }
+            LINUX_SLL2 => {
+                let payload = data.get(20..).ok_or("a packet without its link header")?;
+                [&NO_MACS, &data[..2], payload].concat()
             }
             _ => {
                 let kind = match data.first().map(|byte| byte >> 4) {

@@ -106,12 +106,31 @@ fn packets_without_a_link_layer_are_given_one() {
     cooked.extend([0x08, 0x00, 0x45]);
     let bytes = pcap(MICRO, 113, &[(1, 0, &cooked, 17)]);
     assert_eq!(read(&bytes).unwrap()[0].frame[12..], [0x08, 0x00, 0x45]);
+    let mut cooked = vec![0x86, 0xdd];
+    cooked.extend([0; 18]);
+    cooked.push(0x60);
+    let bytes = pcap(MICRO, 276, &[(1, 0, &cooked, 21)]);
+    assert_eq!(read(&bytes).unwrap()[0].frame[12..], [0x86, 0xdd, 0x60]);
+    let short = pcap(MICRO, 276, &[(1, 0, &cooked[..19], 21)]);
+    assert!(
+        read(&short)
+            .unwrap_err()
+            .to_string()
+            .contains("without its link header")
+    );
 }
 
 #[test]
 fn a_capture_that_was_cut_off_ends_there() {
     let bytes = pcap(MICRO, 1, &[(1, 0, &[7; 60], 60), (2, 0, &[8; 60], 60)]);
     assert_eq!(read(&bytes[..bytes.len() - 5]).unwrap().len(), 1);
+    for (end, cut) in [(bytes.len(), false), (bytes.len() - 5, true)] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&bytes[..end]).unwrap();
+        let mut capture = Capture::open(file.path()).unwrap();
+        while capture.packet().unwrap().is_some() {}
+        assert_eq!(capture.cut, cut, "{end}");
+    }
 }
 
 #[test]

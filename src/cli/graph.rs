@@ -40,15 +40,26 @@ pub enum ExportFormat {
 #[derive(Debug, Subcommand)]
 pub enum GraphCommand {
     /// Show the graph as a tree: peers, and what they use
-    Show,
+    #[command(after_help = "Example: sudo kernloom graph show")]
+    Show {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// List every edge with its evidence
+    #[command(after_help = "Example: sudo kernloom graph edges --state candidate")]
     Edges {
         /// Only edges in this state: candidate, learned, approved, frozen, denied, expired
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
     },
     /// Estimate how likely a legitimate edge has not been seen yet
-    Readiness,
+    #[command(after_help = "Example: sudo kernloom graph readiness")]
+    Readiness {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the learned graph to the frozen file; packets are not judged by it yet
     #[command(after_help = "Example: sudo kernloom graph freeze --dry-run")]
     Freeze {
@@ -66,8 +77,10 @@ pub enum GraphCommand {
         accept_edits: bool,
     },
     /// Go back to learning; the frozen file stays
+    #[command(after_help = "Example: sudo kernloom graph thaw")]
     Thaw,
     /// Show how the frozen graph and what is seen differ
+    #[command(after_help = "Example: sudo kernloom graph diff")]
     Diff,
     /// Accept an edge, in the frozen graph too
     #[command(after_help = "Example: sudo kernloom graph allow 10.0.0.5 tcp/5432")]
@@ -76,7 +89,12 @@ pub enum GraphCommand {
     #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
     Deny(EdgeArgs),
     /// List what the frozen graph lacks and was tried
-    Violations,
+    #[command(after_help = "Example: sudo kernloom graph violations --json")]
+    Violations {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the graph as a picture or as data
     #[command(after_help = "Example: sudo kernloom graph export --format html -o graph.html")]
     Export {
@@ -94,10 +112,13 @@ pub enum GraphCommand {
         lease: Duration,
     },
     /// Count what the frozen graph would drop, and let it pass
+    #[command(after_help = "Example: sudo kernloom graph observe")]
     Observe,
     /// Keep enforcing: ends the lease
+    #[command(after_help = "Example: sudo kernloom graph confirm")]
     Confirm,
     /// Forget everything learned; the frozen file stays
+    #[command(after_help = "Example: sudo kernloom graph reset --yes")]
     Reset {
         /// Yes, everything
         #[arg(long, required = true)]

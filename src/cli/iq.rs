@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Subcommand};
 use super::graph::GraphModeArg;
 use super::host::{IqHostArgs, tick};
 use super::positive_duration;
+use super::shield::TopArgs;
 use crate::model::Source;
 
 #[derive(Debug, Args)]
@@ -122,6 +123,13 @@ pub enum IqCommand {
         #[arg(long)]
         json: bool,
     },
+    /// List what was decided, newest last, from the journal: no IQ needs to run
+    #[command(after_help = "Examples:\n  sudo kernloom iq decisions --last 1h\n  \
+                            sudo kernloom iq decisions --source 192.0.2.0/24 --json")]
+    Decisions(DecisionsArgs),
+    /// Watch who sends, those that IQ holds first: 'kernloom shield top --by stage'
+    #[command(after_help = "Example: sudo kernloom iq top --once")]
+    Top(TopArgs),
     /// Let go of a source now; it may be judged anew
     #[command(after_help = "Example: sudo kernloom iq forgive 192.0.2.7")]
     Forgive { source: Source },
@@ -133,6 +141,22 @@ pub enum IqCommand {
         #[arg(long, value_name = "TIME", value_parser = positive_duration)]
         ttl: Duration,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct DecisionsArgs {
+    /// How far back
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = positive_duration)]
+    pub last: Duration,
+    /// Only of this source, or of those inside this prefix
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<Source>,
+    /// Most decisions printed, the newest
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    pub count: usize,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,12 +12,14 @@ use clap::{Args, Parser, Subcommand};
 
 pub use graph::{EdgeArgs, ExportFormat, GraphArgs, GraphCommand, GraphModeArg};
 pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
-pub use iq::{IqArgs, IqCommand, IqRunArgs, ProfilesCommand, ReplayArgs, SimulateArgs};
+pub use iq::{
+    DecisionsArgs, IqArgs, IqCommand, IqRunArgs, ProfilesCommand, ReplayArgs, SimulateArgs,
+};
 pub use report::ReportArgs;
 pub use shield::{
-    AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, JsonArgs, LimitCommand,
-    LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs, Scope,
-    ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
+    AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, EventsArgs, JsonArgs,
+    LimitCommand, LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs,
+    Scope, ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
 };
 
 use crate::model::parse_duration;

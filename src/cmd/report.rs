@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::iq;
+use super::{graph, iq};
 use crate::cli::{IqHostArgs, ReportArgs};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
+use crate::graph::Direction;
 use crate::host::Host;
 use crate::model::Wall;
-use crate::page::Report;
-use crate::report::print;
+use crate::page::{Graph, GraphEdge, Report};
+use crate::report::{GraphView, print, write_out};
 use crate::runtime::moment;
 use crate::state::Journal;
 
@@ -29,6 +30,10 @@ pub(super) fn run(host: &Host, args: &ReportArgs) -> Result<()> {
         Some(path) => iq::traffic(path, from)?,
         None => Vec::new(),
     };
+    let graph = graph::view(host)?.map(drawn);
+    if !named && args.recording.is_none() && graph.is_none() {
+        iq::check_journal(&journal)?;
+    }
     let report = Report {
         host: nix::sys::utsname::uname().map_or_else(
             |_| "this host".to_owned(),
@@ -38,15 +43,37 @@ pub(super) fn run(host: &Host, args: &ReportArgs) -> Result<()> {
         to,
         records: Journal::since(&journal, from)?,
         traffic,
+        graph,
     };
     let page = report.html();
+    write_out(&args.output, &page)?;
     if args.output == Path::new("-") {
-        return print(&page);
+        return Ok(());
     }
-    std::fs::write(&args.output, page).doing(|| format!("writing {}", args.output.display()))?;
     print(&format!(
         "{}: {} decisions since {from}\n",
         args.output.display(),
         report.records.len()
     ))
+}
+
+/// The graph in the words of the page.
+fn drawn(view: GraphView) -> Graph {
+    let edges = view.edges.into_iter().map(|edge| GraphEdge {
+        out: edge.direction == Direction::Out.name(),
+        peer: edge.peer,
+        service: edge.service,
+        state: edge.state,
+    });
+    let violations = view.violations.into_iter().map(|violation| GraphEdge {
+        out: violation.direction == Direction::Out.name(),
+        peer: violation.peer,
+        service: violation.service,
+        state: "violation".to_owned(),
+    });
+    let left = view.lease.map(|left| format!(", leased for {left} more"));
+    Graph {
+        mode: format!("{}{}", view.mode, left.unwrap_or_default()),
+        edges: edges.chain(violations).collect(),
+    }
 }

@@ -5,30 +5,32 @@ use std::io::{IsTerminal, stdout};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::signalfd::SignalFd;
+use nix::errno::Errno;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use serde::Serialize;
 
 use super::{iq, opened, pins};
 use crate::cli::{Places, SortBy, TopArgs};
 use crate::dataplane::{Action, Owner, PinDir, Rule, Shield, SourceTable};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::model::{Ktime, LimitScope, RateLimit, Source};
-use crate::report::{Table, print};
-use crate::runtime::{now, shutdown_on_signal, wait};
+use crate::report::{Table, document, print};
+use crate::runtime::{Keyboard, Stir, now, shutdown_on_signal, wait};
 use crate::telemetry::Meter;
 use crate::top::{App, Command, Deed, Held, Key, Look, Row, SortKey, draw, rows};
 
-/// Longest time until a signal is noticed.
+/// How long keys are left alone after input that made none.
 const GLANCE: Duration = Duration::from_millis(250);
 
-pub(super) fn run(places: &Places, args: &TopArgs) -> Result<()> {
+/// `usual`: what is sorted by unless the command line says otherwise.
+pub(super) fn run(places: &Places, args: &TopArgs, usual: SortKey) -> Result<()> {
+    let key = args.by.map_or(usual, SortKey::from);
     let pins = &pins(places);
     let shield = opened(pins)?;
     if args.json || args.once || !stdout().is_terminal() {
-        once(&shield, &places.run_dir, args)
+        once(&shield, &places.run_dir, args, key)
     } else {
-        live(&shield, pins, &places.run_dir, args)
+        live(&shield, pins, &places.run_dir, args, key)
     }
 }
 
@@ -40,6 +42,7 @@ impl From<SortBy> for SortKey {
             SortBy::Syns => Self::Syns,
             SortBy::Drops => Self::Drops,
             SortBy::Ports => Self::Ports,
+            SortBy::Stage => Self::Stage,
         }
     }
 }
@@ -89,17 +92,18 @@ impl<'a> Windows<'a> {
     }
 }
 
-fn once(shield: &Shield, run_dir: &Path, args: &TopArgs) -> Result<()> {
+fn once(shield: &Shield, run_dir: &Path, args: &TopArgs, key: SortKey) -> Result<()> {
     let mut windows = Windows::new(shield, run_dir)?;
     wait(args.interval)?;
     let mut rows = windows.next()?;
-    let key = SortKey::from(args.by);
     rows.sort_by(|a, b| key.compare(a, b));
     if args.json {
         rows.truncate(args.count);
-        return print(&json(&rows, args.interval)?);
+        return print(&json(&rows, args.interval));
     }
-    let sent = rows.iter().filter(|row| row.packets > 0.0);
+    let shown = rows
+        .iter()
+        .filter(|row| row.packets > 0.0 || row.held.is_some());
     let mut text = Table::new([
         "SOURCE",
         "PACKETS/S",
@@ -108,9 +112,11 @@ fn once(shield: &Shield, run_dir: &Path, args: &TopArgs) -> Result<()> {
         "DROPS/S",
         "PORTS",
         "STACKS",
+        "STAGE",
         "VERDICT",
+        "REASON",
     ]);
-    for row in sent.take(args.count) {
+    for row in shown.take(args.count) {
         text.row([
             row.source.to_string(),
             format!("{:.1}", row.packets),
@@ -119,7 +125,11 @@ fn once(shield: &Shield, run_dir: &Path, args: &TopArgs) -> Result<()> {
             format!("{:.1}", row.drops),
             row.ports.to_string(),
             row.stacks.to_string(),
+            row.held
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |held| held.stage.to_string()),
             row.action().to_owned(),
+            row.reason(),
         ]);
     }
     print(&text.render())
@@ -128,7 +138,6 @@ fn once(shield: &Shield, run_dir: &Path, args: &TopArgs) -> Result<()> {
 /// `shield top --json`: packaging/schemas/top.schema.json.
 #[derive(Serialize)]
 struct Top<'a> {
-    schema: &'static str,
     window_seconds: f64,
     sources: Vec<TopRow<'a>>,
 }
@@ -158,7 +167,7 @@ struct TopEntry {
     ends_in_seconds: Option<f64>,
 }
 
-fn json(rows: &[Row], window: Duration) -> Result<String> {
+fn json(rows: &[Row], window: Duration) -> String {
     let row = |row: &Row| TopRow {
         source: row.source.to_string(),
         packets_per_second: row.packets,
@@ -177,13 +186,10 @@ fn json(rows: &[Row], window: Duration) -> Result<String> {
         reason: Some(row.reason()).filter(|reason| !reason.is_empty()),
     };
     let top = Top {
-        schema: "kernloom.top/1",
         window_seconds: window.as_secs_f64(),
         sources: rows.iter().map(row).collect(),
     };
-    let text = serde_json::to_string(&top)
-        .map_err(|error| Error::world(format!("writing JSON: {error}")))?;
-    Ok(text + "\n")
+    document("top", &top)
 }
 
 /// The terminal, given back however the screen ends.
@@ -195,6 +201,14 @@ impl Screen {
             .map(Self)
             .doing(|| "taking the terminal over; --once needs none")
     }
+
+    /// Draws. False if there is no terminal any more.
+    fn show(&mut self, picture: impl FnOnce(&mut ratatui::Frame<'_>)) -> Result<bool> {
+        match self.0.draw(picture) {
+            Err(error) if error.raw_os_error() == Some(Errno::EIO as i32) => Ok(false),
+            drawn => drawn.doing(|| "drawing").map(|_| true),
+        }
+    }
 }
 
 impl Drop for Screen {
@@ -205,49 +219,72 @@ impl Drop for Screen {
     }
 }
 
-fn live(shield: &Shield, pins: &PinDir, run_dir: &Path, args: &TopArgs) -> Result<()> {
+fn live(
+    shield: &Shield,
+    pins: &PinDir,
+    run_dir: &Path,
+    args: &TopArgs,
+    key: SortKey,
+) -> Result<()> {
     let look = look();
+    let keyboard = Keyboard::open()?;
     let shutdown = shutdown_on_signal()?;
     let mut windows = Windows::new(shield, run_dir)?;
-    let mut app = App::new(args.by.into());
+    let mut app = App::new(key);
     let mut screen = Screen::open()?;
+    let mut listening = true;
     loop {
-        screen
-            .0
-            .draw(|frame| draw(frame, &mut app, look))
-            .doing(|| "drawing")?;
+        if !screen.show(|frame| draw(frame, &mut app, look))? {
+            return Ok(());
+        }
         let left = args.interval.saturating_sub(now()?.since(windows.began));
         if left.is_zero() {
             app.take(windows.next()?);
             if let Some(source) = app.looked_at() {
                 app.tell_why(iq::why(run_dir, &source).unwrap_or_default());
             }
-            continue;
         }
-        if event::poll(left.min(GLANCE)).doing(|| "waiting for a key")?
-            && let Some(key) = key(&event::read().doing(|| "reading a key")?)
-        {
-            match key {
-                Pressed::Interrupt => return Ok(()),
-                Pressed::Key(key) => match app.key(key) {
-                    Some(Command::Quit) => return Ok(()),
-                    Some(Command::Do(deed, source)) => {
-                        let said = carry_out(shield, pins, deed, &source);
-                        app.say(said.unwrap_or_else(|error| error.to_string()));
+        // Also when no time is left: a window that takes long must not shut keys out.
+        let limit = if listening { left } else { left.min(GLANCE) };
+        match keyboard.wait(&shutdown, limit, listening)? {
+            Stir::Over => return Ok(()),
+            Stir::Nothing => listening = true,
+            Stir::Input => {
+                let pressed = pressed()?;
+                listening = !pressed.is_empty();
+                for key in pressed {
+                    if press(key, &mut app, shield, pins) {
+                        return Ok(());
                     }
-                    None => {}
-                },
+                }
             }
-        }
-        if told_to_stop(&shutdown) {
-            return Ok(());
         }
     }
 }
 
-fn told_to_stop(shutdown: &SignalFd) -> bool {
-    // It does not block.
-    matches!(shutdown.read_signal(), Ok(Some(_)))
+/// The keys that wait to be read.
+fn pressed() -> Result<Vec<Pressed>> {
+    let mut keys = Vec::new();
+    while event::poll(Duration::ZERO).doing(|| "waiting for a key")? {
+        keys.extend(key(&event::read().doing(|| "reading a key")?));
+    }
+    Ok(keys)
+}
+
+/// Does what a key asks for. True if that is the end.
+fn press(key: Pressed, app: &mut App, shield: &Shield, pins: &PinDir) -> bool {
+    let Pressed::Key(key) = key else {
+        return true;
+    };
+    match app.key(key) {
+        Some(Command::Quit) => true,
+        Some(Command::Do(deed, source)) => {
+            let said = carry_out(shield, pins, deed, &source);
+            app.say(said.unwrap_or_else(|error| error.to_string()));
+            false
+        }
+        None => false,
+    }
 }
 
 /// Colour unless NO_COLOR is set (<https://no-color.org>); Unicode if the locale has it.

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::mem::MaybeUninit;
 
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,7 +11,7 @@ use super::abi::{bss, kl_config, kl_feature, kl_graph_limits, kl_layout, kl_limi
 use super::graph_maps::GraphMaps;
 use super::pin::PinDir;
 use super::pod::{bytes_of, read};
-use super::skel::{OpenShieldSkel, ShieldSkelBuilder};
+use super::skel::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
 
 /// Width IPv6 sources are tracked at, in bits: 1..=128.
@@ -264,12 +264,21 @@ pub(super) fn load(options: &LoadOptions) -> Result<Loaded> {
 /// New maps, but for the graph and the conversations it knows, which go on where they are given.
 pub(super) fn load_over(options: &LoadOptions, graph: Option<&GraphMaps>) -> Result<Loaded> {
     let mut storage = MaybeUninit::uninit();
-    let mut open = opened(&mut storage, Variant::Xdp)?;
+    let name = program_name(Variant::Xdp, options.features.graphs());
+    let mut open = opened(&mut storage, name)?;
     configure(&mut open, options)?;
     if let Some(graph) = graph {
         take_graph(&mut open, graph)?;
     }
-    let skel = open.load().map_err(|error| load_error(&error))?;
+    let skel = open.load().map_err(|error| {
+        if options.features.graphs() && !has_btf() {
+            return Error::world(
+                "the graph needs a kernel with BTF (CONFIG_DEBUG_INFO_BTF), and this one has none; \
+                 start without the graph",
+            );
+        }
+        load_error(&error)
+    })?;
     let handle =
         |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");
     let learned = |map| options.features.learns().then(|| handle(map)).transpose();
@@ -298,23 +307,43 @@ pub(super) fn load_over(options: &LoadOptions, graph: Option<&GraphMaps>) -> Res
         },
     };
     write_layout(&maps)?;
-    let prog = skel.progs.kernloom.as_fd().try_clone_to_owned();
-    let prog = prog.doing(|| "keeping the program open")?;
+    let prog = kept(&skel, name)?;
     Ok(Loaded { prog, maps })
 }
 
 /// Another program over maps that are in use: same policy, same counters, same secrets.
 pub(super) fn load_beside(maps: &Maps, variant: Variant) -> Result<OwnedFd> {
     let mut storage = MaybeUninit::uninit();
-    let mut open = opened(&mut storage, variant)?;
+    let name = program_name(variant, maps.graph.is_some());
+    let mut open = opened(&mut storage, name)?;
     reuse(&mut open, maps)?;
     let skel = open.load().map_err(|error| load_error(&error))?;
-    let prog = match variant {
-        Variant::Xdp => skel.progs.kernloom.as_fd().try_clone_to_owned(),
-        Variant::XdpFrags => skel.progs.kernloom_frags.as_fd().try_clone_to_owned(),
-        Variant::Tc => skel.progs.kernloom_tc.as_fd().try_clone_to_owned(),
-        Variant::Egress => skel.progs.kernloom_egress.as_fd().try_clone_to_owned(),
-    };
+    kept(&skel, name)
+}
+
+/// With the edge stage only where it is wanted: it brings functions that older kernels would check,
+/// and without BTF refuse, even where nobody calls them.
+fn program_name(variant: Variant, graph: bool) -> &'static str {
+    match (variant, graph) {
+        (Variant::Xdp, false) => "kernloom",
+        (Variant::Xdp, true) => "kernloom_graph",
+        (Variant::XdpFrags, false) => "kernloom_frags",
+        (Variant::XdpFrags, true) => "kernloom_frags_graph",
+        (Variant::Tc, false) => "kernloom_tc",
+        (Variant::Tc, true) => "kernloom_tc_graph",
+        (Variant::Egress, _) => "kernloom_egress",
+    }
+}
+
+/// What tells the verifier of a function's context.
+fn has_btf() -> bool {
+    std::fs::exists("/sys/kernel/btf/vmlinux").unwrap_or_default()
+}
+
+fn kept(skel: &ShieldSkel<'_>, name: &str) -> Result<OwnedFd> {
+    let prog = skel.object().progs().find(|prog| prog.name() == name);
+    let prog = prog.ok_or_else(|| Error::world(format!("no program is called '{name}'")))?;
+    let prog = prog.as_fd().try_clone_to_owned();
     prog.doing(|| "keeping the program open")
 }
 
@@ -396,18 +425,16 @@ pub fn quiet_libbpf() {
 
 fn opened<'o>(
     storage: &'o mut MaybeUninit<libbpf_rs::OpenObject>,
-    variant: Variant,
+    name: &str,
 ) -> Result<OpenShieldSkel<'o>> {
     quiet_libbpf();
     let mut open = ShieldSkelBuilder::default()
         .open(storage)
         .doing(|| "opening the program")?;
-    open.progs.kernloom.set_autoload(variant == Variant::Xdp);
-    let frags = variant == Variant::XdpFrags;
-    open.progs.kernloom_frags.set_autoload(frags);
-    open.progs.kernloom_tc.set_autoload(variant == Variant::Tc);
-    let egress = variant == Variant::Egress;
-    open.progs.kernloom_egress.set_autoload(egress);
+    for mut prog in open.open_object_mut().progs_mut() {
+        let wanted = prog.name() == name;
+        prog.set_autoload(wanted);
+    }
     Ok(open)
 }
 
@@ -434,7 +461,7 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         features: options.features.bits(),
         bench_sources: options.bench_sources,
         edge_mask: edge_sets.unwrap_or(1) - 1,
-        pad: 0,
+        coarse_clock: u32::from(!super::sys::kernel_before(5, 11)),
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;

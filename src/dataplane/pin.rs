@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::MapHandle;
@@ -30,6 +30,8 @@ const NEXT: &str = "next-";
 const LINK: &str = "link-";
 /// Says that a classic TC filter is on that interface; such a filter has no link to pin.
 const FILTER: &str = "filter-";
+/// A directory, for the lock on it: pinned objects cannot be locked.
+const STEERING: &str = "steering";
 /// The same two, of the companion for what leaves.
 const EGRESS: &str = "egress-";
 const EGRESS_FILTER: &str = "egressfilter-";
@@ -38,6 +40,12 @@ const EGRESS_FILTER: &str = "egressfilter-";
 #[derive(Debug, Clone)]
 pub struct PinDir {
     path: PathBuf,
+}
+
+/// Held while a process steers an instance; the kernel lets go of it however that process ends.
+#[derive(Debug)]
+pub struct Steering {
+    _dir: Flock<fs::File>,
 }
 
 /// Held while an instance is changed; others wait.
@@ -73,7 +81,37 @@ impl PinDir {
                 self.path.display()
             )));
         }
+        // The directory becomes ours: its rights, and its end. A whole file system never does.
+        let device = |path: &Path| fs::metadata(path).map(|about| about.dev()).doing(doing);
+        if device(&self.path)? != device(&self.path.join(".."))? {
+            return Err(Error::operator(format!(
+                "{} is a BPF file system itself; give --bpffs a directory below it",
+                self.path.display()
+            )));
+        }
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).doing(doing)
+    }
+
+    /// Taken by the one process that steers the instance, for as long as it runs.
+    pub fn steer(&self) -> Result<Steering> {
+        let path = self.path.join(STEERING);
+        let doing = || format!("locking {}", path.display());
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).doing(doing);
+            }
+            _ => {}
+        }
+        let dir = fs::File::open(&path).doing(doing)?;
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(dir) => Ok(Steering { _dir: dir }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(Error::operator(format!(
+                "another 'kernloom iq' steers {} already, under another --run-dir; stop it first, or give \
+                 --bpffs of another instance",
+                self.path.display()
+            ))),
+            Err((_, errno)) => Err(errno).doing(doing),
+        }
     }
 
     /// Waits for whoever is changing the instance now.
@@ -229,12 +267,15 @@ impl PinDir {
                 remove_if_there(&left)?;
             }
         }
-        match fs::remove_dir(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).doing(|| format!("removing {}", self.path.display()))
+        for dir in [&self.path.join(STEERING), &self.path] {
+            match fs::remove_dir(dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error).doing(|| format!("removing {}", dir.display()))?;
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 

@@ -35,8 +35,6 @@ mod skel {
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 const EVENT: &str = "inet_sock_set_state";
-/// Handshakes looked at per system call when all are read.
-const BATCH: u32 = 4_096;
 
 /// Watches handshakes while it lives. Sources are remembered until `capacity` newer ones came.
 pub struct Proofs {
@@ -82,10 +80,10 @@ impl Proofs {
     /// Every source remembered.
     pub fn all(&self) -> Result<HashSet<Source>> {
         let doing = || "reading who is proven";
-        let entries = self
-            .map
-            .lookup_batch(BATCH, libbpf_rs::MapFlags::ANY, libbpf_rs::MapFlags::ANY)
-            .doing(doing)?;
+        // All at once: libbpf-rs takes a batch that is not full for the last one.
+        let any = libbpf_rs::MapFlags::ANY;
+        let entries = self.map.lookup_batch(self.map.max_entries(), any, any);
+        let entries = entries.doing(doing)?;
         let keys = entries.map(|(key, _)| {
             let mut words = [0; 4];
             for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {

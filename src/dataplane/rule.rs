@@ -46,7 +46,7 @@ pub enum Owner {
 }
 
 impl Owner {
-    const ALL: [Self; 5] = [
+    pub const ALL: [Self; 5] = [
         Self::Operator,
         Self::Iq,
         Self::Feed,

@@ -60,7 +60,14 @@ impl Shield {
     /// Opens the instance pinned in `pins`, `None` if there is none.
     pub fn open(pins: &PinDir) -> Result<Option<Self>> {
         if !pins.is_loaded()? {
-            return Ok(None);
+            return match unsteered(pins)? {
+                Some(interface) => Err(Error::world(format!(
+                    "{interface} runs a program of {} whose pin is gone, so nothing can steer it; \
+                     'kernloom shield detach --all --purge' ends it, then attach anew",
+                    pins.path().display()
+                ))),
+                None => Ok(None),
+            };
         }
         if !upgrade::fits_pinned(pins)? {
             return Err(Error::world(
@@ -385,4 +392,16 @@ impl Companion {
             .doing(|| "test-running an outbound packet")?;
         Ok(ran.action == TC_ACT_SHOT)
     }
+}
+
+/// An interface that is attached although the instance in `pins` is not whole.
+fn unsteered(pins: &PinDir) -> Result<Option<String>> {
+    if !pins.path().exists() {
+        return Ok(None);
+    }
+    let attached = attach::attached(pins)?;
+    Ok(attached
+        .into_iter()
+        .next()
+        .map(|attached| attached.interface))
 }

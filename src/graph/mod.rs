@@ -38,6 +38,8 @@ pub enum Mode {
 }
 
 impl Mode {
+    pub const ALL: [Self; 4] = [Self::Off, Self::Learn, Self::Observe, Self::Enforce];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Off => "off",

@@ -10,6 +10,7 @@ use serde::de::{Deserializer, Error as _};
 use crate::cli::{LogFormat, Sizing, tick};
 use crate::error::{Error, Result};
 use crate::model::{Source, nearest};
+use crate::trust;
 
 /// The keys of the file; each has a flag of the same name.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -59,7 +60,7 @@ impl HostFile {
     }
 
     pub(super) fn read_if_there(path: &Path) -> Result<Self> {
-        match std::fs::read_to_string(path) {
+        match trust::read_to_string(path) {
             Ok(text) => Self::parse(&path.display().to_string(), &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Error::operator(format!(

@@ -9,7 +9,7 @@ mod textfile;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use page::Gauges;
+pub use page::{Gauges, GraphGauges};
 pub use server::{Server, listen_address};
 pub use textfile::Textfile;
 

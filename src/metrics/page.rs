@@ -4,6 +4,7 @@ use super::text::{Kind, Page, number};
 use super::{BUCKETS, Metrics};
 use crate::dataplane::{Action, Entry, Owner};
 use crate::engine::Triggers;
+use crate::graph::{Mode, State};
 use crate::model::{Ktime, Stage};
 
 /// What is true at the end of a tick.
@@ -21,22 +22,45 @@ pub struct Gauges {
     pub triggers: Triggers,
     /// The largest rate of any one source in the last window, per signal.
     pub peaks: Triggers,
+    /// `None` where no graph is kept.
+    pub graph: Option<GraphGauges>,
     /// Seconds since 1970 at the end of the tick.
     pub time: f64,
 }
 
+/// The graph at the end of a tick.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GraphGauges {
+    pub mode: Mode,
+    /// Seconds left of a lease that nobody confirmed; 0 where there is none.
+    pub lease: f64,
+    /// Edges by state, in the order of [`State::ALL`].
+    pub edges: [u64; State::ALL.len()],
+    /// Entries of the kernel's edge table in use.
+    pub table_used: u64,
+    /// Entries of the kernel's edge table.
+    pub table_capacity: u64,
+    /// Edges that the frozen graph lacks and that were tried, since the graph was reset.
+    pub violating: u64,
+    /// Packets of such edges since this IQ started.
+    pub violation_packets: u64,
+    /// Edges that were turned away since this IQ started, because the graph was full.
+    pub turned_away: u64,
+}
+
 /// Live policy entries, by owner and action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Policy([[u64; 3]; 2]);
+pub struct Policy([[u64; 3]; Owner::ALL.len()]);
 
-const OWNERS: [Owner; 2] = [Owner::Operator, Owner::Iq];
 const ACTIONS: [&str; 3] = ["allow", "limit", "deny"];
 
 impl Policy {
     pub(super) fn of(entries: &[Entry], now: Ktime) -> Self {
         let mut counts = Self::default();
         for entry in entries.iter().filter(|entry| entry.is_live(now)) {
-            let owner = OWNERS.iter().position(|owner| *owner == entry.rule.owner);
+            let owner = Owner::ALL
+                .iter()
+                .position(|owner| *owner == entry.rule.owner);
             let action = match entry.rule.action {
                 Action::Allow => 0,
                 Action::Limit { .. } | Action::LimitBytes { .. } => 1,
@@ -66,6 +90,7 @@ impl Default for Gauges {
             policy: Policy::default(),
             triggers: none,
             peaks: none,
+            graph: None,
             time: 0.0,
         }
     }
@@ -94,6 +119,7 @@ impl Metrics {
         self.traffic(&mut page);
         self.tables(&mut page);
         self.judgement(&mut page);
+        self.graph(&mut page);
         self.ticks(&mut page);
         page.finish()
     }
@@ -178,7 +204,7 @@ impl Metrics {
             Kind::Gauge,
             "Live policy entries, by owner and action.",
         );
-        for (owner, actions) in OWNERS.iter().zip(self.gauges.policy.0) {
+        for (owner, actions) in Owner::ALL.iter().zip(self.gauges.policy.0) {
             for (action, count) in ACTIONS.iter().zip(actions) {
                 family.sample(
                     &[("owner", &owner.to_string()), ("action", action)],
@@ -255,6 +281,65 @@ impl Metrics {
         for (signal, rate) in signals(&self.gauges.peaks) {
             family.sample(&[("signal", signal)], rate);
         }
+    }
+
+    fn graph(&self, page: &mut Page) {
+        let Some(graph) = &self.gauges.graph else {
+            return;
+        };
+        let mut family = page.family(
+            "kernloom_graph_mode",
+            Kind::Gauge,
+            "1 for what the graph does to packets now, 0 for the other modes.",
+        );
+        for mode in Mode::ALL {
+            let is = f64::from(u8::from(mode == graph.mode));
+            family.sample(&[("mode", mode.name())], is);
+        }
+        page.single(
+            "kernloom_graph_lease_remaining_seconds",
+            Kind::Gauge,
+            "Time left until the graph goes back by itself unless confirmed; 0 where nothing is leased.",
+            graph.lease,
+        );
+        let mut family = page.family(
+            "kernloom_graph_edges",
+            Kind::Gauge,
+            "Edges of the graph, by state.",
+        );
+        for (state, count) in State::ALL.iter().zip(graph.edges) {
+            family.sample(&[("state", state.name())], real(count));
+        }
+        page.single(
+            "kernloom_graph_edge_table_entries",
+            Kind::Gauge,
+            "Entries of the kernel's edge table in use, over all CPUs.",
+            real(graph.table_used),
+        );
+        page.single(
+            "kernloom_graph_edge_table_capacity_entries",
+            Kind::Gauge,
+            "Entries the kernel's edge table has, over all CPUs.",
+            real(graph.table_capacity),
+        );
+        page.single(
+            "kernloom_graph_violating_edges",
+            Kind::Gauge,
+            "Edges that were tried and that the frozen graph lacks.",
+            real(graph.violating),
+        );
+        page.single(
+            "kernloom_graph_violation_packets_total",
+            Kind::Counter,
+            "Packets of edges that the frozen graph lacks, dropped or only observed.",
+            real(graph.violation_packets),
+        );
+        page.single(
+            "kernloom_graph_edges_turned_away_total",
+            Kind::Counter,
+            "New edges that were not learned because the graph was full.",
+            real(graph.turned_away),
+        );
     }
 
     fn ticks(&self, page: &mut Page) {

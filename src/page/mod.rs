@@ -1,12 +1,14 @@
 //! The report: what was decided in some hours, as one page that needs nothing but itself. Pure.
 
 mod chart;
+mod graph;
 mod html;
 
 use std::collections::BTreeMap;
 
 pub use chart::Traffic;
 use chart::{stages, thresholds};
+pub use graph::{Graph, GraphEdge};
 use html::{escaped, number};
 
 use crate::model::{Wall, format_duration};
@@ -22,6 +24,7 @@ pub struct Report {
     pub records: Vec<Record>,
     /// Oldest first; empty without a recording.
     pub traffic: Vec<Traffic>,
+    pub graph: Option<Graph>,
 }
 
 /// Decisions in the table; the picture has all of them.
@@ -46,7 +49,11 @@ th{color:var(--soft);font-weight:500}td.n,th.n{text-align:right}svg{width:100%;h
 svg text{font:12px system-ui,sans-serif;fill:var(--soft)}.grid{stroke:var(--line)}\
 .OBSERVE{fill:var(--observe)}.RATE_SOFT{fill:var(--soft-limit)}.RATE_HARD{fill:var(--hard-limit)}\
 .BLOCK{fill:var(--block)}.trigger{fill:none;stroke:var(--block);stroke-dasharray:5 4}\
-.traffic{fill:none;stroke:var(--traffic)}";
+.traffic{fill:none;stroke:var(--traffic)}\
+.edge{fill:none;stroke:var(--soft);stroke-width:1.5}.edge.frozen,.edge.approved,.edge.learned\
+{stroke:var(--observe)}.edge.candidate,.edge.expired{stroke-dasharray:2 4}\
+.edge.denied,.edge.violation{stroke:var(--block);stroke-dasharray:5 4}\
+.host{fill:var(--card);stroke:var(--line)}";
 
 impl Report {
     /// The page as HTML.
@@ -74,6 +81,9 @@ impl Report {
             text.push_str(&charts);
         }
         self.top(&mut text);
+        if let Some(graph) = &self.graph {
+            graph.draw(&mut text);
+        }
         self.log(&mut text);
         text.push_str("</body></html>\n");
         text

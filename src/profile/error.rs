@@ -57,6 +57,8 @@ impl ProfileError {
                 io::ErrorKind::NotFound
                     | io::ErrorKind::IsADirectory
                     | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::FileTooLarge
             ),
             Self::UnknownName { .. }
             | Self::NotAProfile { .. }

@@ -153,6 +153,8 @@ pub struct Reader {
     input: BufReader<File>,
     pub read: u64,
     pub size: u64,
+    /// Whether it ended in the middle of a frame.
+    pub cut: bool,
 }
 
 impl Reader {
@@ -182,6 +184,7 @@ impl Reader {
             input,
             read: MAGIC.len() as u64,
             size,
+            cut: false,
         })
     }
 
@@ -190,16 +193,15 @@ impl Reader {
     /// # Errors
     /// Operator's, if the file is damaged.
     pub fn frame(&mut self) -> Result<Option<Frame>> {
+        let (path, at) = (self.path.display().to_string(), self.read);
         let damaged = || {
             Error::operator(format!(
-                "{}: damaged at byte {}; what is before it can be had with 'head -c {}'",
-                self.path.display(),
-                self.read,
-                self.read
+                "{path}: damaged at byte {at}; what is before it can be had with 'head -c {at}'"
             ))
         };
         let mut head = [0; 8];
         if self.input.read_exact(&mut head).is_err() {
+            self.cut = self.read < self.size;
             return Ok(None);
         }
         let word = |at: usize| {
@@ -212,11 +214,12 @@ impl Reader {
         if size > LONGEST_FRAME {
             return Err(damaged());
         }
-        if u64::from(size) > left {
-            return Ok(None);
+        let mut payload = Vec::new();
+        if u64::from(size) <= left {
+            payload.resize(size as usize, 0);
         }
-        let mut payload = vec![0; size as usize];
-        if self.input.read_exact(&mut payload).is_err() {
+        if u64::from(size) > left || self.input.read_exact(&mut payload).is_err() {
+            self.cut = true;
             return Ok(None);
         }
         if crc32fast::hash(&payload) != check {
@@ -286,7 +289,17 @@ mod tests {
         for end in MAGIC.len()..bytes.len() {
             std::fs::write(&path, &bytes[..end]).unwrap();
             let whole = (end - MAGIC.len()) / frame;
-            assert_eq!(all(&path).unwrap().len(), whole, "{end}");
+            let mut reader = Reader::open(&path).unwrap();
+            let mut frames = 0;
+            while reader.frame().unwrap().is_some() {
+                frames += 1;
+            }
+            assert_eq!(frames, whole, "{end}");
+            assert_eq!(
+                reader.cut,
+                !(end - MAGIC.len()).is_multiple_of(frame),
+                "{end}"
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::events::EventLine;
 use super::table::Table;
 use crate::model::{Source, Stage};
 use crate::state::Record;
@@ -14,6 +15,7 @@ pub enum Answer {
     Status(Box<Status>),
     Why(Box<Why>),
     Held(Vec<HeldLine>),
+    Events(Vec<EventLine>),
     /// Something was done; says what.
     Done(String),
     /// The operator asked for something that cannot be.
@@ -261,8 +263,13 @@ fn standing(why: &Why) -> String {
     let mut text = String::new();
     if let (Some(entered), Some(ends)) = (&why.entered, &why.ends) {
         let until = why.until.as_deref().unwrap_or("-");
+        let lets_go = if why.dry_run {
+            "the kernel would let go"
+        } else {
+            "the kernel lets go"
+        };
         text.push_str(&format!(
-            "since {entered}, not left before {ends}; the kernel lets go at {until}\n"
+            "since {entered}, not left before {ends}; {lets_go} at {until}\n"
         ));
     }
     if let Some(cause) = &why.cause {

@@ -1,6 +1,6 @@
 use serde::Serialize;
 
-use super::json::to_line;
+use super::json::document;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,6 @@ pub fn doctor_text(findings: &[Finding]) -> String {
     text
 }
 
-/// `{"works":true,"findings":[{"level":..,"subject":..,"found":..,"mend":..}]}`
 pub fn doctor_json(findings: &[Finding]) -> String {
     #[derive(Serialize)]
     struct FindingJson<'a> {
@@ -64,20 +63,23 @@ pub fn doctor_json(findings: &[Finding]) -> String {
         works: bool,
         findings: Vec<FindingJson<'a>>,
     }
-    to_line(&Doctor {
-        works: findings
-            .iter()
-            .all(|finding| finding.level != Level::Prevents),
-        findings: findings
-            .iter()
-            .map(|finding| FindingJson {
-                level: finding.level.name(),
-                subject: finding.subject,
-                found: &finding.found,
-                mend: (!finding.mend.is_empty()).then_some(finding.mend.as_str()),
-            })
-            .collect(),
-    })
+    document(
+        "doctor",
+        &Doctor {
+            works: findings
+                .iter()
+                .all(|finding| finding.level != Level::Prevents),
+            findings: findings
+                .iter()
+                .map(|finding| FindingJson {
+                    level: finding.level.name(),
+                    subject: finding.subject,
+                    found: &finding.found,
+                    mend: (!finding.mend.is_empty()).then_some(finding.mend.as_str()),
+                })
+                .collect(),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -107,7 +109,7 @@ mod tests {
         );
         assert_eq!(
             doctor_json(&findings),
-            "{\"works\":true,\"findings\":[{\"level\":\"fine\",\"subject\":\"kernel\",\"found\":\"6.1.0\",\
+            "{\"schema\":\"kernloom.doctor/1\",\"works\":true,\"findings\":[{\"level\":\"fine\",\"subject\":\"kernel\",\"found\":\"6.1.0\",\
              \"mend\":null},{\"level\":\"notice\",\"subject\":\"jit\",\"found\":\"off\",\
              \"mend\":\"sysctl -w net.core.bpf_jit_enable=1\"}]}\n"
         );

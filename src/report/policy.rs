@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 use super::decision::whole_seconds;
-use super::json::to_line;
+use super::json::document;
 use super::table::Table;
 use crate::dataplane::{Action, Entry, Notes, Owner, Rule};
 use crate::model::Ktime;
@@ -128,16 +128,19 @@ pub(super) fn entry_json(entry: &Entry, notes: &Notes, now: Ktime) -> EntryJson 
     }
 }
 
-/// `{"entries":[...]}`, in order of source.
+/// In order of source.
 pub fn entries_json(entries: &[Entry], notes: &Notes, now: Ktime) -> String {
     #[derive(Serialize)]
     struct Entries {
         entries: Vec<EntryJson>,
     }
-    to_line(&Entries {
-        entries: entries
-            .iter()
-            .map(|entry| entry_json(entry, notes, now))
-            .collect(),
-    })
+    document(
+        "entries",
+        &Entries {
+            entries: entries
+                .iter()
+                .map(|entry| entry_json(entry, notes, now))
+                .collect(),
+        },
+    )
 }

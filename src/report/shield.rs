@@ -2,12 +2,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::json::to_line;
+use super::json::document;
 use super::policy::{LimitJson, action_text, limit_json};
 use super::table::Table;
 use crate::dataplane::{Action, AllowOnly, AttachMode, Attached, Counters, Entry, PortCount};
 use crate::model::{Ktime, format_duration};
-use crate::telemetry::Sample;
 
 fn mode_text(mode: Option<AttachMode>) -> String {
     mode.map_or_else(|| "unknown".to_owned(), |mode| mode.to_string())
@@ -148,27 +147,30 @@ impl Status {
             ifindex: attached.ifindex,
             mode: mode_text(attached.mode),
         };
-        to_line(&StatusJson {
-            interfaces: self.attached.iter().map(interface).collect(),
-            enforce_allow: AllowOnlyJson {
-                state,
-                falls_back_in_seconds: left,
+        document(
+            "status",
+            &StatusJson {
+                interfaces: self.attached.iter().map(interface).collect(),
+                enforce_allow: AllowOnlyJson {
+                    state,
+                    falls_back_in_seconds: left,
+                },
+                default_limit: self.ceiling.as_ref().and_then(limit_json),
+                policy: FillJson {
+                    used: self.entries.len() as u64,
+                    capacity: self.max_deny.into(),
+                },
+                sources: FillJson {
+                    used: self.counters.sources,
+                    capacity: self.capacity as u64,
+                },
+                sources_replaced: self.counters.replaced,
+                packets: self.counters.packets(),
+                dropped: self.counters.dropped(),
+                memory_bytes: self.memory,
+                upgrade_waits: self.outdated,
             },
-            default_limit: self.ceiling.as_ref().and_then(limit_json),
-            policy: FillJson {
-                used: self.entries.len() as u64,
-                capacity: self.max_deny.into(),
-            },
-            sources: FillJson {
-                used: self.counters.sources,
-                capacity: self.capacity as u64,
-            },
-            sources_replaced: self.counters.replaced,
-            packets: self.counters.packets(),
-            dropped: self.counters.dropped(),
-            memory_bytes: self.memory,
-            upgrade_waits: self.outdated,
-        })
+        )
     }
 }
 
@@ -199,7 +201,7 @@ const fn verdict(reason: crate::dataplane::Reason) -> &'static str {
     if reason.drops() { "drop" } else { "pass" }
 }
 
-/// The same figures: `{"reasons":[{"reason":..,"verdict":..,"packets":..,"bytes":..}],..}`, and the
+/// The same figures, and the
 /// histograms: frames by length, openings by port. `ports` is null where the program counts none.
 pub fn stats_json(counters: &Counters, ports: Option<&[PortCount]>) -> String {
     #[derive(Serialize)]
@@ -249,72 +251,16 @@ pub fn stats_json(counters: &Counters, ports: Option<&[PortCount]>) -> String {
         packets: count.packets,
         bytes: count.bytes,
     });
-    to_line(&Stats {
-        reasons: reasons.collect(),
-        sources: counters.sources,
-        sources_replaced: counters.replaced,
-        sources_crowded: counters.crowded,
-        events_lost: counters.events_lost,
-        lengths: lengths.collect(),
-        ports: ports.map(|ports| ports.iter().map(port).collect()),
-    })
-}
-
-pub fn top_table(samples: &[Sample], window: Duration) -> String {
-    let seconds = window.as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "rates to one decimal")]
-    let rate = |count: u64| format!("{:.1}", count as f64 / seconds);
-    let mut text = Table::new([
-        "SOURCE",
-        "PACKETS/S",
-        "BYTES/S",
-        "SYN/S",
-        "DROPS/S",
-        "PORTS",
-        "STACKS",
-    ]);
-    for sample in samples {
-        text.row([
-            sample.source.to_string(),
-            rate(sample.packets),
-            rate(sample.bytes),
-            rate(sample.syns),
-            rate(sample.drops),
-            sample.ports.to_string(),
-            sample.stacks.to_string(),
-        ]);
-    }
-    text.render()
-}
-
-/// Counts of one window, not rates: `{"window_seconds":..,"sources":[{"source":..,..}]}`.
-pub fn top_json(samples: &[Sample], window: Duration) -> String {
-    #[derive(Serialize)]
-    struct SampleJson {
-        source: String,
-        packets: u64,
-        bytes: u64,
-        syns: u64,
-        drops: u64,
-        ports: u64,
-        stacks: u64,
-    }
-    #[derive(Serialize)]
-    struct Top {
-        window_seconds: f64,
-        sources: Vec<SampleJson>,
-    }
-    let sources = samples.iter().map(|sample| SampleJson {
-        source: sample.source.to_string(),
-        packets: sample.packets,
-        bytes: sample.bytes,
-        syns: sample.syns,
-        drops: sample.drops,
-        ports: sample.ports.into(),
-        stacks: sample.stacks.into(),
-    });
-    to_line(&Top {
-        window_seconds: window.as_secs_f64(),
-        sources: sources.collect(),
-    })
+    document(
+        "stats",
+        &Stats {
+            reasons: reasons.collect(),
+            sources: counters.sources,
+            sources_replaced: counters.replaced,
+            sources_crowded: counters.crowded,
+            events_lost: counters.events_lost,
+            lengths: lengths.collect(),
+            ports: ports.map(|ports| ports.iter().map(port).collect()),
+        },
+    )
 }

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::json::to_line;
+use super::json::document;
 use super::policy::{EntryJson, action_text, entry_json, entry_line};
 use crate::dataplane::{Action, Entry, Notes, Reason};
 use crate::graph::{Edge, Mode, Service};
@@ -134,19 +134,22 @@ impl VerdictReport {
             /// The edge that decided or is lacking, as `graph edges` shows it, or null.
             edge: Option<String>,
         }
-        to_line(&Verdict {
-            source: self.source.to_string(),
-            verdict: self.verdict(),
-            reason: self.reason.to_string(),
-            entry: self
-                .entry
-                .as_ref()
-                .map(|entry| entry_json(entry, notes, now)),
-            graph: self.graph.as_ref().map(|graph| GraphJson {
-                mode: graph.mode().name(),
-                answer: graph.answer(),
-                edge: graph.edge().map(Edge::to_string),
-            }),
-        })
+        document(
+            "verdict",
+            &Verdict {
+                source: self.source.to_string(),
+                verdict: self.verdict(),
+                reason: self.reason.to_string(),
+                entry: self
+                    .entry
+                    .as_ref()
+                    .map(|entry| entry_json(entry, notes, now)),
+                graph: self.graph.as_ref().map(|graph| GraphJson {
+                    mode: graph.mode().name(),
+                    answer: graph.answer(),
+                    edge: graph.edge().map(Edge::to_string),
+                }),
+            },
+        )
     }
 }

@@ -10,8 +10,32 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Doing, Error, Result};
 
+enum Instance {
+    Ours(Flock<File>),
+    /// Of the process with this id.
+    Theirs(String),
+}
+
 /// Held for as long as this IQ runs; the kernel lets go of it whichever way the process ends.
 pub fn only_iq(run_dir: &Path) -> Result<Flock<File>> {
+    match instance(run_dir)? {
+        Instance::Ours(lock) => Ok(lock),
+        Instance::Theirs(pid) => Err(Error::operator(format!(
+            "another 'kernloom iq' (pid {pid}) already runs here; stop it first, or give --run-dir and \
+             --bpffs of another instance"
+        ))),
+    }
+}
+
+/// The same lock where no IQ holds it.
+pub fn no_iq(run_dir: &Path) -> Result<Option<Flock<File>>> {
+    match instance(run_dir)? {
+        Instance::Ours(lock) => Ok(Some(lock)),
+        Instance::Theirs(_) => Ok(None),
+    }
+}
+
+fn instance(run_dir: &Path) -> Result<Instance> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -31,15 +55,12 @@ pub fn only_iq(run_dir: &Path) -> Result<Flock<File>> {
         Ok(mut lock) => {
             lock.set_len(0).doing(doing)?;
             write!(lock, "{}", std::process::id()).doing(doing)?;
-            Ok(lock)
+            Ok(Instance::Ours(lock))
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {
             let mut pid = String::new();
             file.read_to_string(&mut pid).doing(doing)?;
-            Err(Error::operator(format!(
-                "another 'kernloom iq' (pid {pid}) already runs here; stop it first, or give --run-dir and \
-                 --bpffs of another instance"
-            )))
+            Ok(Instance::Theirs(pid))
         }
         Err((_, errno)) => Err(errno).doing(doing),
     }

@@ -7,13 +7,15 @@ mod notify;
 mod poller;
 mod privileges;
 mod ssh;
+mod terminal;
 mod watch;
 
 pub use clock::{boot_id, moment, now, wait};
 pub use control::{ControlSocket, Request, ask};
-pub use instance::only_iq;
+pub use instance::{no_iq, only_iq};
 pub use notify::{tell_alive, tell_ready, tell_stopping, watchdog_interval};
 pub use poller::{Interest, Poller, Ticker, Wake, shutdown_on_signal};
 pub use privileges::{STEADY, keep_only};
 pub use ssh::ssh_peers;
+pub use terminal::{Keyboard, Stir};
 pub use watch::Watch;

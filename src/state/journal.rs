@@ -80,6 +80,13 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether there is one, or the part before it. Where that cannot be told, reading it will tell.
+    pub fn is_there(path: &Path) -> bool {
+        [path, &older(path)]
+            .into_iter()
+            .any(|path| fs::exists(path).unwrap_or(true))
+    }
+
     /// All records from `start` on, oldest first. Lines that are cut off are skipped.
     pub fn since(path: &Path, start: Wall) -> Result<Vec<Record>> {
         let mut found = Vec::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
 use crate::graph::Frozen;
+use crate::trust;
 
 /// Replaces a file by one with this text, or leaves it as it is: never half of it.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
@@ -21,7 +22,8 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
         file.sync_all()?;
         fs::rename(&beside, path)?;
         if let Some(dir) = path.parent() {
-            File::open(dir)?.sync_all()?;
+            let here = dir.as_os_str().is_empty();
+            File::open(if here { Path::new(".") } else { dir })?.sync_all()?;
         }
         Ok(())
     };
@@ -39,10 +41,15 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 
 /// The frozen graph and the file's text, verified; `None` if there is no file.
 pub fn read_frozen(path: &Path) -> Result<Option<(Frozen, String)>> {
-    let text = match fs::read_to_string(path) {
+    let text = match trust::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).doing(|| format!("reading {}", path.display())),
+        Err(error) => {
+            return Err(Error::operator(format!(
+                "reading {}: {error}",
+                path.display()
+            )));
+        }
     };
     let frozen = Frozen::from_text(&text)
         .map_err(|error| Error::operator(format!("{}: {error}", path.display())))?;

@@ -107,6 +107,7 @@ impl Meter {
             syns,
             // Per CPU: a connection's packets arrive on one.
             half_open: u32::try_from(syns.saturating_sub(acks)).unwrap_or(u32::MAX),
+            opens: u32::try_from(packets.saturating_sub(acks)).unwrap_or(u32::MAX),
             drops: since(row.drops, |last| last.drops),
             port_bits: row.ports,
             stack_bits: row.stacks,

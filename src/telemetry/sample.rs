@@ -27,7 +27,7 @@ pub struct Sample {
     pub half_open: u32,
     /// Packets that this host refused: answered with RST or an ICMP unreachable.
     pub refusals: u32,
-    /// Packets that open something: SYN, and UDP and ICMP that answer nothing of ours.
+    /// Packets that may open something: all but TCP with ACK and neither SYN nor RST.
     pub opens: u32,
     /// Packets that answer a flow which this host opened.
     pub answers: u32,

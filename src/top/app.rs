@@ -35,15 +35,18 @@ pub enum SortKey {
     Syns,
     Drops,
     Ports,
+    /// Harshest first.
+    Stage,
 }
 
 impl SortKey {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Packets,
         Self::Bytes,
         Self::Syns,
         Self::Drops,
         Self::Ports,
+        Self::Stage,
     ];
 
     pub(super) const fn name(self) -> &'static str {
@@ -53,10 +56,11 @@ impl SortKey {
             Self::Syns => "syns",
             Self::Drops => "drops",
             Self::Ports => "ports",
+            Self::Stage => "stage",
         }
     }
 
-    /// Most first; equals by source, so that rows stand still.
+    /// Most first; equals by source, so that rows stand still. Who is at one stage, by packets.
     pub fn compare(self, a: &Row, b: &Row) -> Ordering {
         let by = |row: &Row| match self {
             Self::Packets => row.packets,
@@ -64,8 +68,19 @@ impl SortKey {
             Self::Syns => row.syns,
             Self::Drops => row.drops,
             Self::Ports => f64::from(row.ports),
+            Self::Stage => 0.0,
         };
-        by(b).total_cmp(&by(a)).then(a.source.cmp(&b.source))
+        let stage = |row: &Row| row.held.as_ref().map(|held| held.stage);
+        let at_stage = if self == Self::Stage {
+            stage(b)
+                .cmp(&stage(a))
+                .then(b.packets.total_cmp(&a.packets))
+        } else {
+            Ordering::Equal
+        };
+        at_stage
+            .then(by(b).total_cmp(&by(a)))
+            .then(a.source.cmp(&b.source))
     }
 }
 

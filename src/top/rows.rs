@@ -114,21 +114,21 @@ impl<'a> Policy<'a> {
             .iter()
             .filter(|bits| **bits <= source.bits())
             .map(move |bits| Source::containing(octets, *bits));
-        shorter.filter_map(|prefix| self.entries.get(&prefix).copied())
+        // IPv4 is carried inside ::/0, but no IPv6 prefix speaks of it.
+        shorter
+            .filter(|prefix| prefix.contains(source))
+            .filter_map(|prefix| self.entries.get(&prefix).copied())
     }
 
-    /// As the data plane decides: the longest prefix, but nothing of IQ's against an operator's
-    /// allow.
+    /// As the data plane decides: the longest prefix, but no automatic rule against an allow.
     fn verdict(&self, source: &Source, now: Ktime) -> Option<Verdict> {
         let mut over = self.over(source);
         let longest = over.next()?;
-        let allow = over.find(|entry| {
-            entry.rule.owner == Owner::Operator && entry.rule.action == Action::Allow
-        });
-        let entry = match allow {
-            Some(allow) if longest.rule.owner == Owner::Iq => allow,
-            _ => longest,
-        };
+        let yields = longest.rule.owner.is_automatic() && longest.rule.action != Action::Allow;
+        let allow = yields
+            .then(|| over.find(|entry| entry.rule.action == Action::Allow))
+            .flatten();
+        let entry = allow.unwrap_or(longest);
         Some(Verdict {
             entry: entry.source,
             action: entry.rule.action,
@@ -256,6 +256,28 @@ mod tests {
                 "192.0.2.1 1/s allow operator",
                 "198.51.100.0/24 1/s allow operator",
                 "198.51.100.1 1/s deny operator",
+            ]
+        );
+    }
+
+    #[test]
+    fn no_automatic_rule_beats_an_allow_whoever_made_it() {
+        let samples = [sample("192.0.2.1", 2), sample("198.51.100.1", 2)];
+        let entries = [
+            entry("::/0", Action::Deny, Owner::Operator, None),
+            entry("192.0.2.0/24", Action::Allow, Owner::Management, None),
+            entry("192.0.2.1", Action::Deny, Owner::Feed, None),
+            entry("198.51.100.0/24", Action::Allow, Owner::Iq, None),
+            entry("198.51.100.1", Action::Deny, Owner::Ceiling, None),
+        ];
+        assert_eq!(
+            told(&samples, &entries),
+            [
+                "::/0 0/s deny operator",
+                "192.0.2.0/24 1/s allow management",
+                "192.0.2.1 1/s allow management",
+                "198.51.100.0/24 1/s allow iq",
+                "198.51.100.1 1/s allow iq",
             ]
         );
     }

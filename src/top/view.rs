@@ -162,23 +162,67 @@ fn footer(app: &App) -> String {
 }
 
 const HEADINGS: [&str; 9] = [
-    "SOURCE", "PKT/S", "BYTE/S", "SYN/S", "DROP/S", "STAGE", "VERDICT", "REASON", "TREND",
+    "SOURCE", "PKT/S", "BYT/S", "SYN/S", "DRP/S", "STAGE", "RULE", "REASON", "TREND",
 ];
 
+/// A whole IPv6 prefix of 64 bits, like `2001:db8:1111:2222::/64`.
+const SOURCE: usize = 23;
+
+/// An address in full, where the terminal has room for it.
+const WHOLE_SOURCE: usize = 43;
+
+/// What the columns between source and trend take, with the gaps.
+const BETWEEN: usize = 52;
+
+/// Text that fits, with a mark where some of it does not.
+fn clipped(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(width.saturating_sub(1)).collect();
+    short.push('~');
+    short
+}
+
+/// A line in pieces of at most `width`, broken between words; all but the first are indented.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let mut pieces = Vec::new();
+    let mut rest = text.to_owned();
+    while width > 2 * INDENT.len() && rest.chars().count() > width {
+        let after = |count| {
+            let mut indices = rest.char_indices();
+            indices.nth(count).map_or(rest.len(), |(at, _)| at)
+        };
+        let end = after(width);
+        // A word may end where the line does.
+        let space = rest[..after(width + 1)]
+            .rfind(' ')
+            .filter(|at| *at > INDENT.len());
+        let next = rest[space.unwrap_or(end)..].trim_start().to_owned();
+        rest.truncate(space.unwrap_or(end));
+        pieces.push(std::mem::replace(&mut rest, format!("{INDENT}{next}")));
+    }
+    pieces.push(rest);
+    pieces
+}
+
 fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, look: Look) {
+    let spare = usize::from(area.width).saturating_sub(BETWEEN);
+    let source = spare.saturating_sub(5).clamp(SOURCE, WHOLE_SOURCE);
+    let trend = spare.saturating_sub(source).clamp(1, 40);
     let (rows, scroll) = {
         let shown = app.shown();
         let at = app.position(&shown);
         let height = usize::from(area.height.saturating_sub(1)).max(1);
         let scroll = app.scroll.clamp((at + 1).saturating_sub(height), at);
-        let trend = usize::from(area.width).saturating_sub(75).clamp(1, 40);
         let rows: Vec<Line80<'_>> = shown
             .iter()
             .enumerate()
             .skip(scroll)
             .take(height)
             .map(|(index, row)| {
-                let line = line(app, row, look, trend);
+                let line = line(app, row, look, (source, trend));
                 if index == at {
                     line.style(look.of(row).add_modifier(Modifier::REVERSED))
                 } else {
@@ -190,27 +234,27 @@ fn table(frame: &mut Frame<'_>, area: Rect, app: &mut App, look: Look) {
     };
     app.scroll = scroll;
     let widths = [
-        Constraint::Length(20),
-        Constraint::Length(6),
-        Constraint::Length(6),
+        Constraint::Length(u16::try_from(source).unwrap_or(u16::MAX)),
         Constraint::Length(5),
-        Constraint::Length(6),
+        Constraint::Length(5),
+        Constraint::Length(5),
+        Constraint::Length(5),
         Constraint::Length(9),
-        Constraint::Length(7),
-        Constraint::Length(8),
+        Constraint::Length(5),
+        Constraint::Length(10),
         Constraint::Min(5),
     ];
     let head = Line80::new(HEADINGS).style(Modifier::UNDERLINED);
     frame.render_widget(Table::new(rows, widths).header(head), area);
 }
 
-fn line<'a>(app: &App, row: &Row, look: Look, trend: usize) -> Line80<'a> {
+fn line<'a>(app: &App, row: &Row, look: Look, (source, trend): (usize, usize)) -> Line80<'a> {
     let number = |value: f64| Cell::from(format!("{:>5}", short(value)));
     let stage = row.held.as_ref().map(|held| held.stage.to_string());
     let past = app.past.get(&row.source);
     let trend = past.map(|past| look.sparkline(past.packets.iter(), trend));
     Line80::new([
-        Cell::from(row.source.to_string()),
+        Cell::from(clipped(&row.source.to_string(), source)),
         number(row.packets),
         number(row.bytes),
         number(row.syns),
@@ -224,7 +268,10 @@ fn line<'a>(app: &App, row: &Row, look: Look, trend: usize) -> Line80<'a> {
 
 fn page(frame: &mut Frame<'_>, area: Rect, app: &mut App, look: Look, source: &Source) {
     let width = usize::from(area.width.saturating_sub(12));
-    let lines = page_lines(app, look, source, width);
+    let mut lines = page_lines(app, look, source, width);
+    let whole = usize::from(area.width);
+    let why = app.why.iter().flat_map(|text| wrapped(text, whole));
+    lines.extend(why.map(Line::from));
     let most = lines.len().saturating_sub(usize::from(area.height));
     app.scroll = app.scroll.min(most);
     let from = u16::try_from(app.scroll).unwrap_or(u16::MAX);
@@ -263,7 +310,6 @@ fn page_lines(app: &App, look: Look, source: &Source, width: usize) -> Vec<Line<
         }
     }
     lines.push(Line::default());
-    lines.extend(app.why.iter().map(|text| Line::from(text.clone())));
     lines
 }
 
@@ -391,11 +437,11 @@ mod tests {
         );
         assert_eq!(
             lines[1],
-            "SOURCE               PKT/S  BYTE/S SYN/S DROP/S STAGE     VERDICT REASON   TREND"
+            "SOURCE                  PKT/S BYT/S SYN/S DRP/S STAGE     RULE  REASON     TREND"
         );
         assert_eq!(
             lines[2].trim_end(),
-            "2001:db8:1:2::/64     5.0k   301k   5.0k  2.5k  BLOCK     deny    syn         .@"
+            "2001:db8:1:2::/64        5.0k  301k  5.0k  2.5k BLOCK     deny  syn           .@"
         );
         let words: Vec<&str> = lines[3].split_whitespace().collect();
         assert_eq!(
@@ -470,6 +516,31 @@ mod tests {
                 app.key(key);
             }
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_marked_or_wrapped_and_nothing_is_lost() {
+        let longest = "2001:db8:1111:2222::/64";
+        assert_eq!(clipped(longest, SOURCE), longest);
+        assert_eq!(
+            clipped("2001:db8:1111:2222:3333::1", SOURCE),
+            "2001:db8:1111:2222:333~"
+        );
+        let text = "since noon, not left before one; the kernel lets go at two";
+        let pieces = wrapped(text, 24);
+        assert_eq!(
+            pieces,
+            [
+                "since noon, not left",
+                "  before one; the kernel",
+                "  lets go at two"
+            ]
+        );
+        assert_eq!(
+            wrapped("aaaaaaaaaaaa", 5),
+            ["aaaaa", "  aaa", "  aaa", "  a"]
+        );
+        assert_eq!(wrapped(text, 1), [text]);
     }
 
     #[test]

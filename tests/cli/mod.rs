@@ -113,8 +113,23 @@ fn without_rights_it_says_which_and_how_to_get_them() {
         .tempdir_in("/tmp")
         .unwrap();
     let copy = dir.path().join("kernloom");
-    std::fs::copy(env!("CARGO_BIN_EXE_kernloom"), &copy).unwrap();
-    let cases: [&[&str]; 5] = [
+    // By another process: what a sibling test forks must not hold it open for writing.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_kernloom"))
+        .arg(&copy)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let closed = dir.path().join("state");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let cases: [&[&str]; 11] = [
+        &["shield", "events"],
+        &["shield", "top", "--once"],
+        &["iq", "top", "--json"],
+        &["iq", "decisions"],
+        &["report", "-o", "-"],
+        &["graph", "show"],
         &["shield", "attach", "lo"],
         &["shield", "status"],
         &["iq", "--profile=idp", "--iface", "lo"],
@@ -123,6 +138,8 @@ fn without_rights_it_says_which_and_how_to_get_them() {
     ];
     for words in cases {
         let output = Command::new(&copy)
+            .arg("--state-dir")
+            .arg(&closed)
             .args(words)
             .uid(65_534)
             .gid(65_534)

@@ -1,10 +1,11 @@
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use kernloom::dataplane::{Owner, Reason, Rule};
 use kernloom::model::LimitScope;
 use proptest::prelude::*;
 
-use super::{Plane, families, limit};
+use super::{Plane, families, ip, limit};
 use crate::packet::Frame;
 
 /// Sends evenly spaced packets for `seconds` of virtual time; how many passed.
@@ -110,11 +111,22 @@ fn renewing_a_limit_is_no_fresh_burst() {
 #[test]
 fn a_limited_prefix_shares_one_limit() {
     let plane = Plane::new();
+    let within = |source| usize::from(plane.syn(source) == Reason::WithinLimit);
     plane.set("192.0.2.0/24", limit(10, 10, LimitScope::All));
-    let passed = (0..100u8)
-        .filter(|host| plane.syn([192, 0, 2, *host].into()) == Reason::WithinLimit)
-        .count();
+    let passed: usize = (0..100u8)
+        .map(|host| within([192, 0, 2, host].into()))
+        .sum();
     assert_eq!(passed, 10);
+    // Many tracked sources, a /64 each.
+    plane.set("2001:db8:1::/48", limit(10, 10, LimitScope::All));
+    let subnet = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, 1, n, 0, 0, 0, 1);
+    let passed: usize = (0..100).map(|n| within(subnet(n).into())).sum();
+    assert_eq!(passed, 10);
+    assert_eq!(
+        plane.syn(ip("2001:db8:2::1")),
+        Reason::Pass,
+        "the next network"
+    );
 }
 
 /// GCRA from ITU-T I.371, in whole nanoseconds, written without sight of the C code.

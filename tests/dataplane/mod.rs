@@ -11,6 +11,7 @@ mod owners;
 mod policy;
 mod probe;
 mod proofs;
+mod refusals;
 mod sketches;
 mod table;
 mod verdicts;

@@ -72,6 +72,19 @@ fn an_ipv6_socket_that_speaks_ipv4_proves_the_one_address() {
 }
 
 #[test]
+fn every_source_is_read_however_many_there_are() {
+    let proofs = Proofs::watch(64, 16_384).unwrap();
+    let hosts = (1..=24).flat_map(|net| (1..=250).map(move |host| format!("127.32.{net}.{host}")));
+    let hosts: Vec<String> = hosts.collect();
+    for host in &hosts {
+        connect("127.0.0.1", host);
+    }
+    let proven = proofs.all().unwrap();
+    let missing = hosts.iter().filter(|host| !proven.contains(&source(host)));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
 fn more_sources_than_fit_are_forgotten_one_by_one() {
     let proofs = Proofs::watch(64, 64).unwrap();
     for host in 1..=250 {

@@ -109,10 +109,6 @@ fn the_unspecified_address_is_a_source_of_its_own() {
         }
         let row = plane.row(plane.tracked(unspecified)).unwrap();
         assert_eq!(row.packets, 2, "beside {others} others");
-        assert_eq!(
-            plane.shield.counters().unwrap().sources,
-            u64::from(others) + 1
-        );
     }
 }
 

@@ -45,8 +45,12 @@ pub(crate) enum Assault {
         packets: u32,
         gap: Duration,
     },
-    /// An nmap SYN scan of the ports 1 to `ports`.
-    Scan { family: Family, ports: u16 },
+    /// An nmap scan of the ports 1 to `ports`, by a technique as nmap names it: `-sS`.
+    Scan {
+        family: Family,
+        technique: &'static str,
+        ports: u16,
+    },
 }
 
 impl Assault {
@@ -105,7 +109,11 @@ impl Assault {
                 let what = format!("-6 --udp -p {CLOSED_PORT} --data-length 64 {v6}");
                 nping(&what, packets, gap)
             }
-            Self::Scan { family, ports } => {
+            Self::Scan {
+                family,
+                technique,
+                ports,
+            } => {
                 let target = match family {
                     Family::V4 => v4.to_string(),
                     Family::V6 => format!("-6 {v6}"),
@@ -113,7 +121,7 @@ impl Assault {
                 let bounds = "-T4 --max-retries 1 --host-timeout 20s";
                 vec![(
                     "nmap",
-                    format!("-n -v -Pn -sS {bounds} -p 1-{ports} {target}"),
+                    format!("-n -v -Pn {technique} {bounds} -p 1-{ports} {target}"),
                 )]
             }
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use kernloom::dataplane::{Action, Counters, Entry, Owner, Reason, ReasonCount, Rule};
 use kernloom::engine::{Decision, Kind, Signal, Triggers, Why};
-use kernloom::metrics::{Gauges, Metrics};
+use kernloom::graph::Mode;
+use kernloom::metrics::{Gauges, GraphGauges, Metrics};
 use kernloom::model::{Ktime, Stage};
 
 pub use exposition::Exposition;
@@ -95,6 +96,8 @@ fn metrics() -> Metrics {
         entry("192.0.2.1", Action::Allow, Owner::Operator, None),
         entry("192.0.2.2", Action::Deny, Owner::Iq, Some(10)),
         entry("192.0.2.3", Action::Deny, Owner::Iq, Some(20)),
+        entry("192.0.2.4", Action::Deny, Owner::Feed, None),
+        entry("192.0.2.5", Action::Allow, Owner::Management, None),
     ];
     metrics.policy(&entries, Ktime::from_secs(1));
     let reasons = [Reason::Pass, Reason::Limit].into_iter().zip(1..);
@@ -118,6 +121,16 @@ fn metrics() -> Metrics {
         policy_capacity: 1024,
         triggers: triggers(500.0),
         peaks: triggers(4.0),
+        graph: Some(GraphGauges {
+            mode: Mode::Enforce,
+            lease: 299.5,
+            edges: [6, 5, 4, 3, 2, 1],
+            table_used: 21,
+            table_capacity: 65_536,
+            violating: 8,
+            violation_packets: 900,
+            turned_away: 7,
+        }),
         time: 1_795_436_757.5,
         ..Gauges::default()
     };
@@ -241,7 +254,26 @@ fn every_metric_in_the_alerts_exists() {
     let rules = rules["groups"][0]["rules"].as_sequence().unwrap().clone();
     assert!(rules.len() > 5);
     let expression = |rule: &serde_yaml::Value| rule["expr"].as_str().unwrap().to_owned();
-    check_all_exist(&rules.iter().map(expression).collect::<Vec<_>>());
+    let named = check_all_exist(&rules.iter().map(expression).collect::<Vec<_>>());
+    for graph in [
+        "violation_packets_total",
+        "lease_remaining_seconds",
+        "edges_turned_away_total",
+    ] {
+        assert!(
+            named.contains(&format!("kernloom_graph_{graph}")),
+            "{graph}"
+        );
+    }
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/prometheus/kernloom-alerts.yaml");
+    if let Ok(checked) = Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(path)
+        .output()
+    {
+        assert!(checked.status.success(), "{checked:?}");
+    }
     for rule in &rules {
         assert!(
             rule["annotations"]["summary"].as_str().is_some(),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::binary;
 use crate::lab::{Assault, Attack, Family, Flood, Kernloom, Lab, Plan, Stage, wait_until};
+use crate::seat::documented;
 
 /// Generous: a busy machine sends a flood in a quarter of a minute instead of two seconds.
 const SOON: Duration = Duration::from_secs(60);
@@ -35,7 +36,7 @@ fn run(lab: &Lab, args: &[&str]) -> String {
 }
 
 fn json(lab: &Lab, args: &[&str]) -> Value {
-    serde_json::from_str(&run(lab, args)).unwrap()
+    documented(&run(lab, args))
 }
 
 /// Exit code and standard error of a command that is to fail.
@@ -244,7 +245,7 @@ fn it_says_why_with_numbers_and_origins() {
     let (iq, evil) = holding(&lab, &ENFORCE);
     let told = why(&lab, &evil);
     assert!(
-        ["syn", "half-open"]
+        ["syn", "half-open", "refusals"]
             .map(Into::into)
             .contains(&told["cause"]["signal"]),
         "{told}"

@@ -11,7 +11,7 @@ use crate::lab::{
     wait_until,
 };
 
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const SOON: Duration = Duration::from_secs(30);
 
 pub(super) fn lab(name: &str, office_hosts: u8) -> Option<Lab> {
     Lab::for_test(
@@ -93,7 +93,10 @@ fn floods_of_both_families_are_limited_and_released_and_no_client_notices() {
         assert_eq!(limited.from, Stage::Observe, "{limited:?}");
         // Whichever is louder of what one SYN is evidence for.
         assert!(
-            matches!(limited.field("signal"), Some("syn" | "half-open")),
+            matches!(
+                limited.field("signal"),
+                Some("syn" | "half-open" | "refusals")
+            ),
             "{limited:?}"
         );
         let held = ask(&lab, "shield limit list").out;
@@ -236,5 +239,17 @@ fn a_second_iq_is_refused_and_the_first_goes_on() {
     let second = ask(&lab, "iq --profile=idp --iface eth0");
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(second.err.contains("iq"), "{second:?}");
+    // Under another name it is the same instance still.
+    let elsewhere = lab.dir().join("elsewhere");
+    let mut command = lab.server().net.command(binary().to_str().unwrap());
+    command
+        .args(["--bpffs".as_ref(), lab.bpffs()])
+        .args(["--run-dir".as_ref(), elsewhere.as_path()])
+        .args(["--state-dir".as_ref(), elsewhere.as_path()])
+        .args(["iq", "--profile=idp", "--iface", "eth0"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("under another --run-dir"), "{said}");
     iq.check_running().unwrap();
 }

@@ -87,6 +87,7 @@ fn a_scan_visits_every_port() {
     for family in [Family::V4, Family::V6] {
         let before = lab.server().net.device("eth0").unwrap().rx_packets;
         let assault = Assault::Scan {
+            technique: "-sS",
             family,
             ports: 1_000,
         };

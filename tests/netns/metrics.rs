@@ -19,7 +19,7 @@ fn scrape(lab: &Lab) -> String {
         .unwrap()
 }
 
-/// Twenty clients that say half a sentence and stay.
+/// A thousand clients that say half a sentence and stay.
 fn slow_clients(lab: &Lab) -> Vec<TcpStream> {
     let connect = || {
         let mut client = TcpStream::connect("127.0.0.1:9798").unwrap();
@@ -27,8 +27,41 @@ fn slow_clients(lab: &Lab) -> Vec<TcpStream> {
         client
     };
     let net = &lab.server().net;
-    net.enter(|| Ok((0..20).map(|_| connect()).collect()))
+    net.enter(|| Ok((0..1_000).map(|_| connect()).collect()))
         .unwrap()
+}
+
+/// What the page tells once the attacker is free again; `quiet`: its series before the attack.
+fn after_the_attack(lab: &Lab, quiet: usize) {
+    let text = scrape(lab);
+    let page = Exposition::read(&text).unwrap();
+    let soft = [("kind", "escalate"), ("to", "RATE_SOFT")];
+    assert!(
+        page.value("kernloom_decisions_total", &soft) >= Some(1.0),
+        "{text}"
+    );
+    let freed = [("kind", "release"), ("to", "OBSERVE")];
+    wait_until(SOON, "the release in the metrics", || {
+        let page = Exposition::read(&scrape(lab)).unwrap();
+        Ok(page.value("kernloom_decisions_total", &freed) == Some(1.0))
+    })
+    .unwrap();
+    let learns = [("mode", "learn")];
+    assert_eq!(
+        page.value("kernloom_graph_mode", &learns),
+        Some(1.0),
+        "{text}"
+    );
+    let candidates = [("state", "candidate")];
+    assert!(
+        page.value("kernloom_graph_edges", &candidates) > Some(0.0),
+        "{text}"
+    );
+    // An attack makes no series.
+    assert_eq!(page.len(), quiet);
+    if let Some(said) = promtool(&text) {
+        assert_eq!(said, "");
+    }
 }
 
 #[test]
@@ -43,6 +76,7 @@ fn a_flood_is_seen_in_the_metrics_and_slow_clients_hold_nothing_up() {
         &[
             "--dry-run=false",
             "--soft-ttl=3s",
+            "--graph",
             "--metrics-listen=9798",
             &textfile,
         ],
@@ -68,24 +102,7 @@ fn a_flood_is_seen_in_the_metrics_and_slow_clients_hold_nothing_up() {
     attack.finish(SOON).unwrap();
     iq.wait_transition(SOON, &source, |step| step.to == Stage::Observe)
         .unwrap();
-    let text = scrape(&lab);
-    let page = Exposition::read(&text).unwrap();
-    let soft = [("kind", "escalate"), ("to", "RATE_SOFT")];
-    assert!(
-        page.value("kernloom_decisions_total", &soft) >= Some(1.0),
-        "{text}"
-    );
-    let freed = [("kind", "release"), ("to", "OBSERVE")];
-    wait_until(SOON, "the release in the metrics", || {
-        let page = Exposition::read(&scrape(&lab)).unwrap();
-        Ok(page.value("kernloom_decisions_total", &freed) == Some(1.0))
-    })
-    .unwrap();
-    // An attack makes no series.
-    assert_eq!(page.len(), quiet);
-    if let Some(said) = promtool(&text) {
-        assert_eq!(said, "");
-    }
+    after_the_attack(&lab, quiet);
     let kept = std::fs::read_to_string(&file).unwrap();
     Exposition::read(&kept).unwrap();
     iq.check_running().unwrap();

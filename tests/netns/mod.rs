@@ -8,6 +8,8 @@ mod graph;
 mod iq;
 mod lab_itself;
 mod metrics;
+mod scans;
+mod scripts;
 mod seat;
 mod shield;
 mod vanishing;

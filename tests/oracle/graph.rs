@@ -397,7 +397,7 @@ fn survivors(name: &str, mutants: &[Patch]) -> Vec<Patch> {
     let mut survivors = Vec::new();
     for mutant in mutants {
         rig.forget();
-        let programs = ["kernloom", "kernloom_egress"];
+        let programs = ["kernloom_graph", "kernloom_egress"];
         let [inside, outside] = Variant::load_all(&rig.pins, programs, Some(mutant));
         let inbound = |frame: &[u8]| inside.run(frame);
         let outbound = |frame: &[u8]| outside.returned(frame) == 2;

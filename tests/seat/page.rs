@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use kernloom::model::Wall;
-use kernloom::page::{Report, Traffic};
+use kernloom::page::{Graph, GraphEdge, Report, Traffic};
 use kernloom::state::Record;
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
@@ -53,6 +53,31 @@ fn report(traffic: Vec<Traffic>) -> Report {
             record(3_000, "<script>alert(1)</script>", "BLOCK", "OBSERVE"),
         ],
         traffic,
+        graph: Some(graph()),
+    }
+}
+
+/// Peers on both sides, more than fit on the left, in every state; one has a hostile name.
+fn graph() -> Graph {
+    let edge = |out, peer: &str, state: &str| GraphEdge {
+        out,
+        peer: peer.to_owned(),
+        service: "tcp/443".to_owned(),
+        state: state.to_owned(),
+    };
+    let mut edges: Vec<GraphEdge> = (0..30)
+        .map(|n| edge(false, &format!("192.0.2.{n}"), "frozen"))
+        .collect();
+    edges.push(edge(
+        false,
+        "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
+        "violation",
+    ));
+    edges.push(edge(true, "</svg><script>alert(2)</script>", "denied"));
+    edges.push(edge(true, "internet", "candidate"));
+    Graph {
+        mode: "frozen-observe".to_owned(),
+        edges,
     }
 }
 
@@ -66,6 +91,11 @@ fn looked_at(browser: &str, page: &str) -> (String, Vec<u8>) {
         const b=e.getBoundingClientRect(),s=e.closest('svg').getBoundingClientRect();\
         out.push([e.closest('svg').id,e.className.baseVal,getComputedStyle(e).fill,\
         b.left>=s.left&&b.right<=s.right&&b.top>=s.top&&b.bottom<=s.bottom&&b.width>2].join(' '))}\
+        const g=document.querySelector('svg#graph'),r=g&&g.getBoundingClientRect();\
+        const ins=g?[...g.querySelectorAll('text')].every(t=>{const b=t.getBoundingClientRect();\
+        return b.left>=r.left&&b.right<=r.right&&b.top>=r.top&&b.bottom<=r.bottom}):false;\
+        const red=g?getComputedStyle(g.querySelector('path.violation')).stroke:'';\
+        out.push(['graph',g?g.querySelectorAll('path.edge').length:0,red,ins].join(' '));\
         const p=document.createElement('pre');p.id='measured';\
         p.textContent=out.join(';')+'|'+(document.documentElement.scrollWidth<=innerWidth);\
         document.body.append(p)}</script>";
@@ -138,6 +168,11 @@ fn the_page_shows_every_decision_inside_its_picture_in_the_colour_of_its_stage()
             .count(),
         4
     );
+    // 24 of 31 on the left, and both on the right.
+    assert!(
+        marks.contains(&"graph 26 rgb(198, 40, 40) true"),
+        "{marks:?}"
+    );
     assert!(
         marks.iter().all(|mark| mark.ends_with(" true")),
         "{marks:?}"
@@ -180,6 +215,8 @@ fn the_page_needs_nothing_but_itself_and_trusts_no_text() {
         assert!(!html.contains(outside), "{outside}");
     }
     assert!(html.contains("&lt;script&gt;alert(1)"));
+    assert!(html.contains("&lt;script&gt;alert(2)"));
+    assert!(html.contains("<p>7 more are in 'kernloom graph export --format html'</p>"));
     assert!(html.contains("Kernloom on edge&lt;1&gt;"));
     let quiet = Report {
         records: Vec::new(),

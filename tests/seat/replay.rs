@@ -101,12 +101,12 @@ fn a_flood_is_limited_in_both_families_and_the_visitor_is_left_alone() {
     assert_eq!(
         first,
         [
-            "203.0.113.9 OBSERVE RATE_SOFT syn",
-            "2001:db8:9::/64 OBSERVE RATE_SOFT syn",
+            "203.0.113.9 OBSERVE RATE_SOFT half-open",
+            "2001:db8:9::/64 OBSERVE RATE_SOFT half-open",
         ]
     );
-    // Eight times the trigger is no flash: the second high tick decides.
-    assert_eq!(told["decisions"][0]["at_seconds"], 4.0);
+    // Nobody completes a handshake: the flood's first whole tick decides.
+    assert_eq!(told["decisions"][0]["at_seconds"], 3.0);
     assert!(told["dropped"].as_u64().unwrap() > 10_000, "{told}");
     assert_eq!(
         replay(&path, &[]),
@@ -132,7 +132,7 @@ fn settings_and_destinations_can_be_chosen() {
     assert_eq!(elsewhere["skipped"], 12_040, "{elsewhere}");
     assert_eq!(
         decisions(&elsewhere)[0],
-        "2001:db8:9::/64 OBSERVE RATE_SOFT syn"
+        "2001:db8:9::/64 OBSERVE RATE_SOFT half-open"
     );
 }
 
@@ -150,11 +150,39 @@ fn the_table_names_who_when_and_why() {
     let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(
         row[..5],
-        ["+4.0s", "203.0.113.9", "OBSERVE", "RATE_SOFT", "syn"]
+        ["+3.0s", "203.0.113.9", "OBSERVE", "RATE_SOFT", "half-open"]
     );
     assert!(
         text.contains("2 of 3 sources would have been held"),
         "{text}"
+    );
+}
+
+#[test]
+fn long_work_shows_a_bar_on_a_terminal_and_none_in_a_pipe() {
+    let (_dir, path) = flood();
+    let words = [
+        "iq",
+        "replay",
+        path.to_str().unwrap(),
+        "--profile=web-server",
+    ];
+    let piped = kernloom(&words);
+    assert_eq!(String::from_utf8_lossy(&piped.stderr), "");
+    let line = format!("{} {}", env!("CARGO_BIN_EXE_kernloom"), words.join(" "));
+    let shown = Command::new("script")
+        .args(["-q", "-e", "-c", &line, "/dev/null"])
+        .env("TERM", "xterm")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("replaying ") && shown.contains(" %, "),
+        "{shown:?}"
+    );
+    assert!(
+        shown.contains("2 of 3 sources would have been held"),
+        "{shown:?}"
     );
 }
 
@@ -174,6 +202,14 @@ fn a_capture_or_profile_that_is_not_there_is_the_operators_mistake() {
         (
             &["report", "--journal", "/nonexistent.jsonl"],
             "/nonexistent.jsonl",
+        ),
+        (
+            &["--state-dir", "/nonexistent", "report", "-o", "/dev/null"],
+            "no 'kernloom iq' has decided anything here yet",
+        ),
+        (
+            &["--state-dir", "/nonexistent", "iq", "decisions"],
+            "kernloom iq --profile=web-server",
         ),
         (
             &["iq", "--profile=idp", "--record-max", "1 parsec"],
@@ -206,7 +242,14 @@ fn a_published_port_scan_is_limited_by_its_first_alert_and_nobody_else_is() {
         return;
     };
     let told = replay(&path, &[]);
-    assert_eq!(decisions(&told), ["192.168.1.10 OBSERVE RATE_SOFT ports"]);
+    assert_eq!(
+        decisions(&told),
+        [
+            "192.168.1.10 OBSERVE RATE_SOFT ports",
+            "192.168.1.10 RATE_SOFT RATE_HARD ports",
+        ]
+    );
+    assert_eq!(told["decisions"][1]["at_seconds"], 2.0);
     let one = &told["decisions"][0];
     assert_eq!(one["hold"], "limit-new:20pps/40");
     assert!(one["at_seconds"].as_f64().unwrap() < 0.2, "{one}");

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks what `make static` and `make deb` built: the binaries by file, ldd and an empty chroot; the
-# packages by installing, upgrading under traffic and purging; the units by systemd's own judgement.
+# packages by installing, upgrading under traffic and purging; the plain copy; the start scripts under
+# OpenRC; the units by systemd's judgement and by booting it, twice.
 #
 # usage: tests/ship/check.sh [ARCH...]     needs root; default: every architecture that is built
 #
@@ -8,8 +9,14 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
+# shellcheck source=scripts/lib/mirror.sh
+source scripts/lib/mirror.sh
+openrc_debs=$cache/openrc
 if [[ ${1:-} != --inside ]]; then
     ((EUID == 0)) || { echo "check: namespaces and chroot need root" >&2 && exit 1; }
+    # Not installed here: it would be a second init system.
+    mkdir -p "$openrc_debs" && cd "$openrc_debs" && { ls openrc_*.deb librc1_*.deb libeinfo1_*.deb >/dev/null 2>&1 ||
+        apt-get -q=2 -o APT::Sandbox::User=root download openrc librc1 libeinfo1; } && cd - >/dev/null || exit
     exec unshare --mount --net --pid --fork --mount-proc "$0" --inside "$@"
 fi
 shift
@@ -19,7 +26,10 @@ static=${CARGO_TARGET_DIR:-$PWD/target}/static
 scratch=/mnt
 mount -t tmpfs kernloom "$scratch"
 mkdir -p /run/netns && mount -t tmpfs kernloom /run/netns
-passed=0 failed=0
+for part in lib package plain boot; do
+    # shellcheck source=/dev/null
+    source "tests/ship/$part.sh"
+done
 declare -A debian=([x86_64]=amd64 [aarch64]=arm64 [armv7]=armhf)
 declare -A machine=([x86_64]=x86-64 [aarch64]='ARM aarch64' [armv7]='ARM, EABI5')
 
@@ -37,28 +47,12 @@ main() {
     empty_chroot "$static/kernloom-x86_64"
     units
     system_calls
-    lifecycle
+    package_lifecycle
+    plain_copy
+    booted
     echo "$passed passed, $failed failed"
     ((failed == 0))
 }
-
-# check NAME COMMAND...: one line per check; its output when it fails.
-check() {
-    local name=$1 told
-    shift
-    if told=$("$@" 2>&1); then
-        passed=$((passed + 1))
-        echo "ok   $name"
-    else
-        failed=$((failed + 1))
-        echo "FAIL $name"
-        sed 's/^/     /' <<<"$told"
-    fi
-}
-
-lacks() { ! grep -qE "$1" <<<"$2"; }
-has() { grep -qE -- "$1" <<<"$2" || { echo "no '$1' in: $2" && return 1; }; }
-same() { [[ $1 == "$2" ]] || { echo "'$1' is not '$2'" && return 1; }; }
 
 binary() {
     local arch=$1 path=$2
@@ -106,37 +100,39 @@ units() {
     cp -r /lib/systemd/system "$root/usr/lib/systemd/"
     ln -s usr/lib "$root/lib"
     cp packaging/systemd/*.service "$root/usr/lib/systemd/system/"
+    install -D -m 644 packaging/systemd/sandbox.conf "$root/usr/lib/systemd/system/kernloom-.service.d/sandbox.conf"
     cp "$static/kernloom-x86_64" "$root/usr/bin/kernloom"
-    for unit in kernloom-shield.service kernloom-iq@web-server.service; do
+    for unit in kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service; do
         check "$unit passes systemd-analyze verify" same \
             "$(systemd-analyze verify --root="$root" --man=no "$unit" 2>&1 | grep -i kernloom)" ''
     done
-    for unit in kernloom-shield.service kernloom-iq@.service; do
+    for unit in kernloom-shield.service kernloom-iq@.service kernloom-list@.service; do
         score=$(systemd-analyze security --offline=true --root="$root" --no-pager --threshold=30 "$unit" 2>&1)
         check "$unit is exposed less than 3.0 ($(sed -n 's/.*service: \([0-9.]*\) .*/\1/p' <<<"$score"))" \
             systemd-analyze security --offline=true --root="$root" --no-pager --threshold=29 "$unit"
     done
 }
 
-# What the program asks of the kernel when it attaches and runs, against what the units let it ask.
+# What the program asks of the kernel when it attaches and runs, against what the sandbox lets it ask.
 system_calls() {
-    local binary=$static/kernloom-x86_64 unit
+    local binary=$static/kernloom-x86_64
     ip link add kl0 type veth peer name kl1
     mount -t bpf bpf /sys/fs/bpf
     strace -f -qq -o "$scratch/attach" "$binary" shield attach kl0 >/dev/null
-    strace -f -qq -o "$scratch/iq" timeout 3 "$binary" --run-dir "$scratch/run" iq --profile=idp --iface kl0 2>/dev/null
+    strace -f -qq -o "$scratch/iq" timeout 8 "$binary" --run-dir "$scratch/run" --state-dir "$scratch/state" \
+        iq --profile=idp --iface kl0 --dry-run=false --graph --metrics-listen 127.0.0.1:9798 2>"$scratch/said"
+    check "IQ says it enforces" has enforcing "$(<"$scratch/said")"
+    check "IQ watches handshakes" lacks 'not watched' "$(<"$scratch/said")"
     "$binary" shield detach --all --purge >/dev/null
     umount /sys/fs/bpf
     ip link del kl0
     sed -nE 's/^[0-9]+ +([a-z0-9_]+)\(.*/\1/p' "$scratch"/{attach,iq} | sort -u >"$scratch/asked"
     check "strace saw both ask for bpf" grep -qx bpf "$scratch/asked"
-    for unit in packaging/systemd/*.service; do
-        sed -n 's/^SystemCallFilter=//p' "$unit" | while read -r line; do
-            filter "$line"
-        done | awk '$1 == "+" { on[$2] = 1 } $1 == "-" { delete on[$2] } END { for (call in on) print call }' |
-            sort >"$scratch/let"
-        check "${unit##*/} lets through all it asks" same "$(comm -23 "$scratch/asked" "$scratch/let")" ''
-    done
+    sed -n 's/^SystemCallFilter=//p' packaging/systemd/sandbox.conf | while read -r line; do
+        filter "$line"
+    done | awk '$1 == "+" { on[$2] = 1 } $1 == "-" { delete on[$2] } END { for (call in on) print call }' |
+        sort >"$scratch/let"
+    check "the sandbox lets through all it asks" same "$(comm -23 "$scratch/asked" "$scratch/let")" ''
 }
 
 # One line of a filter as '+ CALL' or '- CALL', in systemd's meaning.
@@ -152,57 +148,5 @@ filter() {
         esac
     done
 }
-
-# Install, upgrade under traffic, remove, purge: on an overlay of this host, with traffic on a veth.
-lifecycle() {
-    local root=$scratch/root first second deb
-    packaging/deb.sh --version 0.0.1 x86_64 >/dev/null && packaging/deb.sh --version 0.0.2 x86_64 >/dev/null
-    first=$static/kernloom_0.0.1_amd64.deb second=$static/kernloom_0.0.2_amd64.deb
-    mkdir -p "$scratch"/{upper,work} "$root"
-    mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$root"
-    mount -t proc proc "$root/proc" && mount -t sysfs sysfs "$root/sys" && mount -t bpf bpf "$root/sys/fs/bpf"
-    mount -t tmpfs tmpfs "$root/run" && mount --bind /dev "$root/dev"
-    mkdir -p "$root/debs" && cp "$first" "$second" "$root/debs/"
-    traffic_up
-    inside() { chroot "$root" "$@"; }
-
-    check "the package installs" inside dpkg -i /debs/kernloom_0.0.1_amd64.deb
-    check "its man page is there" inside test -s /usr/share/man/man1/kernloom-shield.1.gz
-    check "bash completes its commands" inside bash -c \
-        '. /usr/share/bash-completion/completions/kernloom && complete -p kernloom'
-    check "its directories are root's alone" same "$(inside stat -c %a%U /var/lib/kernloom)" 700root
-    check "it attaches" inside kernloom shield attach kl0
-    check "it denies" inside kernloom shield deny add 198.18.0.9
-    local before
-    before=$(link)
-    ip netns exec peer ping -q -i 0.01 -c 400 198.18.0.1 >"$scratch/ping" 2>&1 &
-    local ping=$!
-    check "it upgrades under traffic" inside dpkg -i /debs/kernloom_0.0.2_amd64.deb
-    wait "$ping"
-    check "no packet was lost meanwhile" has '400 packets transmitted, 400 received' "$(<"$scratch/ping")"
-    check "the data plane stayed attached" same "$(link)" "$before"
-    check "its policy stayed" has 198.18.0.9 "$(inside kernloom shield deny list)"
-    echo KERNLOOM_IFACE=kl0 >>"$root/etc/default/kernloom"
-    check "it is removed" inside dpkg -r kernloom
-    check "nothing is attached then" lacks 'xdp' "$(ip link show kl0)"
-    check "nothing is pinned then" test ! -e "$root/sys/fs/bpf/kernloom"
-    check "settings outlive a removal" grep -q KERNLOOM_IFACE=kl0 "$root/etc/default/kernloom"
-    check "it is purged" inside dpkg -P kernloom
-    # What an overlay hides is a device of its own kind; only what is there counts.
-    check "nothing is left then" same "$(find "$scratch/upper" -path "$scratch/upper/debs" -prune -o \
-        -iname '*kernloom*' ! -type c -print)" ''
-    for deb in "$first" "$second"; do rm "$deb"; done
-    ip netns del peer
-}
-
-# A peer in a network namespace of its own, reached over kl0.
-traffic_up() {
-    ip netns add peer
-    ip link add kl0 type veth peer name kl1 netns peer
-    ip addr add 198.18.0.1/24 dev kl0 && ip link set kl0 up
-    ip -n peer addr add 198.18.0.2/24 dev kl1 && ip -n peer link set kl1 up
-}
-
-link() { ip -o link show kl0 | grep -o 'prog/xdp id [0-9]*'; }
 
 main "$@"

@@ -37,6 +37,12 @@ pub enum ShieldCommand {
         after_help = "Examples:\n  sudo kernloom shield top\n  sudo kernloom shield top --once -n 10 --by drops"
     )]
     Top(TopArgs),
+    /// Show what the program reported by itself: port scans, and what the frozen graph lacks
+    #[command(
+        after_help = "Of a running IQ, its last 1000. Exit codes: 0 done; 1 the machine refused; 2 nothing is loaded.\n\n\
+                            Examples:\n  sudo kernloom shield events\n  sudo kernloom shield events --follow --json"
+    )]
+    Events(EventsArgs),
     /// Drop everything from a source
     #[command(
         subcommand,
@@ -157,9 +163,9 @@ pub struct TopArgs {
     /// Sources printed by --once and --json
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub count: usize,
-    /// What to sort by
-    #[arg(long, value_enum, default_value_t = SortBy::Packets)]
-    pub by: SortBy,
+    /// What to sort by [default: packets; of 'iq top', stage]
+    #[arg(long, value_enum)]
+    pub by: Option<SortBy>,
     /// Length of the measuring window
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = positive_duration)]
     pub interval: Duration,
@@ -172,6 +178,17 @@ pub enum SortBy {
     Syns,
     Drops,
     Ports,
+    Stage,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Print JSON: one object, or with --follow one a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,11 +13,15 @@ use crate::model::Moment;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum GraphAsk {
-    Show,
+    Show {
+        json: bool,
+    },
     Edges {
         state: Option<String>,
     },
-    Readiness,
+    Readiness {
+        json: bool,
+    },
     Freeze {
         dry_run: bool,
         accept_risk: bool,
@@ -32,7 +36,9 @@ pub(crate) enum GraphAsk {
         peer: String,
         services: Vec<String>,
     },
-    Violations,
+    Violations {
+        json: bool,
+    },
     Export {
         format: ExportFormat,
     },
@@ -47,11 +53,11 @@ pub(crate) enum GraphAsk {
 impl GraphAsk {
     pub(super) fn of(command: &GraphCommand) -> Self {
         match command {
-            GraphCommand::Show => Self::Show,
+            GraphCommand::Show { json } => Self::Show { json: *json },
             GraphCommand::Edges { state } => Self::Edges {
                 state: state.clone(),
             },
-            GraphCommand::Readiness => Self::Readiness,
+            GraphCommand::Readiness { json } => Self::Readiness { json: *json },
             GraphCommand::Freeze {
                 dry_run,
                 accept_risk,
@@ -67,7 +73,7 @@ impl GraphAsk {
             GraphCommand::Diff => Self::Diff,
             GraphCommand::Allow(args) => Self::decide(true, args),
             GraphCommand::Deny(args) => Self::decide(false, args),
-            GraphCommand::Violations => Self::Violations,
+            GraphCommand::Violations { json } => Self::Violations { json: *json },
             GraphCommand::Export { format, .. } => Self::Export { format: *format },
             GraphCommand::Enforce { lease } => Self::Enforce {
                 lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
@@ -76,6 +82,19 @@ impl GraphAsk {
             GraphCommand::Confirm => Self::Confirm,
             GraphCommand::Reset { .. } => Self::Reset,
         }
+    }
+
+    /// Whether it asks for what is there and changes nothing.
+    pub(super) const fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Show { .. }
+                | Self::Edges { .. }
+                | Self::Readiness { .. }
+                | Self::Diff
+                | Self::Violations { .. }
+                | Self::Export { .. }
+        )
     }
 
     fn decide(allow: bool, args: &EdgeArgs) -> Self {
@@ -93,9 +112,10 @@ impl GraphKeeper<'_> {
     /// Does what was asked and says so.
     pub(crate) fn answer(&mut self, ask: &GraphAsk, now: Moment) -> Result<String> {
         match ask {
-            GraphAsk::Show => Ok(self.show(now)),
+            GraphAsk::Show { json: true } => Ok(self.view(now).to_json()),
+            GraphAsk::Show { json: false } => Ok(self.show(now)),
             GraphAsk::Edges { state } => self.edges(state.as_deref()),
-            GraphAsk::Readiness => Ok(self.readiness_text()),
+            GraphAsk::Readiness { json } => Ok(self.readiness_told(*json)),
             GraphAsk::Freeze {
                 accept_edits: true,
                 dry_run,
@@ -122,7 +142,7 @@ impl GraphKeeper<'_> {
                 let edges = self.parse_edges(direction, peer, services)?;
                 self.decide(&edges, *allow, now)
             }
-            GraphAsk::Violations => Ok(self.violations_text()),
+            GraphAsk::Violations { json } => Ok(self.violations_told(*json)),
             GraphAsk::Export { format } => self.export(*format, now),
             GraphAsk::Enforce { lease_ms } => {
                 let lease = (*lease_ms > 0).then(|| Duration::from_millis(*lease_ms));

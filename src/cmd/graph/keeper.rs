@@ -11,11 +11,14 @@ use crate::graph::{
     Coverage, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, MOST_RISK, Mode,
     Promotion, Readiness, Record, Service, State,
 };
+use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, format_duration};
 use crate::report::{
-    GraphView, drift_text, edge_lines, graph_tree, readiness_lines, violation_lines,
+    GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
+    violation_lines, violations_json,
 };
 use crate::store::{Batch, GraphStore, node_identity, read_frozen, write_whole};
+use crate::trust;
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
@@ -42,6 +45,10 @@ pub(crate) struct GraphKeeper<'a> {
     learner: Learner,
     coverage: Coverage,
     violations: Violations,
+    /// Packets of violations since the start.
+    violation_packets: u64,
+    /// Entries of the kernel's edge table in use, at the last reading.
+    table_used: u64,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
     mode: Option<Mode>,
@@ -78,6 +85,8 @@ impl<'a> GraphKeeper<'a> {
             learner: Learner::new(setup.promotion, kept.records),
             coverage: kept.coverage,
             violations: Violations::new(kept.violations),
+            violation_packets: 0,
+            table_used: 0,
             coverage_changed: false,
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
@@ -221,7 +230,11 @@ impl<'a> GraphKeeper<'a> {
         let Some((table, meter)) = &mut self.table else {
             return;
         };
-        table.visit(|slot, row| meter.row(slot, row, &groups));
+        self.table_used = 0;
+        table.visit(|slot, row| {
+            self.table_used += 1;
+            meter.row(slot, row, &groups);
+        });
         let mut reading = meter.reading();
         let exclude = &self.setup.exclude;
         reading
@@ -231,6 +244,8 @@ impl<'a> GraphKeeper<'a> {
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
         }
+        let packets = |(_, packets): &(Edge, u64)| *packets;
+        self.violation_packets += reading.violations.iter().map(packets).sum::<u64>();
         self.violations.note(reading.violations, wall);
         if now.ktime.since(self.expired) * self.rate >= EXPIRE_EVERY {
             self.expired = now.ktime;
@@ -305,7 +320,7 @@ impl<'a> GraphKeeper<'a> {
         let path = frozen_path(&self.setup.store);
         let named =
             |error: &dyn std::fmt::Display| Error::operator(format!("{}: {error}", path.display()));
-        let written = std::fs::read_to_string(&path).map_err(|error| named(&error))?;
+        let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
         let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
         frozen.node.clone_from(&self.node);
         let mut text = self.changes(&frozen);
@@ -518,12 +533,22 @@ impl<'a> GraphKeeper<'a> {
         Readiness::of(self.learner.records(), &self.coverage)
     }
 
-    pub(super) fn readiness_text(&self) -> String {
-        readiness_lines(&self.readiness())
+    pub(super) fn readiness_told(&self, json: bool) -> String {
+        let readiness = self.readiness();
+        if json {
+            readiness_json(&readiness)
+        } else {
+            readiness_lines(&readiness)
+        }
     }
 
-    pub(super) fn violations_text(&self) -> String {
-        violation_lines(self.violations.all())
+    pub(super) fn violations_told(&self, json: bool) -> String {
+        let all = self.violations.all();
+        if json {
+            violations_json(all)
+        } else {
+            violation_lines(all)
+        }
     }
 
     pub(super) fn diff(&self, now: Moment) -> Result<String> {
@@ -550,7 +575,7 @@ impl<'a> GraphKeeper<'a> {
         match format {
             ExportFormat::Dot => Ok(view.to_dot()),
             ExportFormat::Mermaid => Ok(view.to_mermaid()),
-            ExportFormat::Json => view.to_json(),
+            ExportFormat::Json => Ok(view.to_json()),
             ExportFormat::Html => view.to_html(),
             ExportFormat::Yaml => {
                 let frozen = Frozen::freeze(FreezeFrom {
@@ -565,7 +590,33 @@ impl<'a> GraphKeeper<'a> {
         }
     }
 
-    fn view(&self, now: Moment) -> GraphView {
+    /// The graph as metrics show it.
+    pub(crate) fn gauges(&self, now: Moment) -> GraphGauges {
+        let status = self
+            .shield
+            .and_then(Shield::graph)
+            .map(|plane| plane.status(now.ktime));
+        let lease = status.and_then(|status| status.lease);
+        let mut edges = [0; State::ALL.len()];
+        for record in self.learner.records().values() {
+            edges[record.state as usize] += 1;
+        }
+        GraphGauges {
+            mode: status.map_or(Mode::Off, |status| status.mode),
+            lease: lease.map_or(0.0, |(end, _)| end.since(now.ktime).as_secs_f64()),
+            edges,
+            table_used: self.table_used,
+            table_capacity: self
+                .table
+                .as_ref()
+                .map_or(0, |(table, _)| table.capacity() as u64),
+            violating: self.violations.all().len() as u64,
+            violation_packets: self.violation_packets,
+            turned_away: self.learner.turned_away(),
+        }
+    }
+
+    pub(super) fn view(&self, now: Moment) -> GraphView {
         let status = self
             .shield
             .and_then(Shield::graph)
@@ -583,8 +634,8 @@ impl<'a> GraphKeeper<'a> {
     }
 }
 
+/// What a command put in force, by its name; `off` never is.
 fn mode_named(name: &str) -> Option<Mode> {
-    [Mode::Learn, Mode::Observe, Mode::Enforce]
-        .into_iter()
-        .find(|mode| mode.name() == name)
+    let named = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    named.filter(|mode| *mode != Mode::Off)
 }

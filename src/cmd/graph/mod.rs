@@ -10,16 +10,17 @@ use std::path::{Path, PathBuf};
 pub(super) use ask::GraphAsk;
 pub(super) use keeper::{GraphKeeper, Setup};
 
-use super::{iq, pins};
+use super::iq::{self, Asked};
+use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::graph::{Direction, Edge, Frozen, GroupError, Groups, Peer, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
-use crate::report::{Answer, print};
-use crate::runtime::{moment, only_iq};
-use crate::store::{read_frozen, write_whole};
+use crate::report::{Answer, GraphView, print, spinner, write_out};
+use crate::runtime::moment;
+use crate::store::read_frozen;
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";
@@ -33,39 +34,71 @@ impl From<GroupError> for Error {
 pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     let store = host.graph_store(args.store.as_ref());
     let ask = GraphAsk::of(&args.command);
-    let text = match iq::ask_graph(&host.places.run_dir, &ask)? {
-        Some(Answer::Refused(why)) => return Err(Error::operator(why)),
-        Some(Answer::Failed(why)) => return Err(Error::world(why)),
-        Some(Answer::Done(text)) => text,
-        Some(Answer::Status(_) | Answer::Why(_) | Answer::Held(_)) => {
-            return Err(Error::world("the running iq answered something else"));
-        }
-        None => alone(host, &store, &ask)?,
-    };
+    // With a hundred thousand edges these take seconds.
+    let long = matches!(
+        args.command,
+        GraphCommand::Freeze { .. } | GraphCommand::Enforce { .. } | GraphCommand::Observe
+    );
+    let spinner = long.then(|| spinner("putting the graph in force"));
+    let answer = told(host, &store, &ask);
+    if let Some(spinner) = spinner {
+        spinner.finish_and_clear();
+    }
+    let text = answer?;
     if let GraphCommand::Export {
         output: Some(path), ..
     } = &args.command
     {
-        write_export(path, &text)?;
+        write_out(path, &text)?;
+        if path == Path::new("-") {
+            return Ok(());
+        }
         return print(&format!("wrote {}\n", path.display()));
     }
     print(&text)
 }
 
-/// A pipe or a device is written to; only a file is replaced.
-fn write_export(path: &Path, text: &str) -> Result<()> {
-    match std::fs::metadata(path) {
-        Ok(there) if !there.is_file() => {
-            std::fs::write(path, text).doing(|| format!("writing {}", path.display()))
+/// The answer of the running IQ, or our own.
+fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
+    let run_dir = &host.places.run_dir;
+    match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, ask))? {
+        Asked::Told(Answer::Refused(why)) => Err(Error::operator(why)),
+        Asked::Told(Answer::Failed(why)) => Err(Error::world(why)),
+        Asked::Told(Answer::Done(text)) => Ok(text),
+        Asked::Told(Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_)) => {
+            Err(Error::world("the running iq answered something else"))
         }
-        _ => write_whole(path, text),
+        Asked::Alone(_) if ask.only_reads() && !store.exists() => Err(Error::operator(format!(
+            "no graph is kept in {}; 'kernloom iq --graph' learns one, --store names another",
+            store.display()
+        ))),
+        Asked::Alone(_lock) => alone(host, store, ask),
     }
 }
 
-/// No IQ runs: this process is the one writer for as long as it holds IQ's lock.
+/// The graph as it is, for the report; `None` where none was ever kept.
+pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
+    let store = host.graph_store(None);
+    if !store.exists() {
+        return Ok(None);
+    }
+    let (run_dir, show) = (&host.places.run_dir, GraphAsk::Show { json: true });
+    let text = match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, &show))? {
+        Asked::Told(Answer::Done(text)) => text,
+        // The running IQ keeps none: what an earlier one learned is not what holds.
+        Asked::Told(_) => return Ok(None),
+        Asked::Alone(_lock) => alone(host, &store, &show)?,
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| Error::world(format!("reading the graph: {error}")))
+}
+
+/// No IQ runs: this process is the one writer for as long as the caller holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
-    let _only = only_iq(&host.places.run_dir)?;
-    let shield = Shield::open(&pins(&host.places))?;
+    let pins = pins(&host.places);
+    let shield = Shield::open(&pins)?;
+    let _steering = shield.as_ref().map(|_| pins.steer()).transpose()?;
     let setup = Setup {
         store: store.to_owned(),
         groups: groups(host)?,

@@ -31,6 +31,10 @@ pub(super) enum Ask {
     Status,
     /// The sources above OBSERVE, at most [`MOST_HELD`].
     Held,
+    /// What the program reported after the event of this number.
+    Events {
+        after: u64,
+    },
     Why {
         source: Source,
     },
@@ -63,6 +67,7 @@ impl Iq<'_> {
         Ok(match ask {
             Ask::Status => Answer::Status(Box::new(self.status(now))),
             Ask::Held => Answer::Held(self.held_lines(now)),
+            Ask::Events { after } => Answer::Events(self.happened.after(*after)),
             Ask::Why { source } => Answer::Why(Box::new(self.why(source, now)?)),
             Ask::Forgive { source } => match self.forgive(&[*source], "command")? {
                 0 => Answer::Done(format!(

@@ -3,13 +3,14 @@
 mod telling;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::graph::{GRAPH, GraphKeeper};
 use super::exemptions::{Exemptions, Operators};
 use super::exposed::Exposed;
 use super::gate::LogGate;
+use super::happened::Happened;
 use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
 use super::links::Links;
@@ -17,9 +18,10 @@ use super::lists::{Lists, wall};
 use super::notes::Notes;
 use super::recorder::{Recorder, Run};
 use super::run::Before;
+use super::witness::Witness;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Proofs, Shield, SourceTable, What,
+    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable, What,
 };
 use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
@@ -30,7 +32,7 @@ use crate::report::{settings_yaml, whole_seconds};
 use crate::runtime::moment;
 use crate::seams::{Enforcer, Order};
 use crate::state::{Journal, State};
-use crate::telemetry::{Coverage, Meter, Sample, Window, linear_count, linear_ones};
+use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 
 /// Lines of one reason that are logged, and transitions that are journalled, in ten seconds.
 const MOST_LINES: u32 = 20;
@@ -46,11 +48,12 @@ pub(super) struct Iq<'a> {
     links: Links,
     pub(super) graph: Option<GraphKeeper<'a>>,
     pub(super) notes: Notes,
+    pub(super) happened: Happened,
     pub(super) started: Moment,
     pub(super) ticks: u64,
     table: SourceTable,
     meter: Meter,
-    proofs: Option<Proofs>,
+    witness: Witness,
     enforcer: Box<dyn Enforcer + 'a>,
     operators: Operators,
     keeper: Keeper,
@@ -64,16 +67,6 @@ pub(super) struct Iq<'a> {
     recorder: Option<Recorder>,
 }
 
-/// A host that cannot tell who is real still scores everybody.
-fn watch_handshakes(shield: &Shield, sources: usize) -> Option<Proofs> {
-    /// Of the sources a table holds, those thought to connect and stay known.
-    const SHARE: usize = 8;
-    let capacity = u32::try_from(sources / SHARE).unwrap_or(u32::MAX);
-    Proofs::watch(shield.v6_bits(), capacity)
-        .inspect_err(|error| log::warn!(target: IQ, "handshakes are not watched: {error}"))
-        .ok()
-}
-
 impl<'a> Iq<'a> {
     pub(super) fn new(
         shield: &'a Shield,
@@ -85,7 +78,7 @@ impl<'a> Iq<'a> {
         exposed: Option<Exposed>,
     ) -> Result<Self> {
         let table = shield.sources()?;
-        let proofs = watch_handshakes(shield, table.capacity());
+        let witness = Witness::call(shield, table.capacity());
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
@@ -112,6 +105,7 @@ impl<'a> Iq<'a> {
             started: now,
             ticks: 0,
             notes: Notes::default(),
+            happened: Happened::default(),
             lines: LogGate::new(MOST_LINES),
             records: LogGate::new(MOST_RECORDS),
             operators: Operators::default(),
@@ -128,7 +122,7 @@ impl<'a> Iq<'a> {
             graph: None,
             table,
             meter,
-            proofs,
+            witness,
             enforcer,
             keeper,
             journal,
@@ -268,7 +262,8 @@ impl<'a> Iq<'a> {
         self.last_tick = now;
         self.ticks += 1;
         self.watch_upgrade()?;
-        self.links.check(self.shield, self.pins)?;
+        let attached = self.links.check(self.shield, self.pins)?;
+        self.witness.stand_at(&attached);
         self.watch_reset(now)?;
         self.operators.refresh(self.shield)?;
         let decisions = self.judge(now, length)?;
@@ -286,7 +281,8 @@ impl<'a> Iq<'a> {
         if let Some(exposed) = &mut self.exposed {
             let dry_run = self.settings.iq.dry_run;
             let plane = (self.shield, &self.table);
-            exposed.ticked(plane, &self.engine, now, dry_run)?;
+            let graph = self.graph.as_ref().map(|graph| graph.gauges(now));
+            exposed.ticked(plane, &self.engine, graph, now, dry_run)?;
         }
         Ok(())
     }
@@ -296,17 +292,12 @@ impl<'a> Iq<'a> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
         let samples = self.meter.samples();
-        if let Some(proofs) = &self.proofs {
-            proofs.mark(samples)?;
-        }
+        let coverage = self.witness.mark(samples)?;
         let samples: &[Sample] = samples;
         let window = Window {
             length,
             samples,
-            coverage: Coverage {
-                proof: self.proofs.is_some(),
-                ..Coverage::default()
-            },
+            coverage,
         };
         let learner = &mut self.learner;
         let exempt = Exemptions {
@@ -348,9 +339,8 @@ impl<'a> Iq<'a> {
         self.exposed.as_ref()
     }
 
-    /// Keeps what is judged from here on and how, in a new file.
-    pub(super) fn record(&mut self, path: &Path, most: u64) -> Result<()> {
-        let mut recorder = Recorder::create(path, most)?;
+    /// Keeps what is judged from here on and how.
+    pub(super) fn record(&mut self, mut recorder: Recorder) -> Result<()> {
         let Settings {
             name,
             effective,
@@ -364,7 +354,9 @@ impl<'a> Iq<'a> {
             dry_run: iq.dry_run,
         };
         recorder.start(&mut self.engine, &self.learner, run, self.last_tick)?;
-        log::info!(target: IQ, "recording to {}", path.display());
+        if let Some((path, _)) = &self.settings.record {
+            log::info!(target: IQ, "recording to {}", path.display());
+        }
         self.recorder = Some(recorder);
         Ok(())
     }
@@ -412,6 +404,7 @@ impl<'a> Iq<'a> {
         };
         let mut decisions = Vec::new();
         for event in events.drain() {
+            self.happened.note(&event, now);
             let bits = match event.what {
                 What::Ports(bits) => bits,
                 What::Violation(direction, service) => {

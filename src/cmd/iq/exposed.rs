@@ -7,7 +7,7 @@ use crate::dataplane::{Shield, SourceTable};
 use crate::engine::{Decision, Engine, Triggers};
 use crate::error::{Error, Result};
 use crate::host::IqHost;
-use crate::metrics::{Gauges, Metrics, Server, Textfile, listen_address};
+use crate::metrics::{Gauges, GraphGauges, Metrics, Server, Textfile, listen_address};
 use crate::model::{Moment, Stage};
 use crate::runtime::{moment, now};
 use crate::seams::Outcome;
@@ -87,6 +87,7 @@ impl Exposed {
         &mut self,
         (shield, table): (&Shield, &SourceTable),
         engine: &Engine,
+        graph: Option<GraphGauges>,
         began: Moment,
         dry_run: bool,
     ) -> Result<()> {
@@ -105,6 +106,7 @@ impl Exposed {
             policy_capacity: shield.max_deny().into(),
             triggers: engine.config().triggers,
             peaks: self.peaks,
+            graph,
             time: now.unix.as_secs_f64(),
             ..Gauges::default()
         };

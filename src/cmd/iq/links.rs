@@ -38,9 +38,11 @@ impl Links {
         })
     }
 
+    /// The interfaces attached to now, by number.
+    ///
     /// # Errors
     /// When the instance itself was removed: nothing that IQ writes has an effect any more.
-    pub(super) fn check(&mut self, shield: &Shield, pins: &PinDir) -> Result<()> {
+    pub(super) fn check(&mut self, shield: &Shield, pins: &PinDir) -> Result<Vec<u32>> {
         if !pins.is_loaded()? {
             return Err(Error::world(format!(
                 "the data plane in {} was removed ('kernloom shield detach --purge'); start iq again to protect",
@@ -69,7 +71,7 @@ impl Links {
                 ),
             }
         }
-        Ok(())
+        Ok(attached.iter().map(|attached| attached.ifindex).collect())
     }
 }
 

@@ -12,9 +12,7 @@ use crate::exempt::{
 };
 use crate::model::{Ktime, Moment, Source, Wall};
 use crate::state::{Exemption, FirstSeen};
-
-/// A larger list was not written by an operator.
-const MOST_BYTES: u64 = 16 << 20;
+use crate::trust;
 
 /// An end this much off is the same end: it went through the time of day.
 const SAME_END_NS: u64 = 2_000_000_000;
@@ -218,12 +216,7 @@ fn same_end(a: Option<Ktime>, b: Option<Ktime>) -> bool {
 /// then its absence is news, and what was read stays.
 fn read(path: &Path, had: bool) -> Option<String> {
     let shown = path.display();
-    let size = std::fs::metadata(path).map(|meta| meta.len());
-    if size.is_ok_and(|size| size > MOST_BYTES) {
-        log::error!(target: IQ, "{shown}: larger than 16 MiB; what was read before stays in force");
-        return None;
-    }
-    match std::fs::read_to_string(path) {
+    match trust::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if had {

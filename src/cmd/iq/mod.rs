@@ -2,9 +2,11 @@
 
 mod answer;
 mod daemon;
+mod decisions;
 mod exemptions;
 mod exposed;
 mod gate;
+mod happened;
 mod keep;
 mod learn;
 mod links;
@@ -14,12 +16,17 @@ mod recorder;
 mod replay;
 mod run;
 mod simulate;
+mod witness;
 
+pub(super) use decisions::check_journal;
 pub(super) use simulate::traffic;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use answer::Ask;
+use nix::fcntl::Flock;
 
 use super::graph::GraphAsk;
 use crate::cli::{GraphModeArg, IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
@@ -28,7 +35,11 @@ use crate::graph::{Groups, Mode};
 use crate::host::{Host, IqHost};
 use crate::model::Source;
 use crate::profile::{Effective, GraphPlan, Overrides, Profile, ProfileError};
-use crate::report::{Answer, HeldLine, Table, print, settings_yaml, status_lines, why_lines};
+use crate::report::{
+    Answer, EventLine, HeldLine, Table, document, print, settings_yaml, status_lines, why_lines,
+};
+use crate::runtime::{no_iq, wait};
+use crate::top::SortKey;
 
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
@@ -63,6 +74,8 @@ pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
         }
         Some(IqCommand::Replay(args)) => replay::run(args),
         Some(IqCommand::Simulate(args)) => simulate::run(args),
+        Some(IqCommand::Decisions(args)) => decisions::run(host, args),
+        Some(IqCommand::Top(args)) => super::top::run(&host.places, args, SortKey::Stage),
         Some(IqCommand::Profiles(command)) => profiles(command),
         Some(IqCommand::Status { json }) => tell(host, &Ask::Status, *json),
         Some(IqCommand::Why { source, json }) => tell(host, &Ask::Why { source: *source }, *json),
@@ -85,20 +98,16 @@ fn tell(host: &Host, question: &Ask, json: bool) -> Result<()> {
     let text = match &answer {
         Answer::Refused(why) => return Err(Error::operator(why.clone())),
         Answer::Failed(why) => return Err(Error::world(why.clone())),
-        Answer::Status(status) if json => to_json(status)?,
-        Answer::Why(why) if json => to_json(why)?,
+        Answer::Status(status) if json => document("iq-status", status),
+        Answer::Why(why) if json => document("iq-why", why),
         Answer::Status(status) => status_lines(status),
         Answer::Why(why) => why_lines(why),
-        Answer::Held(held) => to_json(held)?,
+        Answer::Held(_) | Answer::Events(_) => {
+            return Err(Error::world("the running iq answered something else"));
+        }
         Answer::Done(what) => format!("{what}\n"),
     };
     print(&text)
-}
-
-fn to_json(answer: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(answer)
-        .map(|text| text + "\n")
-        .map_err(|error| Error::world(format!("printing the answer: {error}")))
 }
 
 /// `None` if no IQ runs in `run_dir`.
@@ -112,12 +121,51 @@ fn ask(run_dir: &Path, question: &Ask) -> Result<Option<Answer>> {
     }
 }
 
+/// Who answers what can be answered without an IQ too.
+pub(super) enum Asked<T> {
+    Told(T),
+    /// Nobody: no IQ starts while this is held.
+    Alone(Flock<File>),
+}
+
+/// Asks; one that is about to start is waited for.
+pub(super) fn ask_or_alone<T>(
+    run_dir: &Path,
+    ask: impl Fn() -> Result<Option<T>>,
+) -> Result<Asked<T>> {
+    /// Loading programs takes seconds on a small machine.
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 0..TRIES {
+        if let Some(answer) = ask()? {
+            return Ok(Asked::Told(answer));
+        }
+        if let Some(lock) = no_iq(run_dir)? {
+            return Ok(Asked::Alone(lock));
+        }
+        wait(PAUSE)?;
+    }
+    Err(Error::world(
+        "an iq has begun to start and does not answer; its log says why, 'kernloom shield doctor' what \
+         stands in the way",
+    ))
+}
+
 /// Whom a running IQ holds; nobody if none runs.
 pub(super) fn held(run_dir: &Path) -> Result<Vec<HeldLine>> {
     match ask(run_dir, &Ask::Held)? {
         Some(Answer::Held(held)) => Ok(held),
         _ => Ok(Vec::new()),
     }
+}
+
+/// What the program told a running IQ after the event of this number; `None` if none runs.
+pub(super) fn events(run_dir: &Path, after: u64) -> Result<Option<Vec<EventLine>>> {
+    Ok(match ask(run_dir, &Ask::Events { after })? {
+        Some(Answer::Events(events)) => Some(events),
+        Some(_) => return Err(Error::world("the running iq answered something else")),
+        None => None,
+    })
 }
 
 /// What a running IQ says of a source, as lines; none if none runs.
@@ -137,7 +185,7 @@ pub(super) fn ask_graph(run_dir: &Path, ask_: &GraphAsk) -> Result<Option<Answer
 pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
     Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
         Answer::Done(what) | Answer::Refused(what) | Answer::Failed(what) => what,
-        Answer::Status(_) | Answer::Why(_) | Answer::Held(_) => {
+        Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_) => {
             "the running iq was told".to_owned()
         }
     }))

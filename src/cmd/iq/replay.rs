@@ -5,14 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
 use super::daemon::alerted;
+use super::judged_by_names;
 use super::learn::Learner;
-use super::{judged_by_names, to_json};
 use crate::capture::{Capture, Captured};
 use crate::cli::ReplayArgs;
 use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What};
@@ -20,7 +19,7 @@ use crate::engine::{Decision, Engine, Kind};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, Moment, Source, Stage, format_duration};
 use crate::profile::Overrides;
-use crate::report::{Table, print};
+use crate::report::{Table, document, print, progress};
 use crate::seams::{Enforcer, Order};
 use crate::telemetry::{Coverage, Meter, Window, linear_ones};
 
@@ -54,29 +53,25 @@ pub(super) fn run(args: &ReplayArgs) -> Result<()> {
     })?;
     stay_on_this_cpu()?;
     let mut replay = Replay::new(&shield, &place.pins, learner, args)?;
-    let bar = progress(capture.size);
+    let bar = progress("replaying", capture.size);
     while let Some(captured) = capture.packet()? {
         replay.receive(&captured)?;
         bar.set_position(capture.read);
     }
     replay.end()?;
     bar.finish_and_clear();
+    if capture.cut {
+        log::warn!(
+            "{} ends in the middle of a packet; what is before it was replayed",
+            args.file.display()
+        );
+    }
     let told = replay.told(&name, args);
     if args.json {
-        print(&to_json(&told)?)
+        print(&document("replay", &told))
     } else {
         print(&told.text())
     }
-}
-
-/// A bar on standard error; none where that is no terminal.
-fn progress(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    let style = ProgressStyle::with_template("replaying {bar:40} {percent:>3} % {eta} left");
-    if let Ok(style) = style {
-        bar.set_style(style.progress_chars("##-"));
-    }
-    bar
 }
 
 /// The table has a part per CPU: one part sees everything, as one receive queue would.
@@ -305,7 +300,6 @@ impl<'a> Replay<'a> {
             hold: decision.hold.map(|hold| hold.to_string()),
         };
         Told {
-            schema: "kernloom.replay/1",
             capture: args.file.display().to_string(),
             profile: profile.to_owned(),
             seconds: self.now.since(START).as_secs_f64(),
@@ -346,7 +340,6 @@ fn ends(frame: &[u8]) -> Option<(Source, Source)> {
 /// `iq replay --json`: packaging/schemas/replay.schema.json.
 #[derive(Debug, Serialize)]
 struct Told {
-    schema: &'static str,
     capture: String,
     profile: String,
     /// From the first packet to the last tick.

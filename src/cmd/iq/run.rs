@@ -10,6 +10,7 @@ use super::daemon::Iq;
 use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
 use super::lists::Lists;
+use super::recorder::Recorder;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
     Attached, Features, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
@@ -37,11 +38,20 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     }
     let pins = pins(&host.places);
     pins.create()?;
+    let _steering = pins.steer()?;
     let shutdown = shutdown_on_signal()?;
     let reused = pins.is_loaded()?;
-    let record = settings.record.clone();
     let exposed = Exposed::new(&settings.iq)?;
-    let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
+    let recorder = match &settings.record {
+        Some((path, most)) => Some(Recorder::create(path, *most)?),
+        None => None,
+    };
+    let shield = attach(&pins, &settings.iq, settings.graph.is_some()).inspect_err(|_| {
+        if let Some((path, _)) = &settings.record {
+            // Nothing was recorded, and the next try makes it anew.
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
     let lists = Lists::new(
@@ -57,8 +67,8 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state, exposed)?;
     iq.graph = graph;
     iq.begin(&state, &before)?;
-    if let Some((path, most)) = record {
-        iq.record(&path, most)?;
+    if let Some(recorder) = recorder {
+        iq.record(recorder)?;
     }
     attend(host, &shield, &shutdown, &mut iq)
 }

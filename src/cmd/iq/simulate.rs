@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::judged_by_names;
 use super::learn::Learner;
 use super::recorder::began;
-use super::{judged_by_names, to_json};
 use crate::cli::SimulateArgs;
 use crate::engine::{Decision, Engine, Kind};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::model::{Ktime, Moment, Source, Stage, Wall};
 use crate::page::Traffic;
 use crate::profile::{Effective, Overrides, Profile};
 use crate::record::{Frame, Reader, Start};
-use crate::report::{Table, print};
+use crate::report::{Table, document, print, progress};
 use crate::telemetry::{Sample, Window};
 
 pub(super) fn run(args: &SimulateArgs) -> Result<()> {
@@ -29,12 +29,21 @@ pub(super) fn run(args: &SimulateArgs) -> Result<()> {
     };
     let (name, effective) = settings(args, &start)?;
     let mut judge = Judge::new(&start, &name, &effective, as_recorded(args))?;
+    let bar = progress("simulating", reader.size);
     while let Some(frame) = reader.frame()? {
         judge.step(frame);
+        bar.set_position(reader.read);
+    }
+    bar.finish_and_clear();
+    if reader.cut {
+        log::warn!(
+            "{} ends in the middle of a frame; what is before it was decided",
+            args.file.display()
+        );
     }
     let told = judge.told(&start, &name);
     if args.json {
-        print(&to_json(&told)?)
+        print(&document("simulate", &told))
     } else {
         print(&told.text())
     }
@@ -252,7 +261,6 @@ impl Judge {
             })
             .collect();
         Told {
-            schema: "kernloom.simulate/1",
             recorded_profile: start.profile.clone(),
             profile: name.to_owned(),
             ticks: self.ticks,
@@ -281,7 +289,6 @@ fn by_source(line: &Line) -> BTreeMap<Source, Line> {
 /// `iq simulate --json`: packaging/schemas/simulate.schema.json.
 #[derive(Debug, Serialize)]
 struct Told {
-    schema: &'static str,
     recorded_profile: String,
     profile: String,
     ticks: u64,

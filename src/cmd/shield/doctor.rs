@@ -64,7 +64,7 @@ fn host() -> Vec<Finding> {
         if fs::exists("/sys/kernel/btf/vmlinux").unwrap_or_default() {
             "the kernel has BTF; the programs do without"
         } else {
-            "the kernel has no BTF; the programs do without"
+            "the kernel has no BTF; the programs do without, but not the graph"
         },
         "",
     ));

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::super::opened;
@@ -16,7 +15,7 @@ use crate::cli::{EntryArgs, OwnerArg};
 use crate::dataplane::{Action, NoteId, Owner, PinDir, Rule};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Source, format_duration, parse_duration};
-use crate::report::print;
+use crate::report::{print, progress, write_out};
 use crate::runtime::now;
 
 /// Lines named in one message; the rest are counted.
@@ -80,7 +79,7 @@ pub(super) fn import(pins: &PinDir, file: &Path, how: &EntryArgs, list: List) ->
         };
         rules.push((line.source, rule, note));
     }
-    let bar = progress(rules.len());
+    let bar = progress("importing", rules.len() as u64);
     let done = uninterrupted(|| edit.import(&rules, |written| bar.set_position(written as u64)))?;
     bar.finish_and_clear();
     drop(edit);
@@ -112,17 +111,6 @@ fn uninterrupted<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = work();
     signals.thread_unblock().doing(|| "letting signals in")?;
     done
-}
-
-/// Drawn on a terminal only.
-fn progress(entries: usize) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} entries, {eta}");
-    let bar = ProgressBar::with_draw_target(Some(entries as u64), ProgressDrawTarget::stderr());
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 fn read_list(name: &str, file: &Path) -> Result<Read> {
@@ -245,16 +233,7 @@ pub(super) fn export(pins: &PinDir, file: &Path, list: List) -> Result<()> {
         }
         text.push('\n');
     }
-    if file == Path::new("-") {
-        return print(&text);
-    }
-    // Beside it first: a reader never sees half a list.
-    let next = file.with_extension("next");
-    let doing = || format!("writing {}", file.display());
-    let mut out = File::create(&next).doing(doing)?;
-    out.write_all(text.as_bytes()).doing(doing)?;
-    out.sync_all().doing(doing)?;
-    std::fs::rename(&next, file).doing(doing)
+    write_out(file, &text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 mod allow_only;
 mod attach;
 mod doctor;
+mod events;
 mod guard;
 mod import;
 mod policy;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::report::{Status, print, stats_json, stats_table};
 use crate::runtime::now;
+use crate::top::SortKey;
 
 pub(super) use guard::open_way_in;
 use policy::List;
@@ -26,7 +28,8 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::Upgrade(args) => attach::upgrade(&pins, args),
         ShieldCommand::Status(args) => status(&pins, args),
         ShieldCommand::Stats(args) => stats(&pins, args),
-        ShieldCommand::Top(args) => top::run(&host.places, args),
+        ShieldCommand::Top(args) => top::run(&host.places, args, SortKey::Packets),
+        ShieldCommand::Events(args) => events::events(&host.places, args),
         ShieldCommand::Deny(command) => policy::listed(&pins, command, list(Action::Deny, false)),
         ShieldCommand::Allow(command) => policy::listed(&pins, command, list(Action::Allow, false)),
         ShieldCommand::Management(command) => {

@@ -5,4 +5,6 @@ mod text;
 mod view;
 
 pub use text::{drift_text, edge_lines, graph_tree, readiness_lines, violation_lines};
-pub use view::{EdgeView, GraphView};
+pub use view::{
+    EdgeView, GraphView, ReadinessView, ViolationView, readiness_json, violations_json,
+};

@@ -1,15 +1,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::graph::{Direction, Edge, Mode, Peer, Readiness, Record};
 use crate::model::{Wall, format_duration};
+use crate::report::document;
 use crate::store::Violation;
 
-/// `kernloom graph export --format json`
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// `kernloom graph show --json` and `graph export --format json`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GraphView {
     pub node: String,
     pub mode: String,
@@ -21,7 +21,7 @@ pub struct GraphView {
     pub violations: Vec<ViolationView>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadinessView {
     pub risk: f64,
     pub ready: bool,
@@ -32,7 +32,7 @@ pub struct ReadinessView {
     pub singletons: usize,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EdgeView {
     pub direction: String,
     pub peer: String,
@@ -52,7 +52,7 @@ pub struct EdgeView {
     pub peak_pps: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ViolationView {
     pub direction: String,
     pub peer: String,
@@ -77,37 +77,17 @@ impl GraphView {
             mode: mode.to_string(),
             lease: lease.map(|left| format_duration(Duration::from_secs(left.as_secs()))),
             made: made.to_string(),
-            readiness: ReadinessView {
-                risk: readiness.risk,
-                ready: readiness.is_ready(),
-                days: readiness.days,
-                hours_of_week: readiness.hours_of_week,
-                accepted: readiness.accepted,
-                candidates: readiness.candidates,
-                singletons: readiness.singletons.len(),
-            },
+            readiness: ReadinessView::of(readiness),
             edges: records
                 .iter()
                 .map(|(edge, record)| EdgeView::of(edge, record))
                 .collect(),
-            violations: violations
-                .iter()
-                .map(|(edge, violation)| ViolationView {
-                    direction: edge.direction.to_string(),
-                    peer: edge.peer.to_string(),
-                    service: edge.service.to_string(),
-                    packets: violation.packets,
-                    first_seen: violation.first_seen.to_string(),
-                    last_seen: violation.last_seen.to_string(),
-                })
-                .collect(),
+            violations: violation_views(violations),
         }
     }
 
-    pub fn to_json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self)
-            .map(|text| text + "\n")
-            .map_err(|error| Error::world(format!("writing the graph as JSON: {error}")))
+    pub fn to_json(&self) -> String {
+        document("graph", self)
     }
 
     /// For graphviz: `dot -Tsvg`.
@@ -141,6 +121,47 @@ impl GraphView {
             text.push_str(&format!("  {from} {line}|{}| {to}\n", edge.service));
         }
         text
+    }
+}
+
+/// `kernloom graph readiness --json`
+pub fn readiness_json(readiness: &Readiness) -> String {
+    document("graph-readiness", &ReadinessView::of(readiness))
+}
+
+/// `kernloom graph violations --json`
+pub fn violations_json(violations: &BTreeMap<Edge, Violation>) -> String {
+    #[derive(Serialize)]
+    struct Violations {
+        violations: Vec<ViolationView>,
+    }
+    let violations = violation_views(violations);
+    document("graph-violations", &Violations { violations })
+}
+
+fn violation_views(violations: &BTreeMap<Edge, Violation>) -> Vec<ViolationView> {
+    let view = |(edge, violation): (&Edge, &Violation)| ViolationView {
+        direction: edge.direction.to_string(),
+        peer: edge.peer.to_string(),
+        service: edge.service.to_string(),
+        packets: violation.packets,
+        first_seen: violation.first_seen.to_string(),
+        last_seen: violation.last_seen.to_string(),
+    };
+    violations.iter().map(view).collect()
+}
+
+impl ReadinessView {
+    fn of(readiness: &Readiness) -> Self {
+        Self {
+            risk: readiness.risk,
+            ready: readiness.is_ready(),
+            days: readiness.days,
+            hours_of_week: readiness.hours_of_week,
+            accepted: readiness.accepted,
+            candidates: readiness.candidates,
+            singletons: readiness.singletons.len(),
+        }
     }
 }
 

@@ -213,3 +213,49 @@ fn an_unknown_layout_is_migrated_and_said_so() {
     bench.ok(&["shield", "deny", "del", &client]);
     assert!(bench.pings("one", Family::V4));
 }
+
+/// Somebody's `rm`: the program runs on and no command could steer it, as if nothing were there.
+#[test]
+fn an_instance_that_lost_its_program_is_told_and_ended() {
+    let Some(bench) = Bench::new("lost") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    bench.ok(&["shield", "deny", "add", &bench.v4("one")]);
+    std::fs::remove_file(bench.lab.bpffs().join("program")).unwrap();
+    for args in [
+        &["shield", "status"][..],
+        &["shield", "attach", "eth0"],
+        &["shield", "deny", "list"],
+    ] {
+        let said = bench.refused(args, 1);
+        assert!(
+            said.contains("eth0 runs a program of")
+                && said.contains("kernloom shield detach --all --purge"),
+            "{said}"
+        );
+    }
+    assert!(!bench.pings("one", Family::V4), "it goes on meanwhile");
+    bench.ok(&["shield", "detach", "--all", "--purge"]);
+    assert!(bench.pings("one", Family::V4));
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+}
+
+#[test]
+fn an_instance_is_never_a_whole_bpf_file_system() {
+    let Some(bench) = Bench::new("root") else {
+        return;
+    };
+    let root = bench.lab.bpffs().parent().unwrap();
+    let before = std::fs::metadata(root).unwrap();
+    let root = root.to_str().unwrap();
+    let mut command = bench.lab.server().net.command(super::BINARY);
+    command.args(["--bpffs", root, "shield", "attach", "eth0"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let why = "is a BPF file system itself; give --bpffs a directory below it";
+    assert!(said.contains(why), "{said}");
+    let after = std::fs::metadata(root).unwrap();
+    assert_eq!(before.permissions(), after.permissions());
+}

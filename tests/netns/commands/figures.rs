@@ -36,6 +36,7 @@ fn figures_are_machine_readable() {
     assert_eq!(
         status,
         serde_json::json!({
+            "schema": "kernloom.status/1",
             "interfaces": [{"interface": "eth0", "ifindex": 0, "mode": "driver"}],
             "enforce_allow": {"state": "off", "falls_back_in_seconds": null},
             "default_limit": {"scope": "all", "unit": "bytes", "rate": 1_250_000, "burst": 1_250_000},
@@ -47,7 +48,7 @@ fn figures_are_machine_readable() {
     );
     assert_eq!(
         json(&bench.ok(&["shield", "limit", "list", "--json"])),
-        serde_json::json!({"entries": [{
+        serde_json::json!({"schema": "kernloom.entries/1", "entries": [{
             "source": "192.0.2.7", "action": "limit",
             "limit": {"scope": "new", "unit": "packets", "rate": 200, "burst": 200},
             "owner": "operator", "ends_in_seconds": null, "reason": "",
@@ -70,6 +71,7 @@ fn counters_and_the_busiest_are_machine_readable() {
             "lengths",
             "ports",
             "reasons",
+            "schema",
             "sources",
             "sources_crowded",
             "sources_replaced"

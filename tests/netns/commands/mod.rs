@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::lab::{Family, Lab, Plan};
+use crate::seat::documented as json;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_kernloom");
 const SOON: Duration = Duration::from_secs(20);
@@ -107,8 +108,4 @@ fn said(output: Output) -> Said {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
 }

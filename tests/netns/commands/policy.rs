@@ -31,7 +31,7 @@ fn lists_go_in_and_out_whole() {
     list["entries"][1]["ends_in_seconds"] = 3_600.into();
     assert_eq!(
         list,
-        serde_json::json!({"entries": [
+        serde_json::json!({"schema": "kernloom.entries/1", "entries": [
             {"source": client, "action": "deny", "limit": null, "owner": "operator",
              "ends_in_seconds": null, "reason": "probe"},
             {"source": "198.51.100.0/24", "action": "deny", "limit": null, "owner": "feed",
@@ -170,12 +170,12 @@ fn the_running_program_is_asked_for_its_verdict() {
     );
     assert_eq!(
         bench.ok(&["shield", "verdict", "192.0.2.7", "--proto", "udp", "--json"]),
-        "{\"source\":\"192.0.2.7\",\"verdict\":\"drop\",\"reason\":\"deny\",\"entry\":{\"source\":\"192.0.2.0/24\",\
+        "{\"schema\":\"kernloom.verdict/1\",\"source\":\"192.0.2.7\",\"verdict\":\"drop\",\"reason\":\"deny\",\"entry\":{\"source\":\"192.0.2.0/24\",\
          \"action\":\"deny\",\"limit\":null,\"owner\":\"operator\",\"ends_in_seconds\":null,\"reason\":\"scanner\"}}\n"
     );
     assert_eq!(
         bench.ok(&["shield", "verdict", "2001:db8::7", "--json"]),
-        "{\"source\":\"2001:db8::7\",\"verdict\":\"pass\",\"reason\":\"pass\",\"entry\":null}\n"
+        "{\"schema\":\"kernloom.verdict/1\",\"source\":\"2001:db8::7\",\"verdict\":\"pass\",\"reason\":\"pass\",\"entry\":null}\n"
     );
     let stats = json(&bench.ok(&["shield", "stats", "--json"]));
     let reasons = stats["reasons"].as_array().unwrap();

@@ -69,7 +69,7 @@ fn every_verb_says_what_is_wrong_and_how_to_mend_it() {
         refused(&lab, words, why);
     }
     let said = graph(&lab, "export --format dot -o /nowhere/graph.dot");
-    assert_eq!(said.code, Some(1), "{said:?}");
+    assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.err.contains("/nowhere/graph.dot"), "{said:?}");
     // A device is written to, not replaced by a file.
     good(&lab, "export --format dot -o /dev/null");
@@ -199,7 +199,7 @@ fn a_verdict_tells_the_edge_that_decides_and_the_mode() {
     );
     assert_eq!(
         ask("2001:db8:9::1 --dport 22 --json"),
-        "{\"source\":\"2001:db8:9::1\",\"verdict\":\"drop\",\"reason\":\"edge-unknown\",\"entry\":null,\
+        "{\"schema\":\"kernloom.verdict/1\",\"source\":\"2001:db8:9::1\",\"verdict\":\"drop\",\"reason\":\"edge-unknown\",\"entry\":null,\
          \"graph\":{\"mode\":\"frozen-enforce\",\"answer\":\"unknown\",\"edge\":\"2001:db8:9::/64 -> tcp/22\"}}\n"
     );
     good(&lab, "deny 10.0.0.5 tcp/443");

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only
+/*
+ * Whom this host refuses: it answered with a TCP reset or an ICMP unreachable. At
+ * TC egress. Most kinds of scan show in nothing else, because what they send
+ * belongs to no connection.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "identity.h"
+
+/* RFC 792, RFC 1812, 5.2.7.1: by the host, not by the network. */
+#define KL_ICMP_UNREACHABLE 3
+#define KL_ICMP_NO_PROTOCOL 2
+#define KL_ICMP_NO_PORT 3
+#define KL_ICMP_NET_PROHIBITED 9
+#define KL_ICMP_HOST_PROHIBITED 10
+#define KL_ICMP_PROHIBITED 13
+/* RFC 4443, 3.1: nobody gets there; what else unreachable means is the network's doing. */
+#define KL_ICMP6_UNREACHABLE 1
+#define KL_ICMP6_PROHIBITED 1
+#define KL_ICMP6_NO_PORT 4
+#define KL_ICMP6_POLICY 5
+#define KL_ICMP6_REJECTED 6
+/* RFC 4443, 3.4: the answer to a protocol that nobody speaks. */
+#define KL_ICMP6_PARAMETER 4
+#define KL_ICMP6_NEXT_HEADER 1
+
+const volatile struct kl_refusals_config kl_refusals_config = {};
+volatile struct kl_refusals_state kl_refusals_state = {};
+
+/* Written here, read by a running IQ. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct kl_identity);
+	__type(value, struct kl_refused);
+} kl_refusals SEC(".maps");
+
+/* What belongs to no connection: RFC 9293, 3.10.7.1. Whoever aborts one names its sequence number. */
+static __always_inline int kl_resets_stranger(struct __sk_buff *skb, __u32 off)
+{
+	struct tcphdr tcp;
+
+	if (bpf_skb_load_bytes(skb, off, &tcp, sizeof(tcp)))
+		return 0;
+	return tcp.rst && (!tcp.ack || !tcp.seq);
+}
+
+static __always_inline int kl_unreachable4(__u8 code)
+{
+	return code == KL_ICMP_NO_PROTOCOL || code == KL_ICMP_NO_PORT ||
+	       code == KL_ICMP_NET_PROHIBITED || code == KL_ICMP_HOST_PROHIBITED ||
+	       code == KL_ICMP_PROHIBITED;
+}
+
+static __always_inline int kl_unreachable6(__u8 type, __u8 code)
+{
+	if (type == KL_ICMP6_PARAMETER)
+		return code == KL_ICMP6_NEXT_HEADER;
+	return type == KL_ICMP6_UNREACHABLE &&
+	       (code == KL_ICMP6_PROHIBITED || code == KL_ICMP6_NO_PORT ||
+		code == KL_ICMP6_POLICY || code == KL_ICMP6_REJECTED);
+}
+
+static __always_inline int kl_refuses4(struct __sk_buff *skb, struct kl_identity *to)
+{
+	struct iphdr ip;
+	__u8 icmp[2];
+	__u32 off;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return 0;
+	off = ETH_HLEN + ip.ihl * 4;
+	to->addr[0] = to->addr[1] = 0;
+	to->addr[2] = bpf_htonl(0xffff);
+	to->addr[3] = ip.daddr;
+	if (ip.protocol == IPPROTO_TCP)
+		return kl_resets_stranger(skb, off);
+	if (ip.protocol != IPPROTO_ICMP || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
+		return 0;
+	return icmp[0] == KL_ICMP_UNREACHABLE && kl_unreachable4(icmp[1]);
+}
+
+static __always_inline int kl_refuses6(struct __sk_buff *skb, struct kl_identity *to)
+{
+	__u32 off = ETH_HLEN + sizeof(struct ipv6hdr);
+	struct ipv6hdr ip;
+	__u8 icmp[2];
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return 0;
+	__builtin_memcpy(to->addr, &ip.daddr, sizeof(to->addr));
+	kl_identify(to, kl_refusals_config.v6_mask);
+	if (ip.nexthdr == IPPROTO_TCP)
+		return kl_resets_stranger(skb, off);
+	if (ip.nexthdr != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
+		return 0;
+	return kl_unreachable6(icmp[0], icmp[1]);
+}
+
+static __always_inline int kl_refuses(struct __sk_buff *skb, struct kl_identity *to)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return kl_refuses4(skb, to);
+	return skb->protocol == bpf_htons(ETH_P_IPV6) && kl_refuses6(skb, to);
+}
+
+SEC("tc")
+int kernloom_refusals(struct __sk_buff *skb)
+{
+	struct kl_refused fresh = { .epoch = kl_refusals_state.epoch, .count = 1 }, *known;
+	struct kl_identity to;
+
+	if (!kl_refuses(skb, &to))
+		return TC_ACT_UNSPEC;
+	known = bpf_map_lookup_elem(&kl_refusals, &to);
+	/* Two CPUs at once may lose one: a count of many needs no lock. */
+	if (known && known->epoch == fresh.epoch)
+		known->count++;
+	else
+		bpf_map_update_elem(&kl_refusals, &to, &fresh, BPF_ANY);
+	kl_refusals_state.sent++;
+	return TC_ACT_UNSPEC;
+}
+
+struct kl_identity *kl_identity_type __attribute__((unused));
+
+char LICENSE[] SEC("license") = "Dual MPL/GPL";

@@ -1,0 +1,99 @@
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use kernloom::dataplane::Refusals;
+use kernloom::model::Source;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Runs `test` in a network namespace of its own, with a loopback that is up.
+fn apart<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let up = std::process::Command::new("ip")
+                .args(["link", "set", "lo", "up"])
+                .status();
+            assert!(up.unwrap().success());
+            test()
+        });
+        inside.join().unwrap()
+    })
+}
+
+/// A port of the address that nobody listens on.
+fn closed(ip: &str) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn refused(refusals: &mut Refusals) -> HashMap<String, u32> {
+    let taken = refusals.take().unwrap();
+    taken
+        .into_iter()
+        .map(|(source, count)| (source.to_string(), count))
+        .collect()
+}
+
+fn counts(known: &[(&str, u32)]) -> HashMap<String, u32> {
+    known
+        .iter()
+        .map(|(source, count)| ((*source).to_owned(), *count))
+        .collect()
+}
+
+/// A datagram nobody takes; returns once its sender was told so.
+fn unheard(from: &str, to: SocketAddr) {
+    let socket = UdpSocket::bind((from, 0)).unwrap();
+    socket.connect(to).unwrap();
+    socket.send(b"x").unwrap();
+    let error = socket.recv(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn what_belongs_to_no_connection_is_counted_where_it_is_refused() {
+    apart(|| {
+        let mut refusals = Refusals::load(64, 1_024).unwrap();
+        refusals.watch(&[1]).unwrap();
+        assert_eq!(refused(&mut refusals), counts(&[]));
+        for _ in 0..3 {
+            assert!(TcpStream::connect(closed("127.31.0.4")).is_err());
+            assert!(TcpStream::connect(closed("::1")).is_err());
+        }
+        unheard("127.31.0.5", closed("127.31.0.4"));
+        // The loopback's own address is who asked, whatever it asked.
+        let ours = Source::tracked("::1".parse().unwrap(), 64).to_string();
+        let expected = counts(&[("127.0.0.1", 3), (&ours, 3), ("127.31.0.5", 1)]);
+        assert_eq!(refused(&mut refusals), expected);
+        assert_eq!(refused(&mut refusals), counts(&[]), "told once");
+        unheard("127.31.0.5", closed("127.31.0.4"));
+        assert_eq!(refused(&mut refusals), counts(&[("127.31.0.5", 1)]));
+    });
+}
+
+#[test]
+fn a_connection_that_is_aborted_was_not_refused() {
+    apart(|| {
+        let mut refusals = Refusals::load(64, 1_024).unwrap();
+        refusals.watch(&[1]).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let at_once = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&server, sockopt::Linger, &at_once).unwrap();
+        drop(server);
+        let error = client.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(refused(&mut refusals), counts(&[]));
+        // Left alone, an interface tells nothing more.
+        refusals.watch(&[]).unwrap();
+        assert!(!refusals.watches());
+        assert!(TcpStream::connect(closed("127.31.0.4")).is_err());
+        assert_eq!(refused(&mut refusals), counts(&[]));
+    });
+}

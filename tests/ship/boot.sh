@@ -1,0 +1,129 @@
+# shellcheck shell=bash disable=SC2154,SC2034,SC2317 # scratch, root: check.sh, lib.sh; boot() calls the rest
+# Sourced by check.sh: the units under systemd itself, booted twice as init of namespaces over an
+# overlay of this host. The second boot has a new, empty BPF file system, as every boot has.
+
+booted() {
+    root boot
+    traffic_up
+    debs_in
+    inside dpkg -P kernloom >/dev/null 2>&1
+    machine_of_its_own
+    # What is learned there is told line by line, and checked here.
+    boot first_boot
+    tells "systemd attaches, then scores" 'active active'
+    tells "systemd hears what IQ does" 'StatusText=profile web-server, enforcing'
+    tells "the shield is attached to the interface in the settings" 'kl0: attached in driver mode'
+    tells "the list of a file is loaded" '^198\.18\.0\.8 '
+    tells "handshakes are watched, confined as it is" 'handshakes watched: yes'
+    tells "state is root's alone" 'modes 700 600'
+    tells "an upgrade leaves it attached" 'attached after upgrade: yes'
+    tells "an upgrade starts the new IQ" 'new iq: yes'
+    tells "an upgrade keeps what was entered by hand" 'denied after upgrade: yes'
+    tells "a killed IQ is started again" 'killed iq is back: yes'
+    tells "stopping the units leaves the host protected" 'attached when stopped: yes'
+    tells "no unit failed" 'failed units: 0'
+    umount "$root/sys/fs/bpf" && mount -t bpf bpf "$root/sys/fs/bpf"
+    check "a reboot detaches" lacks xdp "$(ip link show kl0)"
+    boot second_boot
+    tells "after a reboot it is attached again" 'kl0: attached in driver mode'
+    tells "after a reboot a denial by hand holds" '^198\.18\.0\.9 '
+    tells "after a reboot a denial with an end holds until then" '^198\.18\.0\.10 .*[0-9]+m'
+    tells "after a reboot the list of a file holds" '^198\.18\.0\.8 '
+    tells "after a reboot an allowed source is allowed" '^198\.18\.0\.2 '
+    tells "a removal stops the units" 'inactive inactive'
+    tells "a removal detaches" 'attached when removed: no'
+    tells "a purge leaves nothing" 'left: 0'
+    traffic_down
+}
+
+tells() { check "$1" has "$2" "$told"; }
+
+# Nothing of this host but its programs starts in there, and nothing reaches its kernel's settings.
+machine_of_its_own() {
+    local unit
+    rm -rf "$root"/etc/systemd/system/*.{wants,requires} "$root/etc/systemd/system/default.target"
+    : >"$root/etc/fstab"
+    for unit in systemd-{sysctl,modules-load,udevd,udev-trigger,logind,timesyncd,random-seed,remount-fs,binfmt}.service \
+        modprobe@.service sys-{kernel-debug,kernel-tracing,kernel-config,fs-fuse-connections}.mount \
+        dev-{hugepages,mqueue}.mount networking.service getty.target apparmor.service proc-sys-fs-binfmt_misc.automount; do
+        ln -sf /dev/null "$root/etc/systemd/system/$unit"
+    done
+    cat >"$root/etc/systemd/system/trial.service" <<'UNIT'
+[Unit]
+After=network.target kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
+
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /trial
+StandardOutput=file:/told
+StandardError=file:/told
+SuccessAction=poweroff-force
+FailureAction=poweroff-force
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+    inside systemctl -q enable trial.service
+    inside dpkg -i /debs/old.deb >/dev/null
+    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
+    mkdir -p "$root/etc/kernloom" && echo 198.18.0.8 >"$root/etc/kernloom/deny.list"
+    inside systemctl -q enable kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
+}
+
+# boot FUNCTION: boots, runs that in there once all is up, powers off; what it told is in $told.
+boot() {
+    { declare -f "$1" yes_no wait_for && echo "$1"; } >"$root/trial"
+    : >"$root/told"
+    timeout -s KILL 300 unshare --mount --pid --uts --ipc --cgroup --fork \
+        tests/ship/container.sh "$root" >"$scratch/$1.console" 2>&1 </dev/null
+    told=$(<"$root/told")
+    [[ -n $told ]] || told="nothing; its console: $(tail -n 30 "$scratch/$1.console")"
+}
+
+yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
+
+# Until it holds; whoever waits for what never comes is ended from outside.
+wait_for() { until "$@" >/dev/null 2>&1; do sleep 0.1; done; }
+
+first_boot() {
+    local attached before iq=kernloom-iq@web-server.service
+    attached() { ip link show kl0 | grep -q 'prog/xdp'; }
+    denied() { kernloom shield deny list | grep -q "^$1 "; }
+    pid() { systemctl show --value -p MainPID "$iq"; }
+    changed() { [[ $(pid) != 0 && $(pid) != "$1" ]]; }
+    systemctl is-active kernloom-shield.service "$iq" | xargs
+    systemctl show -p StatusText "$iq"
+    kernloom shield status
+    kernloom shield deny list
+    echo "handshakes watched: $(yes_no sh -c '! journalctl -u kernloom-iq@web-server | grep "not watched"')"
+    echo "modes $(stat -c %a /var/lib/kernloom) $(stat -c %a /run/kernloom/iq.lock)"
+    kernloom shield deny add 198.18.0.9
+    kernloom shield deny add 198.18.0.10 --ttl 1h
+    kernloom shield allow add 198.18.0.2
+    before=$(pid)
+    dpkg -i /debs/new.deb >/dev/null
+    wait_for changed "$before"
+    wait_for systemctl is-active "$iq"
+    echo "attached after upgrade: $(yes_no attached)"
+    echo "new iq: $(yes_no changed "$before")"
+    echo "denied after upgrade: $(yes_no denied 198.18.0.9)"
+    before=$(pid)
+    kill -9 "$before"
+    wait_for changed "$before"
+    wait_for systemctl is-active "$iq"
+    echo "killed iq is back: $(yes_no kernloom iq status)"
+    echo "failed units: $(systemctl list-units --failed --plain --no-legend 'kernloom*' | wc -l)"
+    systemctl stop "$iq" kernloom-shield.service
+    echo "attached when stopped: $(yes_no attached)"
+}
+
+second_boot() {
+    kernloom shield status
+    kernloom shield deny list
+    kernloom shield allow list
+    dpkg -r kernloom >/dev/null
+    systemctl is-active kernloom-shield.service kernloom-iq@web-server.service | xargs
+    echo "attached when removed: $(yes_no sh -c 'ip link show kl0 | grep -q prog/xdp')"
+    dpkg -P kernloom >/dev/null
+    echo "left: $(find /etc /usr /lib /var /run /sys/fs/bpf -xdev -name '*kernloom*' ! -path '/var/lib/systemd/*' | wc -l)"
+}

@@ -1,0 +1,101 @@
+# shellcheck shell=bash disable=SC2154 # scratch, static, root, upper: check.sh and lib.sh
+# Sourced by check.sh: the .deb where no init system runs, on an overlay of this host, with traffic.
+
+package_lifecycle() {
+    root package
+    traffic_up
+    debs_in
+    check "a package for another CPU is refused" refused 1 'architecture \(.*\) does not match' \
+        inside dpkg -i /debs/foreign.deb
+    inside dpkg -P kernloom >/dev/null 2>&1
+    check "the package installs" inside dpkg -i /debs/old.deb
+    manual_is_whole
+    check "its directories are root's alone" same "$(inside stat -c %a%U /var/lib/kernloom)" 700root
+    check "it attaches" inside kernloom shield attach kl0
+    check "it denies" inside kernloom shield deny add 198.18.0.9
+    upgrade_under_traffic
+    killed_upgrade
+    echo KERNLOOM_IFACE=kl0 >>"$root/etc/default/kernloom"
+    check "it is removed" inside dpkg -r kernloom
+    check "nothing is attached then" lacks 'xdp' "$(ip link show kl0)"
+    check "nothing is pinned then" test ! -e "$root/sys/fs/bpf/kernloom"
+    check "settings outlive a removal" grep -q KERNLOOM_IFACE=kl0 "$root/etc/default/kernloom"
+    check "it is purged" inside dpkg -P kernloom
+    check "nothing is left then" same "$(left)" ''
+    traffic_down
+}
+
+# Two versions and one of another CPU, in the root's /debs.
+debs_in() {
+    local made=$scratch/debs version
+    if [[ ! -d $made ]]; then
+        mkdir "$made"
+        for version in 0.0.1 0.0.2; do
+            packaging/deb.sh --version "$version" x86_64 >/dev/null
+            mv "$static/kernloom_${version}_amd64.deb" "$made/"
+        done
+        mkdir -p "$scratch/foreign/DEBIAN"
+        dpkg-deb -f "$made/kernloom_0.0.2_amd64.deb" | sed 's/^Architecture: .*/Architecture: s390x/' \
+            >"$scratch/foreign/DEBIAN/control"
+        dpkg-deb --build "$scratch/foreign" "$made/foreign.deb" >/dev/null
+    fi
+    mkdir -p "$root/debs"
+    cp "$made/kernloom_0.0.1_amd64.deb" "$root/debs/old.deb"
+    cp "$made/kernloom_0.0.2_amd64.deb" "$root/debs/new.deb"
+    cp "$made/foreign.deb" "$root/debs/"
+}
+
+# A page and a completion for every command there is, asked of the binary itself.
+manual_is_whole() {
+    local name line bash missing=''
+    bash=$(<"$root/usr/share/bash-completion/completions/kernloom")
+    while read -r line; do
+        name=kernloom${line:+-${line// /-}}
+        [[ -s $root/usr/share/man/man1/$name.1.gz ]] || missing+=" $name(1)"
+        name=kernloom${line:+__subcmd__${line// /__subcmd__}}
+        [[ $bash == *"${name//-/__})"* ]] || missing+=" $name"
+    done < <(echo && commands '')
+    check "every command has a man page and a completion" same "$missing" ''
+    check "there are at least 40 commands" test "$(commands '' | wc -l)" -ge 40
+    check "bash completes" inside bash -c '. /usr/share/bash-completion/completions/kernloom
+        COMP_WORDS=(kernloom shield enf) COMP_CWORD=2
+        _kernloom kernloom enf shield && [[ ${COMPREPLY[*]} == enforce-allow ]]'
+}
+
+# The words after `kernloom` of each command below $1, one per line.
+commands() {
+    local word
+    # shellcheck disable=SC2086 # a command is words
+    inside kernloom $1 --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' | while read -r word; do
+        [[ $word != help ]] || continue
+        echo "${1:+$1 }$word"
+        commands "${1:+$1 }$word"
+    done
+}
+
+upgrade_under_traffic() {
+    local before ping
+    before=$(link)
+    ip netns exec peer ping -q -i 0.01 -c 400 198.18.0.1 >"$scratch/ping" 2>&1 &
+    ping=$!
+    check "it upgrades under traffic" inside dpkg -i /debs/new.deb
+    check "the program is replaced under traffic" inside kernloom shield upgrade
+    wait "$ping"
+    check "no packet was lost meanwhile" has '400 packets transmitted, 400 received' "$(<"$scratch/ping")"
+    check "it stayed attached" has 'prog/xdp id [0-9]+' "$before $(link)"
+    check "its policy stayed" has 198.18.0.9 "$(inside kernloom shield deny list)"
+}
+
+# Whatever moment a SIGKILL hits: the host stays protected, and the same command mends it.
+killed_upgrade() {
+    local after outcome=''
+    for after in 0.02 0.05 0.1 0.2 0.4; do
+        inside timeout -s KILL "$after" dpkg -i /debs/old.deb >/dev/null 2>&1
+        inside timeout -s KILL "$after" kernloom shield upgrade >/dev/null 2>&1
+        [[ -n $(link) ]] || outcome+=" detached after $after s"
+        inside dpkg -i /debs/new.deb >/dev/null 2>&1 || outcome+=" not installed after $after s"
+        inside kernloom shield upgrade >/dev/null || outcome+=" not upgraded after $after s"
+        inside kernloom shield deny list | grep -q 198.18.0.9 || outcome+=" forgot after $after s"
+    done
+    check "a killed upgrade protects on, and a second one mends it" same "$outcome" ''
+}
