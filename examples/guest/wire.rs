@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Wire {
     send: OwnedFd,
-    receive: OwnedFd,
+    /// IPv6, then IPv4, as the stack takes them: a tap of everything sits before TC.
+    receive: [OwnedFd; 2],
     marker: u16,
 }
 
@@ -27,8 +28,11 @@ impl Wire {
     /// `from` and `to` are the two ends; XDP will be on `to`.
     pub(crate) fn between(from: &str, to: &str) -> Result<Self> {
         Ok(Self {
-            send: packet_socket(from).doing(from)?,
-            receive: packet_socket(to).doing(to)?,
+            send: packet_socket(from, 0).doing(from)?,
+            receive: [
+                packet_socket(to, libc::ETH_P_IPV6).doing(to)?,
+                packet_socket(to, libc::ETH_P_IP).doing(to)?,
+            ],
             marker: 0,
         })
     }
@@ -95,19 +99,24 @@ impl Wire {
         Err(format!("no frame got across within {PATIENCE:?}"))
     }
 
-    /// The next frame of ours, if one comes within `limit`.
+    /// The next frame of ours, if one comes within `limit`. IPv6 first: what was sent before a
+    /// marker, which is IPv4, is told before it.
     fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
         let mut buffer = vec![0u8; 65_536];
         let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
         loop {
-            let mut ready = [PollFd::new(self.receive.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, timeout).doing("waiting for a frame")? == 0 {
+            let mut ready = self
+                .receive
+                .each_ref()
+                .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+            poll(&mut ready, timeout).doing("waiting for a frame")?;
+            let Some(first) = ready.iter().position(|one| one.any() == Some(true)) else {
                 return Ok(None);
-            }
+            };
             // SAFETY: the buffer is live for the call and as long as said.
             let got = unsafe {
                 libc::recv(
-                    self.receive.as_raw_fd(),
+                    self.receive[first].as_raw_fd(),
                     buffer.as_mut_ptr().cast(),
                     buffer.len(),
                     0,
@@ -123,8 +132,9 @@ impl Wire {
     }
 }
 
-fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
-    let protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or(3).to_be();
+/// Receives frames of `protocol`; none if that is 0.
+fn packet_socket(interface: &str, protocol: libc::c_int) -> io::Result<OwnedFd> {
+    let protocol = u16::try_from(protocol).unwrap_or_default().to_be();
     let socket = socket(libc::AF_PACKET, libc::SOCK_RAW, protocol.into())?;
     // SAFETY: an all-zero sockaddr_ll is valid; the fields that matter are set below.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
