@@ -78,7 +78,10 @@ impl<'a> Iq<'a> {
         exposed: Option<Exposed>,
     ) -> Result<Self> {
         let table = shield.sources()?;
-        let witness = Witness::call(shield, table.capacity());
+        let links = Links::now(pins)?;
+        let mut witness = Witness::call(shield, table.capacity());
+        // Who is refused in the first second counts, too.
+        witness.stand_at(&links.interfaces());
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
@@ -112,7 +115,7 @@ impl<'a> Iq<'a> {
             last_tick: now,
             resets: shield.resets(),
             events_lost: shield.counters()?.events_lost,
-            links: Links::now(pins)?,
+            links,
             shield,
             pins,
             settings,

@@ -38,6 +38,11 @@ impl Links {
         })
     }
 
+    /// Those watched, by number.
+    pub(super) fn interfaces(&self) -> Vec<u32> {
+        self.watched.iter().map(|watched| watched.ifindex).collect()
+    }
+
     /// The interfaces attached to now, by number.
     ///
     /// # Errors
