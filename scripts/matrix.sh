@@ -215,6 +215,15 @@ guest() {
         cp "$log" "$before.log"
     fi
     echo "matrix: $(<"$work/$number.cell"): $(sed -n 's/^KL-EXIT //p' "$log") $(<"$work/$number.seconds") s"
+    progress
+}
+
+# How many guests are done, where somebody watches.
+progress() {
+    [[ -t 2 ]] || return 0
+    local all=("$work"/*.cell) over=("$work"/*.seconds) bar
+    printf -v bar '%*s' "$((40 * ${#over[@]} / ${#all[@]}))" ''
+    printf '\r[%-40s] %d of %d guests\r' "${bar// /#}" "${#over[@]}" "${#all[@]}" >&2
 }
 
 main "$@"
