@@ -19,10 +19,7 @@ static __always_inline __u64 kl_now_ns(void)
 	return bpf_ktime_get_ns();
 }
 
-/*
- * The same, late by a jiffy at most, never early. Enough to see that a packet
- * conforms, at a tenth of the cost.
- */
+/* The same, late by a jiffy at most, never early. Enough to see that a packet conforms. */
 static __always_inline __u64 kl_late_ns(void)
 {
 	if (!kl_config.test_clock && kl_config.coarse_clock)
