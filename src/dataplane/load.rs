@@ -11,7 +11,7 @@ use super::abi::{bss, kl_config, kl_feature, kl_graph_limits, kl_layout, kl_limi
 use super::graph_maps::GraphMaps;
 use super::pin::PinDir;
 use super::pod::{bytes_of, read};
-use super::skel::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
+use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
 
 /// Width IPv6 sources are tracked at, in bits: 1..=128.

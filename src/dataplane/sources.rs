@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::ptr;
 
-use libbpf_rs::{MapCore, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::abi::{kl_limits, kl_source};
 use super::pod::Shared;
@@ -19,6 +19,22 @@ pub(super) fn source_of(key: [u32; 4], v6_bits: u8) -> Source {
     }
     let bits = Source::containing(octets, 128).tracked_bits(v6_bits);
     Source::containing(octets, bits)
+}
+
+/// Every entry of a hash that has identities for keys, and its value.
+pub(super) fn entries_of(map: &MapHandle, v6_bits: u8) -> Result<Vec<(Source, Vec<u8>)>> {
+    // All at once: libbpf-rs takes a batch that is not full for the last one.
+    let entries = map
+        .lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY)
+        .doing(|| "reading a map of sources")?;
+    let entries = entries.map(|(key, value)| {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        (source_of(words, v6_bits), value)
+    });
+    Ok(entries.collect())
 }
 
 #[derive(Debug)]

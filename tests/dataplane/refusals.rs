@@ -74,6 +74,24 @@ fn what_belongs_to_no_connection_is_counted_where_it_is_refused() {
 }
 
 #[test]
+fn every_refused_source_is_read_however_many_there_are() {
+    apart(|| {
+        let mut refusals = Refusals::load(64, 16_384).unwrap();
+        refusals.watch(&[1]).unwrap();
+        let to = closed("127.31.0.4");
+        let hosts =
+            (1..=24).flat_map(|net| (1..=250).map(move |host| format!("127.32.{net}.{host}")));
+        let hosts: Vec<String> = hosts.collect();
+        for host in &hosts {
+            unheard(host, to);
+        }
+        let told = refused(&mut refusals);
+        let missing = hosts.iter().filter(|host| told.get(*host) != Some(&1));
+        assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
+    });
+}
+
+#[test]
 fn a_connection_that_is_aborted_was_not_refused() {
     apart(|| {
         let mut refusals = Refusals::load(64, 1_024).unwrap();
