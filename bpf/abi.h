@@ -221,7 +221,7 @@ struct kl_config {
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
 	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
-	__u32 coarse_clock;	/* 1: the kernel has bpf_ktime_get_coarse_ns(), 5.11 */
+	__u32 pad;
 };
 
 /* kl_control.allow_only */

@@ -19,14 +19,6 @@ static __always_inline __u64 kl_now_ns(void)
 	return bpf_ktime_get_ns();
 }
 
-/* The same, late by a jiffy at most, never early. Enough to see that a packet conforms. */
-static __always_inline __u64 kl_late_ns(void)
-{
-	if (!kl_config.test_clock && kl_config.coarse_clock)
-		return bpf_ktime_get_coarse_ns();
-	return kl_now_ns();
-}
-
 /* Jiffies: next to free, of unknown frequency (100..1000 Hz). Good for ages, not for spans. */
 static __always_inline __u32 kl_jiffies(void)
 {

@@ -6,10 +6,6 @@
  * A packet that does not conform never takes the lock, and its CPU remembers
  * until when none can: arrival times only move forward, so the bound holds
  * whatever other CPUs do.
- *
- * The exact time is asked for only where the cheap one, which is late, does not
- * let the packet pass. A source that comes back from below its rate may so find
- * a jiffy's worth more than its burst; the rate is exact.
  */
 #ifndef KL_LIMITER_H
 #define KL_LIMITER_H
@@ -38,13 +34,14 @@ static __always_inline void kl_hold(struct kl_source *src, __u32 verdict, __u64 
 static __always_inline int kl_admit(struct kl_source *src, const struct kl_packet *pkt,
 				    __u32 verdict)
 {
-	__u64 now = verdict & KL_VERDICT_HELD ? kl_now_ns() : kl_late_ns(), tat, cost;
-	struct kl_policy_locked *policy = NULL;
+	__u64 now = kl_now_ns(), tat, cost;
+	struct kl_policy_locked *policy;
 	__u32 bits, flags = 0;
 	int conforms;
 
 	if (kl_held(src, verdict, now))
 		return 0;
+	policy = NULL;
 	if (!(verdict & KL_VERDICT_PREFIX) || verdict & KL_VERDICT_EACH)
 		policy = kl_exact(pkt);
 	if (verdict & KL_VERDICT_PREFIX)
@@ -55,8 +52,6 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 	if (policy->action >= KL_ACTION_LIMIT_NEW_BYTES)
 		cost = cost * pkt->len >> KL_BYTE_SHIFT;
 	tat = policy->tat_ns;
-	if (tat > now + policy->tolerance_ns)
-		now = kl_now_ns();
 	conforms = tat <= now + policy->tolerance_ns;
 	if (conforms && !pkt->probe) {
 		bpf_spin_lock(&policy->lock);

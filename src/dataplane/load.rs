@@ -461,7 +461,7 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         features: options.features.bits(),
         bench_sources: options.bench_sources,
         edge_mask: edge_sets.unwrap_or(1) - 1,
-        coarse_clock: u32::from(!super::sys::kernel_before(5, 11)),
+        pad: 0,
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
