@@ -43,22 +43,23 @@ machine_of_its_own() {
     local unit
     rm -rf "$root"/etc/systemd/system/*.{wants,requires} "$root/etc/systemd/system/default.target"
     : >"$root/etc/fstab"
+    mkdir -p "$root/var/log/journal"
     for unit in systemd-{sysctl,modules-load,udevd,udev-trigger,logind,timesyncd,random-seed,remount-fs,binfmt}.service \
-        modprobe@.service sys-{kernel-debug,kernel-tracing,kernel-config,fs-fuse-connections}.mount \
+        modprobe@.service sys-{kernel-debug,kernel-config,fs-fuse-connections}.mount \
         dev-{hugepages,mqueue}.mount networking.service getty.target apparmor.service proc-sys-fs-binfmt_misc.automount; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
     cat >"$root/etc/systemd/system/trial.service" <<'UNIT'
 [Unit]
 After=network.target kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
+SuccessAction=poweroff-force
+FailureAction=poweroff-force
 
 [Service]
 Type=oneshot
 ExecStart=/bin/bash /trial
 StandardOutput=file:/told
 StandardError=file:/told
-SuccessAction=poweroff-force
-FailureAction=poweroff-force
 
 [Install]
 WantedBy=multi-user.target
@@ -72,12 +73,15 @@ UNIT
 
 # boot FUNCTION: boots, runs that in there once all is up, powers off; what it told is in $told.
 boot() {
-    { declare -f "$1" yes_no wait_for && echo "$1"; } >"$root/trial"
+    { declare -f "$1" yes_no wait_for && echo "$1" && echo 'echo over'; } >"$root/trial"
     : >"$root/told"
     timeout -s KILL 300 unshare --mount --pid --uts --ipc --cgroup --fork \
         tests/ship/container.sh "$root" >"$scratch/$1.console" 2>&1 </dev/null
     told=$(<"$root/told")
-    [[ -n $told ]] || told="nothing; its console: $(tail -n 30 "$scratch/$1.console")"
+    [[ -n $told ]] || told="nothing; its console: $(<"$scratch/$1.console")"
+    if [[ $told != *$'\nover' ]]; then
+        told+=$'\n'"it never ended; its journal: $(journalctl -q --no-pager -n 40 -D "$root/var/log/journal" 2>&1)"
+    fi
 }
 
 yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
