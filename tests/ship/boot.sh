@@ -20,6 +20,7 @@ booted() {
     tells "an upgrade starts the new IQ" 'new iq: yes'
     tells "an upgrade keeps what was entered by hand" 'denied after upgrade: yes'
     tells "a killed IQ is started again" 'killed iq is back: yes'
+    tells "the shield starts again as it was started" 'shield again: active'
     tells "stopping the units leaves the host protected" 'attached when stopped: yes'
     tells "no unit failed" 'failed units: 0'
     umount "$root/sys/fs/bpf" && mount -t bpf bpf "$root/sys/fs/bpf"
@@ -66,7 +67,7 @@ WantedBy=multi-user.target
 UNIT
     inside systemctl -q enable trial.service
     inside dpkg -i /debs/old.deb >/dev/null
-    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
+    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_ATTACH_OPTIONS="--features graph --sources 16384"\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
     mkdir -p "$root/etc/kernloom" && echo 198.18.0.8 >"$root/etc/kernloom/deny.list"
     inside systemctl -q enable kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
 }
@@ -116,6 +117,8 @@ first_boot() {
     wait_for changed "$before"
     wait_for systemctl is-active "$iq"
     echo "killed iq is back: $(yes_no kernloom iq status)"
+    systemctl restart kernloom-shield.service
+    echo "shield again: $(systemctl is-active kernloom-shield.service)"
     echo "failed units: $(systemctl list-units --failed --plain --no-legend 'kernloom*' | wc -l)"
     systemctl stop "$iq" kernloom-shield.service
     echo "attached when stopped: $(yes_no attached)"

@@ -15,6 +15,9 @@ done
 mkdir dev/shm
 # A unit's private /dev is made after this one.
 ln -s pts/ptmx dev/ptmx
+# By this is a reboot known.
+cat /proc/sys/kernel/random/uuid >run/boot_id
+mount --bind run/boot_id proc/sys/kernel/random/boot_id
 umount -l sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup sys/fs/cgroup
 mkdir -p before
