@@ -65,6 +65,10 @@ StandardError=file:/told
 [Install]
 WantedBy=multi-user.target
 UNIT
+    # A unit's own /proc would show this host's.
+    mkdir "$root/etc/systemd/system/kernloom-.service.d"
+    printf '[Service]\nBindReadOnlyPaths=/run/boot_id:/proc/sys/kernel/random/boot_id\n' \
+        >"$root/etc/systemd/system/kernloom-.service.d/boot.conf"
     inside systemctl -q enable trial.service
     inside dpkg -i /debs/old.deb >/dev/null
     printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_ATTACH_OPTIONS="--features graph --sources 16384"\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
@@ -132,5 +136,6 @@ second_boot() {
     systemctl is-active kernloom-shield.service kernloom-iq@web-server.service | xargs
     echo "attached when removed: $(yes_no sh -c 'ip link show kl0 | grep -q prog/xdp')"
     dpkg -P kernloom >/dev/null
+    rm -r /etc/systemd/system/kernloom-.service.d
     echo "left: $(find /etc /usr /lib /var /run /sys/fs/bpf -xdev -name '*kernloom*' ! -path '/var/lib/systemd/*' | wc -l)"
 }
