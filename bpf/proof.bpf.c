@@ -58,6 +58,6 @@ int kernloom_proof(void *ctx)
 	return 0;
 }
 
-struct kl_identity *kl_identity_type __attribute__((unused));
+struct kl_identity kl_identity_type __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual MPL/GPL";

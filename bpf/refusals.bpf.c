@@ -132,6 +132,6 @@ int kernloom_refusals(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-struct kl_identity *kl_identity_type __attribute__((unused));
+struct kl_identity kl_identity_type __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual MPL/GPL";

@@ -22,9 +22,10 @@
 #include "graph.h"
 #include "egress.h"
 
-/* Names the types that travel by no map, so that they reach userspace too. */
-struct kl_event *kl_event_type __attribute__((unused));
-struct kl_policy *kl_policy_type __attribute__((unused));
+/* Names the types that travel by no map, so that they reach userspace too; a pointer would have another
+ * size in a 32-bit one. */
+struct kl_event kl_event_type __attribute__((unused));
+struct kl_policy kl_policy_type __attribute__((unused));
 enum kl_limits kl_limits_type __attribute__((unused));
 enum kl_reason kl_reason_type __attribute__((unused));
 enum kl_action kl_action_type __attribute__((unused));
@@ -34,18 +35,18 @@ enum kl_allow_only kl_allow_only_type __attribute__((unused));
 enum kl_answer kl_answer_type __attribute__((unused));
 enum kl_event_kind kl_event_kind_type __attribute__((unused));
 enum kl_feature kl_feature_type __attribute__((unused));
-struct kl_edge *kl_edge_type __attribute__((unused));
+struct kl_edge kl_edge_type __attribute__((unused));
 enum kl_edge_kind kl_edge_kind_type __attribute__((unused));
 enum kl_group kl_group_type __attribute__((unused));
 enum kl_edge_verdict kl_edge_verdict_type __attribute__((unused));
 enum kl_service_bits kl_service_bits_type __attribute__((unused));
 enum kl_edge_by kl_edge_by_type __attribute__((unused));
 enum kl_graph_limits kl_graph_limits_type __attribute__((unused));
-struct kl_edge_key *kl_edge_key_type __attribute__((unused));
-struct kl_trie_key *kl_trie_key_type __attribute__((unused));
+struct kl_edge_key kl_edge_key_type __attribute__((unused));
+struct kl_trie_key kl_trie_key_type __attribute__((unused));
 enum kl_graph_mode kl_graph_mode_type __attribute__((unused));
 enum kl_graph_word kl_graph_word_type __attribute__((unused));
-struct kl_counts *kl_counts_type __attribute__((unused));
+struct kl_counts kl_counts_type __attribute__((unused));
 
 #define KL_PULL (KL_OFFSET_MASK + 1 + 64)
 

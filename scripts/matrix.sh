@@ -150,11 +150,12 @@ prepare() {
     rm -r "$root" "$work/$number.own"
     [[ $card == veth ]] || cards "$card" "$more"
     [[ $options != *nooffload* ]] || tap
-    local qemu
+    local qemu serial=(-serial stdio)
     case $arch/$board in
         amd64/*) qemu=("${qemu_pc[@]}" -M q35 -cpu max -accel "tcg,thread=single" -smp "$smp" -m 512) append+=' console=ttyS0' ;;
         arm64/raspi3b)
-            qemu=(qemu-system-aarch64 -M raspi3b -smp 4 -m 1G -dtb "$kernel/bcm2837-rpi-3-b.dtb" -accel "tcg,thread=single" -serial null)
+            qemu=(qemu-system-aarch64 -M raspi3b -smp 4 -m 1G -dtb "$kernel/bcm2837-rpi-3-b.dtb" -accel "tcg,thread=single")
+            serial+=(-serial null)
             append+=' console=ttyAMA0 console=ttyAMA1'
             ;;
         arm64/*)
@@ -164,7 +165,7 @@ prepare() {
             ;;
         armhf/*) qemu=(qemu-system-arm -M virt -cpu cortex-a15 -smp 1 -m 512) append+=' console=ttyAMA0' ;;
     esac
-    qemu+=(-nodefaults -display none -no-reboot -serial stdio -kernel "$kernel/vmlinuz"
+    qemu+=(-nodefaults -display none -no-reboot "${serial[@]}" -kernel "$kernel/vmlinuz"
         -initrd "$work/$number.cpio" -append "$append" "${devices[@]}")
     printf '%s\0' "${inside[@]}" "${qemu[@]}" >"$work/$number.qemu"
 }

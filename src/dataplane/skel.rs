@@ -30,3 +30,27 @@ pub mod proof {
 pub mod refusals {
     include!(concat!(env!("OUT_DIR"), "/refusals.skel.rs"));
 }
+
+#[cfg(test)]
+mod tests {
+    /// A pointer has 8 bytes in BPF, whatever the host's have: on a 32-bit one the data of all
+    /// programs would have another size than the kernel's.
+    #[test]
+    fn no_data_that_is_shared_with_programs_holds_a_pointer() {
+        for skeleton in [
+            include_str!(concat!(env!("OUT_DIR"), "/shield.skel.rs")),
+            include_str!(concat!(env!("OUT_DIR"), "/floor.skel.rs")),
+            include_str!(concat!(env!("OUT_DIR"), "/proof.skel.rs")),
+            include_str!(concat!(env!("OUT_DIR"), "/refusals.skel.rs")),
+        ] {
+            for part in ["bss", "bss_graph", "data", "rodata"] {
+                let start = format!("pub struct {part} {{");
+                let Some((_, rest)) = skeleton.split_once(&start) else {
+                    continue;
+                };
+                let (body, _) = rest.split_once('}').unwrap();
+                assert!(!body.contains('*'), "{part}: {body}");
+            }
+        }
+    }
+}
