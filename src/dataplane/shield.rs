@@ -85,7 +85,10 @@ impl Shield {
         if let Some(shield) = Self::open(pins)? {
             return Ok(shield);
         }
-        let shield = Self::load(options)?;
+        let shield = Self::load(options).inspect_err(|_| {
+            // It was made for what did not come. Where something is in it, it stays.
+            let _ = std::fs::remove_dir(pins.path());
+        })?;
         pins.pin(shield.prog.as_fd(), &shield.maps)?;
         Ok(shield)
     }
