@@ -25,7 +25,7 @@ pub(crate) struct Cell {
     /// The mode that `--mode auto` must end in.
     pub(crate) auto: String,
     /// `jit`, `nojit`: bpf_jit_enable; `nobtf`: /sys/kernel/btf is hidden; `memlock`: 64 KiB may be
-    /// locked; `cpus`: more CPUs are possible than online; `refused`: the JIT cannot run the program.
+    /// locked; `cpus`: more CPUs are possible than online.
     settings: Vec<String>,
 }
 

@@ -34,10 +34,6 @@ const TESTS: [&str; 7] = [
 pub(crate) fn run(report: &mut Report, cell: &Cell) {
     report.check("settings", || settings(cell));
     report.check("version", || kernloom(&["--version"]));
-    if cell.is("refused") {
-        report.check("refused", refused);
-        return;
-    }
     let mut ends = None;
     report.check("cable", || {
         let (device, wire, text) = cable(cell)?;
@@ -54,6 +50,7 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
             report.check(mode, || attach(cell, device, mode, wire));
         }
     }
+    report.check("graph", || graph(device, wire.as_mut()));
     if knows(&["shield"], "doctor") {
         report.check("doctor", || kernloom(&["shield", "doctor", device]));
     }
@@ -191,6 +188,26 @@ fn attach(cell: &Cell, device: &str, mode: &str, wire: Option<&mut Wire>) -> Res
     }
     kernloom(&["shield", "detach", "--all", "--purge"])?;
     Ok(format!("{expected}: {counts} {}", said.trim()))
+}
+
+/// With the graph in the program, and what it says where the kernel cannot have it.
+fn graph(device: &str, wire: Option<&mut Wire>) -> Result<String> {
+    let btf = "/sys/kernel/btf/vmlinux";
+    let has_btf = fs::exists(btf).doing(btf)?;
+    match kernloom(&["shield", "attach", device, "--features", "graph"]) {
+        Ok(said) => {
+            let counts = match wire {
+                Some(wire) => counted(wire)?,
+                None => String::new(),
+            };
+            kernloom(&["shield", "detach", "--all", "--purge"])?;
+            Ok(format!("attached: {counts} {}", said.trim()))
+        }
+        Err(error) if !has_btf && error.contains("BTF") => {
+            clean().map(|_| format!("refused: {error}"))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Twenty frames pass; denied, twenty are dropped; both as the program counts them.
@@ -352,21 +369,6 @@ fn clean() -> Result<String> {
         return Err(format!("{left} is still there"));
     }
     Ok("nothing left behind".to_owned())
-}
-
-/// The JIT of this kernel cannot run the program: the error must name the way out.
-fn refused() -> Result<String> {
-    match kernloom(&["shield", "attach", "lo"]) {
-        Ok(text) => Err(format!("attached: {text}")),
-        Err(error) if error.contains("net.core.bpf_jit_enable=0") => {
-            fs::write("/proc/sys/net/core/bpf_jit_enable", "0").doing("following the advice")?;
-            link::up("lo", None)?;
-            kernloom(&["shield", "attach", "lo"])?;
-            kernloom(&["shield", "detach", "--all", "--purge"])?;
-            Ok(format!("{error}; attached once that was done"))
-        }
-        Err(error) => Err(format!("no way out is named: {error}")),
-    }
 }
 
 fn packet_tests() -> Result<String> {

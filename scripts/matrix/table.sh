@@ -37,7 +37,7 @@ rows() {
             verdict="FAIL: ${failed:-no end}"
             outcome=1
         fi
-        echo "| ${kernel:-$series $flavour} | $arch | $card | $(xargs <<<"$options") | $(mode "$log" auto) | $(mode "$log" driver) | $(mode "$log" generic) | $(tests "$log") | $(<"$work/$number.seconds") | $verdict |"
+        echo "| ${kernel:-$series $flavour} | $arch | $card | $(xargs <<<"$options") | $(mode "$log" auto) | $(mode "$log" driver) | $(mode "$log" generic) | $(mode "$log" tc) | $(mode "$log" graph) | $(tests "$log") | $(<"$work/$number.seconds") | $verdict |"
     done
 }
 
@@ -52,12 +52,13 @@ cat <<HEAD
 
 Booted by \`make matrix\` on $(date -u +%Y-%m-%d), $seconds s of guests, two at a time: Debian's kernels under
 qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
-are dropped, per family and mode, as sent and counted; a block with an end ends without a process; a port scan
-is decided through the ring buffer; a flood climbs two stages, which outlive the process; nothing is left
-behind. \`tests\` is how many packet tests of \`make test\` ran there; \`auto\` is what \`--mode auto\` came to.
+are dropped, per family and mode, as sent and counted; a block with an end ends without a process; no denied
+frame passes while the program is replaced; a port scan is decided through the ring buffer; a flood climbs two
+stages, which outlive the process; nothing is left behind. \`auto\` is what \`--mode auto\` came to, \`graph\`
+the program with \`--features graph\`, \`tests\` how many packet tests of \`make test\` ran there.
 
-| kernel | arch | card | special | auto | driver | generic | tests | seconds | outcome |
-|---|---|---|---|---|---|---|---|---|---|
+| kernel | arch | card | special | auto | driver | generic | tc | graph | tests | seconds | outcome |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 HEAD
 rows
 exit "$outcome"

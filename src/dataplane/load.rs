@@ -612,15 +612,37 @@ pub(super) fn load_error(error: &libbpf_rs::Error) -> Error {
              raise the locked memory limit (ulimit -l unlimited) ({error:#})"
         ));
     }
+    if format!("{error:#}").contains(UNTRANSLATED) {
+        return Error::world(format!(
+            "loading the XDP program on kernel {kernel}: its JIT compiler cannot translate it ({error:#}); run \
+             'sysctl -w net.core.bpf_jit_enable=0', which has it interpreted"
+        ));
+    }
     Error::world(format!(
         "loading the XDP program on kernel {kernel}: {error:#}; Kernloom needs Linux 5.10 or newer with \
          CONFIG_BPF_SYSCALL; RUST_LOG=debug shows the verifier's words"
     ))
 }
 
+/// ENOTSUPP of linux/errno.h, which no C library knows: what a JIT compiler answers that cannot
+/// translate a program where no interpreter takes over. libbpf-rs shows a code in its text alone.
+const UNTRANSLATED: &str = "(os error 524)";
+
 #[cfg(test)]
 mod tests {
+    use libbpf_rs::ErrorExt;
+
     use super::*;
+
+    #[test]
+    fn a_jit_that_cannot_translate_is_told_with_the_way_out() {
+        let told = |code| {
+            let error = libbpf_rs::Error::from_raw_os_error(code).context("failed to load object");
+            load_error(&error).to_string()
+        };
+        assert!(told(524).contains("sysctl -w net.core.bpf_jit_enable=0"));
+        assert!(!told(libc::EINVAL).contains("bpf_jit_enable"));
+    }
 
     #[test]
     fn partitions_are_powers_of_two_and_never_empty() {

@@ -68,6 +68,16 @@ impl Shield {
             && layout(pins)?.is_none_or(|theirs| theirs.build != load::own_layout().build))
     }
 
+    /// What the pinned instance was loaded to do.
+    pub fn features(pins: &PinDir) -> Result<Features> {
+        features(pins)
+    }
+
+    /// Whether the pinned instance has other sizes than the named ones.
+    pub fn resizes(pins: &PinDir, sizes: &Sizes) -> Result<bool> {
+        resizes(pins, sizes)
+    }
+
     /// Puts this binary's program in the place of the pinned one on every interface. No packet
     /// passes unjudged meanwhile; on an error the old program goes on.
     pub fn upgrade(pins: &PinDir, sizes: &Sizes, lock: &Lock) -> Result<Upgraded> {

@@ -78,6 +78,25 @@ fn attaching_twice_is_attaching_once_and_outlives_the_command() {
 }
 
 #[test]
+fn options_may_be_said_again_but_not_others() {
+    let Some(lab) = lab("again", &[]) else {
+        return;
+    };
+    let words = "shield attach eth0 --features light --sources 16384 --max-deny 8192";
+    assert_eq!(told(&lab, words), "eth0: attached in driver mode\n");
+    assert_eq!(told(&lab, words), "eth0: already attached in driver mode\n");
+    for (words, what) in [
+        ("shield attach eth0 --features learn", "with other features"),
+        ("shield attach eth0 --sources 32768", "with other sizes"),
+    ] {
+        let refused = ask(&lab, words);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.err.contains(what), "{refused:?}");
+    }
+    told(&lab, "shield detach --purge");
+}
+
+#[test]
 fn a_driver_without_xdp_falls_back_to_generic_mode_and_says_why() {
     let Some(lab) = lab("generic", &[]) else {
         return;

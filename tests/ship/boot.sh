@@ -20,6 +20,7 @@ booted() {
     tells "an upgrade starts the new IQ" 'new iq: yes'
     tells "an upgrade keeps what was entered by hand" 'denied after upgrade: yes'
     tells "a killed IQ is started again" 'killed iq is back: yes'
+    tells "the shield starts again as it was started" 'shield again: active'
     tells "stopping the units leaves the host protected" 'attached when stopped: yes'
     tells "no unit failed" 'failed units: 0'
     umount "$root/sys/fs/bpf" && mount -t bpf bpf "$root/sys/fs/bpf"
@@ -43,41 +44,49 @@ machine_of_its_own() {
     local unit
     rm -rf "$root"/etc/systemd/system/*.{wants,requires} "$root/etc/systemd/system/default.target"
     : >"$root/etc/fstab"
+    mkdir -p "$root/var/log/journal"
     for unit in systemd-{sysctl,modules-load,udevd,udev-trigger,logind,timesyncd,random-seed,remount-fs,binfmt}.service \
-        modprobe@.service sys-{kernel-debug,kernel-tracing,kernel-config,fs-fuse-connections}.mount \
+        modprobe@.service sys-{kernel-debug,kernel-config,fs-fuse-connections}.mount \
         dev-{hugepages,mqueue}.mount networking.service getty.target apparmor.service proc-sys-fs-binfmt_misc.automount; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
     cat >"$root/etc/systemd/system/trial.service" <<'UNIT'
 [Unit]
 After=network.target kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
+SuccessAction=poweroff-force
+FailureAction=poweroff-force
 
 [Service]
 Type=oneshot
 ExecStart=/bin/bash /trial
 StandardOutput=file:/told
 StandardError=file:/told
-SuccessAction=poweroff-force
-FailureAction=poweroff-force
 
 [Install]
 WantedBy=multi-user.target
 UNIT
+    # A unit's own /proc would show this host's.
+    mkdir "$root/etc/systemd/system/kernloom-.service.d"
+    printf '[Service]\nBindReadOnlyPaths=/run/boot_id:/proc/sys/kernel/random/boot_id\n' \
+        >"$root/etc/systemd/system/kernloom-.service.d/boot.conf"
     inside systemctl -q enable trial.service
     inside dpkg -i /debs/old.deb >/dev/null
-    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
+    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_ATTACH_OPTIONS="--features graph --sources 16384"\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
     mkdir -p "$root/etc/kernloom" && echo 198.18.0.8 >"$root/etc/kernloom/deny.list"
     inside systemctl -q enable kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
 }
 
 # boot FUNCTION: boots, runs that in there once all is up, powers off; what it told is in $told.
 boot() {
-    { declare -f "$1" yes_no wait_for && echo "$1"; } >"$root/trial"
+    { declare -f "$1" yes_no wait_for && echo "$1" && echo 'echo over'; } >"$root/trial"
     : >"$root/told"
     timeout -s KILL 300 unshare --mount --pid --uts --ipc --cgroup --fork \
         tests/ship/container.sh "$root" >"$scratch/$1.console" 2>&1 </dev/null
     told=$(<"$root/told")
-    [[ -n $told ]] || told="nothing; its console: $(tail -n 30 "$scratch/$1.console")"
+    [[ -n $told ]] || told="nothing; its console: $(<"$scratch/$1.console")"
+    if [[ $told != *$'\nover' ]]; then
+        told+=$'\n'"it never ended; its journal: $(journalctl -q --no-pager -n 40 -D "$root/var/log/journal" 2>&1)"
+    fi
 }
 
 yes_no() { if "$@" >/dev/null 2>&1; then echo yes; else echo no; fi; }
@@ -112,6 +121,8 @@ first_boot() {
     wait_for changed "$before"
     wait_for systemctl is-active "$iq"
     echo "killed iq is back: $(yes_no kernloom iq status)"
+    systemctl restart kernloom-shield.service
+    echo "shield again: $(systemctl is-active kernloom-shield.service)"
     echo "failed units: $(systemctl list-units --failed --plain --no-legend 'kernloom*' | wc -l)"
     systemctl stop "$iq" kernloom-shield.service
     echo "attached when stopped: $(yes_no attached)"
@@ -125,5 +136,6 @@ second_boot() {
     systemctl is-active kernloom-shield.service kernloom-iq@web-server.service | xargs
     echo "attached when removed: $(yes_no sh -c 'ip link show kl0 | grep -q prog/xdp')"
     dpkg -P kernloom >/dev/null
+    rm -r /etc/systemd/system/kernloom-.service.d
     echo "left: $(find /etc /usr /lib /var /run /sys/fs/bpf -xdev -name '*kernloom*' ! -path '/var/lib/systemd/*' | wc -l)"
 }

@@ -118,7 +118,7 @@ system_calls() {
     local binary=$static/kernloom-x86_64
     ip link add kl0 type veth peer name kl1
     mount -t bpf bpf /sys/fs/bpf
-    strace -f -qq -o "$scratch/attach" "$binary" shield attach kl0 >/dev/null
+    strace -f -qq -o "$scratch/attach" "$binary" shield attach kl0 --features graph >/dev/null
     strace -f -qq -o "$scratch/iq" timeout 8 "$binary" --run-dir "$scratch/run" --state-dir "$scratch/state" \
         iq --profile=idp --iface kl0 --dry-run=false --graph --metrics-listen 127.0.0.1:9798 2>"$scratch/said"
     check "IQ says it enforces" has enforcing "$(<"$scratch/said")"

@@ -13,12 +13,14 @@ for node in null zero full random urandom; do
     touch "dev/$node" && mount --bind "/dev/$node" "dev/$node"
 done
 mkdir dev/shm
-exec {console}>&1
-touch dev/console
-mount --bind "/proc/self/fd/$console" dev/console
+# A unit's private /dev is made after this one.
+ln -s pts/ptmx dev/ptmx
+# By this is a reboot known.
+cat /proc/sys/kernel/random/uuid >run/boot_id
+mount --bind run/boot_id proc/sys/kernel/random/boot_id
 umount -l sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 cgroup sys/fs/cgroup
 mkdir -p before
 pivot_root . before && umount -l before
 exec env -i container=kernloom PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    /lib/systemd/systemd --system --log-target=console systemd.unit=multi-user.target
+    /lib/systemd/systemd --system --log-target=journal systemd.unit=multi-user.target

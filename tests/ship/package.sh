@@ -53,7 +53,7 @@ manual_is_whole() {
         name=kernloom${line:+-${line// /-}}
         [[ -s $root/usr/share/man/man1/$name.1.gz ]] || missing+=" $name(1)"
         name=kernloom${line:+__subcmd__${line// /__subcmd__}}
-        [[ $bash == *"${name//-/__})"* ]] || missing+=" $name"
+        [[ $bash == *"${name//-/__subcmd__})"* ]] || missing+=" $name"
     done < <(echo && commands '')
     check "every command has a man page and a completion" same "$missing" ''
     check "there are at least 40 commands" test "$(commands '' | wc -l)" -ge 40

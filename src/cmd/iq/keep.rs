@@ -1,6 +1,6 @@
 //! What IQ keeps on disk, and how state and kernel are brought together at the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -190,27 +190,30 @@ pub(super) fn operators(entries: &[Entry], now: Moment) -> Vec<OperatorEntry> {
         .collect()
 }
 
-/// After a reboot, puts back what operators had entered by hand and what has not ended since.
-/// Answers with how many.
+/// After a reboot, puts back what operators had entered by hand, what has not ended since and what
+/// nobody has ruled over since. Answers with how many.
 pub(super) fn put_back(
     operators: &[OperatorEntry],
     shield: &Shield,
     pins: &PinDir,
     now: Moment,
 ) -> Result<usize> {
-    let live: Vec<(Source, Rule)> = operators
-        .iter()
-        .filter_map(|entry| Some((entry.source, rule_of(entry, now)?)))
-        .collect();
-    if live.is_empty() {
-        return Ok(0);
-    }
     let lock = pins.lock()?;
+    let missing = missing(operators, &shield.entries()?, now);
     let mut edit = shield.edit(&lock);
-    for (source, rule) in &live {
+    for (source, rule) in &missing {
         edit.set(source, rule)?;
     }
-    Ok(live.len())
+    Ok(missing.len())
+}
+
+fn missing(operators: &[OperatorEntry], there: &[Entry], now: Moment) -> Vec<(Source, Rule)> {
+    let ruled: BTreeSet<Source> = there.iter().map(|entry| entry.source).collect();
+    operators
+        .iter()
+        .filter(|entry| !ruled.contains(&entry.source))
+        .filter_map(|entry| Some((entry.source, rule_of(entry, now)?)))
+        .collect()
 }
 
 /// `None` for one that has ended.
@@ -413,5 +416,10 @@ mod tests {
         let end = rule_of(&written[1], later(50_060)).unwrap().expires;
         assert_eq!(end, Some(Ktime::from_secs(70)));
         assert_eq!(rule_of(&written[1], later(50_100)), None);
+        // One was entered anew since the reboot: it is not overruled.
+        let since = [entry("192.0.2.8", Owner::Operator, 900)];
+        let back = missing(&written, &since, later(50_060));
+        let sources: Vec<String> = back.iter().map(|(source, _)| source.to_string()).collect();
+        assert_eq!(sources, ["192.0.2.9"]);
     }
 }

@@ -176,7 +176,8 @@ impl Before {
         let now = moment()?;
         let same_boot = state.written.boot == keeper.boot();
         let reading = state.written.reading(keeper.boot(), now);
-        if !reused && !same_boot && !settings.iq.dry_run {
+        // Whoever attached since the reboot, and with what lists, knows nothing of these.
+        if !same_boot && !settings.iq.dry_run {
             let back = keep::put_back(&state.operators, shield, pins, reading)?;
             if back > 0 {
                 log::info!(target: IQ, "put back {back} entries of operators after the reboot");

@@ -31,9 +31,11 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
     let fresh = !pins.is_loaded()?;
     let mut text = String::new();
     if !fresh {
-        if args.features.is_some() {
+        // A unit that starts again says what it said the first time.
+        let there = Shield::features(pins)?;
+        if args.features.is_some_and(|wanted| wanted != there) {
             return Err(Error::operator(
-                "the data plane is loaded already, with its features; 'kernloom shield detach --purge', then attach \
+                "the data plane is loaded already, with other features; 'kernloom shield detach --purge', then attach \
                  anew with --features",
             ));
         }
@@ -59,11 +61,18 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
     }
 }
 
+fn sizes_of(args: &SizeArgs) -> Sizes {
+    Sizes {
+        sources: args.sources,
+        max_deny: args.max_deny,
+    }
+}
+
 /// What is loaded already is kept; a newer program takes its place.
 fn renew(pins: &PinDir, sizes: &SizeArgs, lock: &Lock) -> Result<String> {
-    if sizes.sources.or(sizes.max_deny).is_some() {
+    if Shield::resizes(pins, &sizes_of(sizes))? {
         return Err(Error::operator(
-            "the data plane is loaded already, with its sizes; 'kernloom shield upgrade' takes --sources and \
+            "the data plane is loaded already, with other sizes; 'kernloom shield upgrade' takes --sources and \
              --max-deny and changes them without a gap",
         ));
     }
@@ -111,11 +120,7 @@ fn protect(
 pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
     super::opened_path(pins)?;
     let lock = pins.lock()?;
-    let sizes = Sizes {
-        sources: args.sizes.sources,
-        max_deny: args.sizes.max_deny,
-    };
-    let done = Shield::upgrade(pins, &sizes, &lock)?;
+    let done = Shield::upgrade(pins, &sizes_of(&args.sizes), &lock)?;
     let mut text = format!("{done}\n");
     for interface in &done.interfaces {
         text.push_str(&format!("{interface}: changed over\n"));

@@ -94,7 +94,7 @@ fn jit() -> Finding {
             Level::Notice,
             "jit",
             "off: programs are interpreted, several times slower",
-            "sysctl -w net.core.bpf_jit_enable=1 (not on 32-bit ARM with Linux 6.1, which then refuses them)",
+            "sysctl -w net.core.bpf_jit_enable=1",
         ),
         // Unreadable without root, and absent where it is always on.
         "" => finding(
