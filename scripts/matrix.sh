@@ -2,16 +2,17 @@
 # Boots real kernels under qemu's software emulation, runs the static binary in each on each card of
 # scripts/matrix/cells, and writes the outcome to KERNELS.md.
 #
-# usage: scripts/matrix.sh [--smoke | --only REGEX] [--keep] [--resume]
+# usage: scripts/matrix.sh [--smoke | --only REGEX] [--keep] [--resume] [--at-once N]
 #
 # --smoke   only the cells marked so; --only: only lines of the file that match; both leave KERNELS.md
 #           as it is
 # --keep    do not build first
 # --resume  a cell that was fine with the same binaries and the same kernel is not booted again
+# --at-once guests that run at the same time, 2 if not given
 #
-# Succeeds only if every cell keeps what it promises. Two guests at a time, niced, on one emulated CPU.
-# Kernels are the newest of their series in the index of this machine's own mirror; they are cached
-# outside the tree. Consoles are kept in target/matrix/.
+# Succeeds only if every cell keeps what it promises; exit code 3 is a package that cannot be had.
+# Guests are niced and have one emulated CPU. Kernels are the newest of their series in the index of
+# this machine's own mirror; they are cached outside the tree. Consoles are kept in target/matrix/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib/mirror.sh
@@ -26,13 +27,14 @@ limit=600 # seconds a guest gets, on a busy machine; the slowest, 32-bit ARM, ne
 declare -A machine=([amd64]=x86_64 [arm64]=aarch64 [armhf]=armv7)
 
 main() {
-    local only='' keep='' full=yes resume=''
+    local only='' keep='' full=yes resume='' most=2
     while (($#)); do
         case $1 in
             --smoke) only='smoke' full='' ;;
             --only) only=${2?--only needs a pattern} full='' && shift ;;
             --keep) keep=yes ;;
             --resume) resume=yes ;;
+            --at-once) most=${2?--at-once needs a number} && shift ;;
             *) echo "matrix: unknown option '$1'" >&2 && exit 2 ;;
         esac
         shift
@@ -43,10 +45,12 @@ main() {
     [[ -n $resume ]] || rm -rf "$fine"
     rm -rf "$work" && mkdir -p "$work" "$fine"
     [[ -n $keep ]] || scripts/static.sh --guest
-    for cell in x86_64 aarch64 armv7; do
-        [[ ! -e $target/static/kernloom-$cell ]] || payload "$cell"
+    local arch
+    for arch in $(printf '%s\n' "${cells[@]}" | awk '{ print $2 }' | sort -u); do
+        payload "${machine[$arch]}"
     done
-    qemu_with_igb
+    qemu_pc=(qemu-system-x86_64)
+    ! grep -q ' igb ' <<<"${cells[*]}" || qemu_with_igb
     kernels_index
     local number=0
     for cell in "${cells[@]}"; do
@@ -55,7 +59,7 @@ main() {
     done
     local running=0
     for ((number = 1; number <= ${#cells[@]}; number++)); do
-        ((running < 2)) || { wait -n || true; running=$((running - 1)); }
+        ((running < most)) || { wait -n || true; running=$((running - 1)); }
         guest "$number" &
         running=$((running + 1))
     done
@@ -85,7 +89,6 @@ pack() {
 
 # Debian 12's qemu has no igb; the one of its backports is unpacked beside it, never installed.
 qemu_with_igb() {
-    qemu_pc=(qemu-system-x86_64)
     if ! qemu-system-x86_64 -device help | grep -q '"igb"'; then
         local tree=$cache/qemu spec specs=() name
         mirror_use qemu amd64 bookworm-backports

@@ -32,7 +32,7 @@ main() {
         esac
     done
     ((${#arches[@]})) || arches=(x86_64 aarch64 armv7)
-    toolchain
+    toolchain "${arches[@]}"
     mkdir -p "$out"
     for arch in "${arches[@]}"; do
         build "$arch" "$guest"
@@ -42,8 +42,15 @@ main() {
 # What Debian's cross compilers lack for musl: its headers and archives for each CPU, an unwinder that
 # wants no glibc, and a compiler by triple that knows where both are.
 toolchain() {
-    local packages=(musl-dev:arm64 musl-dev:armhf libunwind-14-dev:{amd64,arm64,armhf}) spec
-    mirror_use static amd64,arm64,armhf "$(. /etc/os-release && echo "$VERSION_CODENAME")"
+    local arch packages=() spec debs=()
+    declare -A deb=([x86_64]=amd64 [aarch64]=arm64 [armv7]=armhf)
+    for arch in "$@"; do
+        debs+=("${deb[$arch]}")
+        packages+=("libunwind-14-dev:${deb[$arch]}")
+        [[ $arch == x86_64 ]] || packages+=("musl-dev:${deb[$arch]}")
+    done
+    mirror_use "static-$(IFS=- && echo "${debs[*]}")" "$(IFS=, && echo "${debs[*]}")" \
+        "$(. /etc/os-release && echo "$VERSION_CODENAME")"
     mkdir -p "$tools/bin"
     for spec in "${packages[@]}"; do
         spec="$spec=$(mirror_newest "$spec")"
@@ -53,10 +60,13 @@ toolchain() {
             touch "$tools/$spec"
         }
     done
-    compiler x86_64-unknown-linux-musl amd64 musl-gcc
-    compiler aarch64-unknown-linux-musl arm64 "aarch64-linux-gnu-gcc -specs=$(specs arm64 aarch64-linux-musl aarch64)"
-    compiler armv7-unknown-linux-musleabihf armhf \
-        "arm-linux-gnueabihf-gcc -specs=$(specs armhf arm-linux-musleabihf armhf)"
+    for arch in "$@"; do
+        case $arch in
+            x86_64) compiler x86_64-unknown-linux-musl amd64 musl-gcc ;;
+            aarch64) compiler aarch64-unknown-linux-musl arm64 "aarch64-linux-gnu-gcc -specs=$(specs arm64 aarch64-linux-musl aarch64)" ;;
+            armv7) compiler armv7-unknown-linux-musleabihf armhf "arm-linux-gnueabihf-gcc -specs=$(specs armhf arm-linux-musleabihf armhf)" ;;
+        esac
+    done
 }
 
 deb_arch() {

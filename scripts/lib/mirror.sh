@@ -61,13 +61,17 @@ mirror_apt() {
     APT_CONFIG=$mirror_dir/apt.conf "$@"
 }
 
-# mirror_fetch PACKAGE[:ARCH][=VERSION]...: downloads what the cache lacks, one apt run for all.
+# mirror_fetch PACKAGE[:ARCH][=VERSION]...: downloads what the cache lacks, one apt run for all; 3 is
+# what cannot be had.
 mirror_fetch() {
     local wanted=() spec
     for spec in "$@"; do
         [[ -n $(mirror_deb "$spec") ]] || wanted+=("$spec")
     done
-    ((${#wanted[@]} == 0)) || (cd "$cache/debs" && mirror_apt apt-get -q=2 download "${wanted[@]}")
+    ((${#wanted[@]} == 0)) || (cd "$cache/debs" && mirror_apt apt-get -q=2 download "${wanted[@]}") || {
+        echo "mirror: not to be had: ${wanted[*]}" >&2
+        return 3
+    }
 }
 
 # mirror_deb PACKAGE[:ARCH]=VERSION: the cached file, empty if there is none.

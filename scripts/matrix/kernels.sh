@@ -55,7 +55,7 @@ kernel_find() {
     done < <(sed -nE "s/^linux-(image|binary)-(${series//./\\.}\.[^-]*(-[0-9]+)?$suffix)$/\2/p" \
         "$cache/kernels/index" | sort -rVu)
     echo "matrix: no kernel $series $arch $3 is to be had" >&2
-    return 1
+    return 3
 }
 
 kernel_unpack() {

@@ -50,7 +50,7 @@ tests() {
 cat <<HEAD
 # Kernels and cards
 
-Booted by \`make matrix\` on $(date -u +%Y-%m-%d), $seconds s of guests, two at a time: Debian's kernels under
+Booted by \`make matrix\` on $(date -u +%Y-%m-%d), $seconds s of guests: Debian's kernels under
 qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
 are dropped, per family and mode, as sent and counted; a block with an end ends without a process; no denied
 frame passes while the program is replaced; a port scan is decided through the ring buffer; a flood climbs two
