@@ -28,6 +28,7 @@ enum kl_limits {
 	KL_LENGTH_SHIFT = 7,		/* width of a bin: 128 bytes; the last is open */
 	KL_PORTS = 1 << 16,
 	KL_GENERATIONS = 1 << 24,
+	KL_LEASE = 8,			/* packets of a limit that one CPU may take at once */
 	KL_BYTE_SHIFT = 16,		/* interval_ns of a limit in bytes counts 2^-16 ns */
 	KL_CEILING_BYTES_SHIFT = 8,	/* a ceiling in bytes counts pieces of 256, log2 */
 	KL_CEILING_PIECES = 63,		/* most pieces one packet counts for */
@@ -121,7 +122,8 @@ struct kl_source {
 	__u32 drops;
 	__u32 seen;		/* jiffies of the last packet */
 	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
-	/* With a rule: jiffies of its evaluation; a limited source passes nothing before, 2^16 ns. */
+	/* With a rule: jiffies of its evaluation; with a limit, held: passes nothing before, 2^16 ns, */
+	/* else the packets it may still pass unasked. */
 	/* Without: the ceiling's window, jiffies of its start (24 bits), then its count (8 bits). */
 	__u16 checked;
 	__u16 not_before;
@@ -221,7 +223,7 @@ struct kl_config {
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
 	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
-	__u32 pad;
+	__u32 lease_shift;	/* a lease for each CPU is at most 1 / 2^this of a burst, log2 */
 };
 
 /* kl_control.allow_only */

@@ -80,6 +80,7 @@ static __always_inline __u32 kl_promote(struct kl_source *src, const struct kl_p
 		  (kl_control.ceiling & KL_VERDICT_ACTION);
 	*(volatile __u32 *)&src->verdict = verdict;
 	src->checked = jiffies;
+	src->not_before = 0;
 	return *(volatile __u32 *)&src->verdict;	/* as in kl_verdict */
 }
 

@@ -310,7 +310,9 @@ static __always_inline int kl_edge_plain(const struct kl_packet *pkt, __u32 word
 	set = kl_edge_set_at(pkt->sum, service);
 	if (!set)
 		return 0;	/* cannot happen: the index is masked to the table */
-	way = kl_edge_find(set, pkt->key, service);
+	way = &set->way[KL_WAYS - 1];	/* claimed first, and the only one in most sets */
+	if (kl_edge_differs(way, pkt->key, service))
+		way = kl_edge_find(set, pkt->key, service);
 	if (!way || way->stamp != word || way->verdict != KL_EDGE_ALLOWED)
 		return 0;
 	kl_edge_count(way, pkt, jiffies);

@@ -70,6 +70,8 @@ struct kl_packet {
 	__u32 port;		/* destination port opened, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
+	__u32 way;		/* of the source's set; KL_WAYS = not there */
+	__u32 reason;		/* so far (enum kl_reason) */
 	__u32 probe;		/* 1: a question, leaves no trace */
 	__u32 decided;		/* bits of the entry that decided, KL_NO_ENTRY = none */
 };

@@ -169,6 +169,8 @@ static __always_inline __u32 kl_verdict(struct kl_source *src, struct kl_packet 
 	verdict = kl_control.generation << KL_VERDICT_SHIFT | kl_evaluate(pkt);
 	if (verdict & KL_VERDICT_RECHECK) {
 		src->checked = jiffies;
+		if ((verdict ^ src->verdict) & ((1 << KL_VERDICT_SHIFT) - 1))
+			src->not_before = 0;	/* else what is left of a lease stays */
 	} else if (src->verdict & KL_VERDICT_RECHECK) {
 		src->checked = 0;	/* from here on the ceiling's */
 		src->not_before = 0;

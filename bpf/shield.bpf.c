@@ -74,8 +74,6 @@ static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook
 {
 	enum kl_reason edge;
 
-	if (!(hook & KL_HOOK_GRAPH))
-		return reason;
 	if (pkt->probe)
 		edge = kl_edge_asked(kl_data(ctx, hook), kl_end(ctx, hook), pkt);
 	else
@@ -139,8 +137,14 @@ static __always_inline enum kl_reason kl_judge(void *ctx, enum kl_hook hook,
 		reason = KL_REASON_DENY;
 	else
 		reason = kl_passing(data, end, pkt, src, verdict, jiffies, counts);
-	if (reason < KL_REASON_DROPS)
-		reason = kl_edge_stage(ctx, hook, pkt, jiffies, reason);
+	if (hook & KL_HOOK_GRAPH) {
+		/* To memory and back: one state for the edge stage, not one per reason. */
+		pkt->reason = reason;
+		barrier();
+		reason = pkt->reason;
+		if (reason < KL_REASON_DROPS)
+			reason = kl_edge_stage(ctx, hook, pkt, jiffies, reason);
+	}
 	src->drops += reason >= KL_REASON_DROPS;
 	return reason;
 }
@@ -203,8 +207,9 @@ static __always_inline enum kl_reason kl_frame(void *ctx, enum kl_hook hook, __u
 	pkt->len = len;
 	pkt->probe = probe;
 	pkt->decided = KL_NO_ENTRY;
+	barrier();	/* from here on the length comes from memory: no state per length */
 	reason = kl_decide(ctx, hook, pkt, &cpu->counts);
-	kl_count(&cpu->counts, reason, len);
+	kl_count(&cpu->counts, reason, pkt->len);
 	if (kl_config.test_clock || probe) {
 		kl_control.test_reason = reason;
 		kl_control.test_bits = pkt->decided;

@@ -97,6 +97,24 @@ static __always_inline void kl_claim(struct kl_source *way, const struct kl_pack
 	barrier();
 }
 
+/* The way that holds the packet's source, KL_WAYS if none does; never one for a probe. */
+static __always_inline __u64 kl_way_of(const struct kl_source_set *set,
+				       const struct kl_packet *pkt)
+{
+	__u64 found = (1 - kl_differs(&set->way[0], pkt)) |
+		      (1 - kl_differs(&set->way[1], pkt)) << 1 |
+		      (1 - kl_differs(&set->way[2], pkt)) << 2 |
+		      (1 - kl_differs(&set->way[3], pkt)) << 3;
+
+	/*
+	 * An unused way has the key of the unspecified address. That source takes the lowest
+	 * such way and keeps it, because others claim the highest.
+	 */
+	found &= -found & -(__u64)(1 - pkt->probe);
+	/* One-hot 1, 2, 4, 8 to 0, 1, 2, 3; 0 to 4. */
+	return ((found >> 1) - (found >> 3)) | (1 - ((found | -found) >> 63)) << 2;
+}
+
 static __always_inline struct kl_source *kl_source_of(struct kl_packet *pkt, __u32 jiffies,
 						      struct kl_counts *counts)
 {
@@ -105,7 +123,6 @@ static __always_inline struct kl_source *kl_source_of(struct kl_packet *pkt, __u
 	__u32 index = cpu * (kl_config.set_mask + 1) + ((__u32)(sum >> 32) & kl_config.set_mask);
 	struct kl_source_set *set;
 	struct kl_source *way;
-	__u64 found;
 
 	if (kl_config.features & KL_FEATURE_GRAPH)
 		pkt->sum = sum;
@@ -115,16 +132,13 @@ static __always_inline struct kl_source *kl_source_of(struct kl_packet *pkt, __u
 
 	if (!set)
 		return NULL;
-	/* One-hot 1, 2, 4, 8 to 0, 1, 2, 3; 0 when nothing matched. */
-	found = (1 - kl_differs(&set->way[0], pkt)) | (1 - kl_differs(&set->way[1], pkt)) << 1 |
-		(1 - kl_differs(&set->way[2], pkt)) << 2 | (1 - kl_differs(&set->way[3], pkt)) << 3;
-	/*
-	 * An unused way has the key of the unspecified address. That source takes the lowest
-	 * such way and keeps it, because others claim the highest.
-	 */
-	found &= -found & ~(__u64)probe;
-	if (found)
-		return &set->way[((found >> 1) - (found >> 3)) & (KL_WAYS - 1)];
+	/* Claimed first, and the only one in most sets. Through memory: one state behind it. */
+	pkt->way = KL_WAYS - 1;
+	if (pkt->probe | kl_differs(&set->way[KL_WAYS - 1], pkt))
+		pkt->way = kl_way_of(set, pkt);
+	barrier();
+	if (pkt->way < KL_WAYS)
+		return &set->way[pkt->way & (KL_WAYS - 1)];
 	way = &set->way[kl_victim(set, jiffies) & (KL_WAYS - 1)];
 	kl_claim(way, pkt, jiffies, counts);
 	return way;

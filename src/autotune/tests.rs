@@ -119,7 +119,7 @@ impl Host {
             samples.push(Sample {
                 packets,
                 bytes: packets * 400,
-                syns,
+                syns: syns.try_into().unwrap(),
                 ports: u32::from(opens),
                 port_bits: u64::from(opens),
                 proven: true,
@@ -131,7 +131,7 @@ impl Host {
             samples.push(Sample {
                 packets: syns * 3,
                 bytes: syns * 180,
-                syns,
+                syns: syns.try_into().unwrap(),
                 ports: 1,
                 port_bits: 1,
                 proven: true,

@@ -461,7 +461,7 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         features: options.features.bits(),
         bench_sources: options.bench_sources,
         edge_mask: edge_sets.unwrap_or(1) - 1,
-        pad: 0,
+        lease_shift: lease_shift(cpus),
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
@@ -488,6 +488,12 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .kl_prefixes
         .set_max_entries(options.max_deny)
         .doing(sized)
+}
+
+/// Leases of all CPUs are at most a 64th of a burst.
+fn lease_shift(cpus: u32) -> u32 {
+    let all = kl_limits::KL_LEASE.0 * cpus.next_power_of_two();
+    6 + all.ilog2()
 }
 
 /// Sizes the edge stage's maps, or leaves them out.

@@ -96,7 +96,7 @@ impl Aggregate {
 fn passed(sample: &Sample) -> Sample {
     let packets = sample
         .packets
-        .saturating_sub(sample.drops)
+        .saturating_sub(sample.drops.into())
         .saturating_sub(sample.answers.into());
     let share = packets as f64 / sample.packets.max(1) as f64;
     Sample {

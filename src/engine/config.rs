@@ -295,12 +295,14 @@ impl StageLimit {
     }
 }
 
-/// The nearest `u32`; values outside its range give its ends.
+/// The nearest `u32`, halves up; values outside its range give its ends. `f64::round` is a call
+/// where the target has no instruction for it.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a float-to-integer cast saturates, which is what is wanted here"
 )]
 pub(super) fn whole(value: f64) -> u32 {
-    value.round() as u32
+    let below = value as u32;
+    below.saturating_add(u32::from(value - f64::from(below) >= 0.5))
 }

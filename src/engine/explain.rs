@@ -97,16 +97,16 @@ impl Engine {
             strikes: ladder.strikes,
             up: ladder.up,
             down: ladder.down,
-            unyielding: ladder.unyielding,
-            gate: ladder.gate_since.map(|since| now.since(since)),
+            unyielding: ladder.unyielding(),
+            gate: ladder.gate_since().map(|since| now.since(since)),
             nat: match ladder.stage {
                 Stage::Observe => self.tracks.hosts(source, &self.config.evidence),
                 Stage::RateSoft | Stage::RateHard | Stage::Block => ladder.hosts.into(),
             },
             proven: ladder.proven,
             ports: self.tracks.ports(source, now),
-            cause: ladder.cause.into(),
-            last: ladder.last.into(),
+            cause: ladder.cause(),
+            last: ladder.last(),
         }
     }
 }

@@ -69,19 +69,20 @@ pub(super) struct Ladder {
     /// Before this the stage is not left; moved on by renewal.
     pub(super) ends: Ktime,
     pub(super) until: Ktime,
-    /// First of the ticks in a row that reach the block gate's severity.
-    pub(super) gate_since: Option<Ktime>,
-    /// What led to the stage.
-    pub(super) cause: Brief,
-    /// The last window.
-    pub(super) last: Brief,
+    /// First of the ticks in a row that reach the block gate's severity, while `at_gate`.
+    pub(super) gate_since: Ktime,
+    pub(super) cause: Figures,
+    pub(super) last: Figures,
     pub(super) strikes: u32,
     /// High ticks in a row.
     pub(super) up: u32,
     /// Low ticks in a row.
     pub(super) down: u32,
     /// Ticks of not yielding to a limit.
-    pub(super) unyielding: u32,
+    pub(super) unyielding: u16,
+    pub(super) at_gate: bool,
+    pub(super) cause_signal: Signal,
+    pub(super) last_signal: Signal,
     pub(super) stage: Stage,
     /// What RATE_SOFT limits, by the signal that led there.
     pub(super) scope: LimitScope,
@@ -97,61 +98,35 @@ pub(super) struct Ladder {
     pub(super) proven: bool,
 }
 
-/// A [`Reading`] in half the room: there is one pair for each source of an attack.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Brief {
+/// A [`Reading`] without its signal in half the room: there is a pair for each source of an
+/// attack.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Figures {
     severity: f32,
     rate: f32,
     trigger: f32,
-    pub(super) signal: Signal,
 }
 
-impl Brief {
-    const NONE: Self = Self {
-        severity: 0.0,
-        rate: 0.0,
-        trigger: 0.0,
-        signal: Signal::Silence,
-    };
-
+impl Figures {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "seven digits are for a reader"
     )]
-    fn of(severity: f64, signal: Signal, rate: f64, trigger: f64) -> Self {
+    const fn of(reading: &Reading) -> Self {
         Self {
-            severity: severity as f32,
-            rate: rate as f32,
-            trigger: trigger as f32,
-            signal,
+            severity: reading.severity as f32,
+            rate: reading.rate as f32,
+            trigger: reading.trigger as f32,
         }
     }
 
-    fn of_score(score: &Score) -> Self {
-        Self::of(score.severity, score.signal, score.rate, score.trigger)
-    }
-}
-
-impl From<Brief> for Reading {
-    fn from(brief: Brief) -> Self {
-        Self {
-            severity: brief.severity.into(),
-            signal: brief.signal,
-            rate: brief.rate.into(),
-            trigger: brief.trigger.into(),
-        }
-    }
-}
-
-impl From<Reading> for Brief {
-    fn from(reading: Reading) -> Self {
-        let Reading {
-            severity,
+    fn with(self, signal: Signal) -> Reading {
+        Reading {
+            severity: self.severity.into(),
             signal,
-            rate,
-            trigger,
-        } = reading;
-        Self::of(severity, signal, rate, trigger)
+            rate: self.rate.into(),
+            trigger: self.trigger.into(),
+        }
     }
 }
 
@@ -161,13 +136,16 @@ impl Default for Ladder {
             entered: Ktime::default(),
             ends: Ktime::default(),
             until: Ktime::default(),
-            gate_since: None,
-            cause: Brief::NONE,
-            last: Brief::NONE,
+            gate_since: Ktime::default(),
+            cause: Figures::default(),
+            last: Figures::default(),
             strikes: 0,
             up: 0,
             down: 0,
             unyielding: 0,
+            at_gate: false,
+            cause_signal: Signal::Silence,
+            last_signal: Signal::Silence,
             stage: Stage::Observe,
             scope: LimitScope::New,
             limit: None,
@@ -190,10 +168,30 @@ impl Ladder {
 
     /// Whether nothing would be lost by starting anew.
     pub(super) fn is_blank(&self) -> bool {
-        self.stage == Stage::Observe
-            && self.strikes == 0
-            && self.up == 0
-            && self.gate_since.is_none()
+        self.stage == Stage::Observe && self.strikes == 0 && self.up == 0 && !self.at_gate
+    }
+
+    /// Since when its severity has been that of the block gate.
+    pub(super) fn gate_since(&self) -> Option<Ktime> {
+        self.at_gate.then_some(self.gate_since)
+    }
+
+    pub(super) fn unyielding(&self) -> u32 {
+        self.unyielding.into()
+    }
+
+    /// What led to the stage.
+    pub(super) fn cause(&self) -> Reading {
+        self.cause.with(self.cause_signal)
+    }
+
+    /// The last window.
+    pub(super) fn last(&self) -> Reading {
+        self.last.with(self.last_signal)
+    }
+
+    pub(super) fn set_cause(&mut self, cause: &Reading) {
+        (self.cause, self.cause_signal) = (Figures::of(cause), cause.signal);
     }
 
     /// What the data plane is to do at this stage.
@@ -231,7 +229,7 @@ impl Ladder {
         } else {
             config.triggers.ports
         };
-        let allowed = match self.cause.signal {
+        let allowed = match self.cause_signal {
             Signal::Ports | Signal::Refusals if !tick.many => config.triggers.ports,
             Signal::PortsMinute | Signal::PortsHour | Signal::PortsDay => slow,
             Signal::Sustained => f64::from(self.cause.trigger),
@@ -340,13 +338,14 @@ impl Ladder {
         if mood == Mood::Low {
             self.strikes = self.strikes.saturating_sub(1);
         }
-        self.gate_since = tick
-            .config
-            .gate
-            .filter(|gate| score.severity >= gate.severity)
-            .map(|_| self.gate_since.unwrap_or(tick.now));
+        let gate = tick.config.gate;
+        let at_gate = gate.is_some_and(|gate| score.severity >= gate.severity);
+        if at_gate && !self.at_gate {
+            self.gate_since = tick.now;
+        }
+        self.at_gate = at_gate;
         self.count_unyielding(tick.config, score);
-        self.last = Brief::of_score(score);
+        (self.last, self.last_signal) = (Figures::of(&score.reading()), score.signal);
         if score.signal != Signal::Silence {
             self.proven = score.proven;
         }
@@ -395,12 +394,12 @@ impl Ladder {
         config.block_at.is_some()
             && config
                 .noncompliance
-                .is_some_and(|rule| self.unyielding >= rule.at)
+                .is_some_and(|rule| self.unyielding() >= rule.at)
     }
 
     fn gate_is_open(&self, tick: &Tick<'_>) -> bool {
         tick.config.gate.is_none_or(|gate| {
-            self.gate_since
+            self.gate_since()
                 .is_some_and(|since| tick.now.since(since) >= gate.lasting)
         })
     }
@@ -425,7 +424,7 @@ impl Ladder {
         self.asked = score.answers;
         // Drops say that the limit is exceeded, not why it was set.
         if kind == Kind::Escalate || score.signal != Signal::Drops {
-            self.cause = Brief::of_score(&score);
+            self.set_cause(&score.reading());
         }
         self.settle(tick, to);
         // A renewal makes nothing milder: that the limit works must not lift it.
@@ -467,7 +466,9 @@ impl Ladder {
     pub(super) fn withhold(&mut self) {
         *self = Self {
             gate_since: self.gate_since,
+            at_gate: self.at_gate,
             last: self.last,
+            last_signal: self.last_signal,
             strikes: self.strikes,
             up: self.up,
             proven: self.proven,

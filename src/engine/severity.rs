@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Triggers};
+use super::explain::Reading;
 use super::ladder::HIGH;
 use crate::telemetry::{Coverage, Sample};
 
@@ -250,6 +251,16 @@ impl Score {
         self.severity = dominant(self.ratio).max(weighted * ROUNDING);
     }
 
+    /// What a reader is told of it.
+    pub(super) const fn reading(&self) -> Reading {
+        Reading {
+            severity: self.severity,
+            signal: self.signal,
+            rate: self.rate,
+            trigger: self.trigger,
+        }
+    }
+
     /// Whether one signal alone is loud enough to act on at once.
     pub(super) fn flashes(&self, config: &Config) -> bool {
         config.flash > 0.0 && self.ratio >= config.flash
@@ -325,5 +336,5 @@ fn scanned_ports(sample: &Sample, coverage: Coverage) -> u32 {
 /// Without a completed handshake anybody could have sent it, and so could SYNs that are never
 /// followed up, even if the address is also that of a peer.
 fn is_spoofable(sample: &Sample, coverage: Coverage) -> bool {
-    coverage.proof && (!sample.proven || u64::from(sample.half_open) * 2 > sample.syns)
+    coverage.proof && (!sample.proven || u64::from(sample.half_open) * 2 > sample.syns.into())
 }

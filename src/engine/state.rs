@@ -59,7 +59,7 @@ impl Engine {
                 down: ladder.down,
                 nat: ladder.hosts.into(),
                 proven: ladder.proven,
-                cause: ladder.cause.into(),
+                cause: ladder.cause(),
             })
             .collect();
         held.sort_by_key(|held| held.source);
@@ -80,7 +80,7 @@ impl Engine {
             if limits != held.limit.is_some() {
                 continue;
             }
-            let ladder = Ladder {
+            let mut ladder = Ladder {
                 entered: now.ktime(held.entered_ms),
                 ends: now.ktime(held.ends_ms).min(until),
                 until,
@@ -91,9 +91,9 @@ impl Engine {
                 down: held.down,
                 hosts: u8::try_from(held.nat).unwrap_or(u8::MAX).max(1),
                 proven: held.proven,
-                cause: held.cause.into(),
                 ..Ladder::default()
             };
+            ladder.set_cause(&held.cause);
             decisions.extend(self.take_up(held.source, ladder));
         }
         decisions
@@ -135,7 +135,7 @@ impl Engine {
             return None;
         }
         roster.ladders.extend([(source, ladder)]);
-        let cause = Reading::from(ladder.cause);
+        let cause = ladder.cause();
         let step = Step {
             from: ladder.stage,
             kind: Kind::Renew,

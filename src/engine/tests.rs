@@ -99,7 +99,7 @@ fn syn_flood(of: Source, syns: u64) -> Sample {
     Sample {
         packets: syns,
         bytes: syns * 60,
-        syns,
+        syns: syns.try_into().unwrap(),
         ports: 1,
         ..quiet(of)
     }
@@ -118,7 +118,7 @@ fn port_scan(of: Source, ports: u32) -> Sample {
     Sample {
         packets: u64::from(ports),
         bytes: u64::from(ports) * 60,
-        syns: u64::from(ports),
+        syns: ports,
         ports,
         ..quiet(of)
     }

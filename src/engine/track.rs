@@ -4,6 +4,7 @@
 //! the last two halves together reach back between half of the span and all of it. So one source
 //! costs some 100 bytes however long it is followed, and there is a bound on sources.
 
+use std::ops::BitOr;
 use std::time::Duration;
 
 use super::config::{Config, Evidence, whole};
@@ -44,9 +45,9 @@ impl<T: Copy + Default> Halves<T> {
     }
 }
 
-impl Halves<u64> {
+impl<T: Copy + BitOr<Output = T> + Into<u64>> Halves<T> {
     fn count(&self) -> u32 {
-        linear_count(self.running | self.last)
+        linear_count((self.running | self.last).into())
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) struct Track {
     hour: Halves<u64>,
     day: Halves<u64>,
     /// Stack fingerprints within an hour.
-    stacks: Halves<u64>,
+    stacks: Halves<u32>,
     /// SYNs within an hour.
     syns: Halves<u32>,
     /// Openings that failed within a day.
@@ -93,7 +94,7 @@ impl Track {
         for ports in [&mut self.minute, &mut self.hour, &mut self.day] {
             ports.running |= sample.port_bits;
         }
-        if sample.proven && u64::from(sample.half_open) * HALF_OPEN_MOST <= sample.syns {
+        if sample.proven && u64::from(sample.half_open) * HALF_OPEN_MOST <= sample.syns.into() {
             self.stacks.running |= sample.stack_bits;
         }
         let syns = whole((sample.syns as f64).min(most_syns));
@@ -114,37 +115,46 @@ impl Track {
         sample: &Sample,
         coverage: Coverage,
     ) -> Option<(Signal, f64, f64)> {
-        let ports = &config.evidence.slow_ports;
-        let day = self.day.count();
-        let counts = [
-            (Signal::PortsMinute, &self.minute, ports.minute),
-            (Signal::PortsHour, &self.hour, ports.hour),
-            (Signal::PortsDay, &self.day, ports.day),
-        ];
-        // No more ports in a shorter time than in a longer one.
-        let counts = counts.into_iter().filter(|(.., trigger)| day >= *trigger);
-        let is_client = coverage.proof
-            && coverage.refusals
-            && sample.proven
-            && self.failures.sum().saturating_mul(2) < day;
-        let scans = counts
-            .filter(|_| sample.port_bits != 0 && !is_client && config.weights.ports > 0.0)
-            .map(|(signal, ports, trigger)| (signal, f64::from(ports.count()), f64::from(trigger)));
-        let most = config.evidence.sustained
-            * config.triggers.syn
-            * f64::from(self.hosts(config.evidence.nat));
-        let rate = f64::from(self.syns.sum()) / f64::from(HOUR);
-        let sustained = (Signal::Sustained, rate, most);
-        scans
-            .chain((sample.syns > 0).then_some(sustained))
-            .filter(|(_, value, trigger)| *trigger > 0.0 && value >= trigger)
-            .reduce(|worst, next| {
-                if next.1 / next.2 > worst.1 / worst.2 {
-                    next
-                } else {
-                    worst
+        let mut worst: Option<(Signal, f64, f64)> = None;
+        let mut consider = |signal, value: f64, trigger: f64| {
+            let worse = worst.is_none_or(|worst| value / trigger > worst.1 / worst.2);
+            if trigger > 0.0 && value >= trigger && worse {
+                worst = Some((signal, value, trigger));
+            }
+        };
+        if sample.port_bits != 0 && config.weights.ports > 0.0 {
+            let ports = &config.evidence.slow_ports;
+            let day = self.day.count();
+            // No more ports in a shorter time than in a longer one.
+            let shows = |trigger: &u32| day >= *trigger;
+            let is_client = || {
+                coverage.proof
+                    && coverage.refusals
+                    && sample.proven
+                    && self.failures.sum().saturating_mul(2) < day
+            };
+            let least = [ports.minute, ports.hour, ports.day];
+            if least.iter().any(shows) && !is_client() {
+                for (signal, sketch, trigger) in [
+                    (Signal::PortsMinute, &self.minute, ports.minute),
+                    (Signal::PortsHour, &self.hour, ports.hour),
+                    (Signal::PortsDay, &self.day, ports.day),
+                ] {
+                    if shows(&trigger) {
+                        consider(signal, sketch.count().into(), trigger.into());
+                    }
                 }
-            })
+            }
+        }
+        if sample.syns > 0 {
+            let most = config.evidence.sustained * config.triggers.syn;
+            let rate = f64::from(self.syns.sum()) / f64::from(HOUR);
+            if rate >= most {
+                let hosts = self.hosts(config.evidence.nat);
+                consider(Signal::Sustained, rate, most * f64::from(hosts));
+            }
+        }
+        worst
     }
 }
 
@@ -167,7 +177,7 @@ impl Tracks {
     ) -> Standing {
         let secs = seconds(now);
         let most_syns = config.triggers.syn * length.as_secs_f64();
-        let opens = (sample.port_bits | sample.stack_bits) != 0 || sample.syns > 0;
+        let opens = sample.port_bits != 0 || sample.stack_bits != 0 || sample.syns > 0;
         if let Some(track) = self.tracks.pass_to(&sample.source) {
             track.turn_to(secs);
             let hosts = f64::from(track.hosts(config.evidence.nat));

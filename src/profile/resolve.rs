@@ -9,13 +9,17 @@ use super::load::Profile;
 use super::scalar::Amount;
 use super::schema::{self, Spec};
 use crate::engine::{
-    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, StageLimit,
-    Triggers, Weights,
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, SlowPorts,
+    StageLimit, Triggers, Weights,
 };
 use crate::model::{RateLimit, format_duration};
 
 /// From this many strikes or ticks on, a profile means "never".
 const NEVER: u32 = 999;
+
+/// What the sketch of ports can tell apart, and the hosts that are remembered of one address.
+const MOST_PORTS: u32 = 266;
+const MOST_HOSTS: u32 = 255;
 
 /// What the command line sets; it goes before file and profile.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -175,9 +179,9 @@ impl Effective {
             noncompliance: noncompliance(&spec.non_compliance),
             soft,
             hard,
-            evidence: Evidence::default(),
-            aggregates: Aggregates::default(),
-            collateral: Collateral::default(),
+            evidence: self.evidence()?,
+            aggregates: self.aggregates()?,
+            collateral: self.collateral()?,
         };
         self.check_reach(&config)?;
         self.check_plan()?;
@@ -292,6 +296,76 @@ impl Effective {
             }
         }
         Ok((hard, block))
+    }
+
+    fn evidence(&self) -> Result<Evidence, ProfileError> {
+        let written = &self.spec.evidence;
+        for (name, ports) in [
+            ("ports_minute", written.ports_minute),
+            ("ports_hour", written.ports_hour),
+            ("ports_day", written.ports_day),
+        ] {
+            if ports > MOST_PORTS {
+                let problem = format!(
+                    "{ports} is more than can be told apart; use at most {MOST_PORTS}, or 0 for off"
+                );
+                return Err(self.invalid(&format!("evidence.{name}"), problem));
+            }
+        }
+        if !(1..=MOST_HOSTS).contains(&written.nat_max) {
+            let problem = format!(
+                "{} is out of range; use 1 (no room for others) to {MOST_HOSTS}",
+                written.nat_max
+            );
+            return Err(self.invalid("evidence.nat_max", problem));
+        }
+        Ok(Evidence {
+            half_open: written.half_open.get(),
+            refusals: written.refusals.get(),
+            slow_ports: SlowPorts {
+                minute: written.ports_minute,
+                hour: written.ports_hour,
+                day: written.ports_day,
+            },
+            sustained: written.sustained.get(),
+            consent: written.consent.get(),
+            nat: written.nat_max,
+        })
+    }
+
+    fn aggregates(&self) -> Result<Aggregates, ProfileError> {
+        let written = &self.spec.aggregates;
+        for (name, factor) in [
+            ("prefix", written.prefix),
+            ("overall", written.overall),
+            ("pressure", written.pressure),
+        ] {
+            if factor.get() > 0.0 && factor.get() < 1.0 {
+                let problem = format!(
+                    "{} holds many to less than one; use 1 or more, or 0 for off",
+                    factor.get()
+                );
+                return Err(self.invalid(&format!("aggregates.{name}"), problem));
+            }
+        }
+        Ok(Aggregates {
+            prefix: written.prefix.get(),
+            overall: written.overall.get(),
+            pressure: written.pressure.get(),
+        })
+    }
+
+    fn collateral(&self) -> Result<Collateral, ProfileError> {
+        let written = &self.spec.collateral;
+        let share = written.share.get();
+        if share > 1.0 {
+            let problem = format!("{share} is more than all of it; use 0 to 1");
+            return Err(self.invalid("collateral.share", problem));
+        }
+        Ok(Collateral {
+            share,
+            sources: written.sources as usize,
+        })
     }
 
     fn ttl(&self) -> Result<PerStage<Duration>, ProfileError> {

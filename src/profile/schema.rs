@@ -39,6 +39,9 @@ pub struct Spec {
     pub signal_engine: SignalEngine,
     pub progressive_enforcement: ProgressiveEnforcement,
     pub non_compliance: NonCompliance,
+    pub evidence: Evidence,
+    pub aggregates: Aggregates,
+    pub collateral: Collateral,
     pub graph: Graph,
     pub baseline: Baseline,
     pub autotune: Autotune,
@@ -101,6 +104,48 @@ pub struct NonCompliance {
     pub drop: Amount,
     pub sev: Amount,
     pub reset: Amount,
+}
+
+/// What is gone by beyond the four rates; 0 is off.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Evidence {
+    /// Half-open connections per second that are too many, as a share of `syn_trigger`.
+    pub half_open: Amount,
+    /// Refused packets per second that are too many, as a multiple of `scan_trigger`.
+    pub refusals: Amount,
+    /// Distinct ports that make a scan when spread over a minute, an hour, a day; at most 266.
+    pub ports_minute: u32,
+    pub ports_hour: u32,
+    pub ports_day: u32,
+    /// Share of `syn_trigger` that is too much when kept up for an hour.
+    pub sustained: Amount,
+    /// How many packets that this host asked for count as one.
+    pub consent: Amount,
+    /// Most that triggers and limits are multiplied by for hosts behind one address; 1 to 255.
+    pub nat_max: u32,
+}
+
+/// Triggers of all unproven sources together, as multiples of those of one; 0 is off.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Aggregates {
+    /// Of an IPv4 /24 or an IPv6 /48.
+    pub prefix: Amount,
+    /// Of everyone.
+    pub overall: Amount,
+    /// Most that the triggers of one of them are divided by while everyone exceeds `overall`.
+    pub pressure: Amount,
+}
+
+/// How much of what proven sources send decisions may touch.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+pub struct Collateral {
+    /// Of their packets, 0 to 1.
+    pub share: Amount,
+    /// Proven sources that may be held whatever their share.
+    pub sources: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]

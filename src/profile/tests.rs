@@ -1,3 +1,5 @@
+mod evidence;
+
 use std::path::Path;
 use std::time::Duration;
 

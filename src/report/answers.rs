@@ -107,6 +107,9 @@ pub struct Why {
     pub dry_run: bool,
     /// The policy entry that decides in the data plane now; none: nothing is enforced.
     pub policy: Option<Policy>,
+    /// What the program said when it was asked; null where it was not.
+    #[serde(default)]
+    pub verdict: Option<LiveVerdict>,
     /// Who exempted it, and the entry that does.
     pub exempt: Option<String>,
     pub entered: Option<String>,
@@ -130,6 +133,17 @@ pub struct Why {
     pub journal: Vec<Record>,
     /// The command that would exempt it.
     pub exempt_with: String,
+}
+
+/// What the running program would do with a packet at this moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveVerdict {
+    /// What it was asked about, as `tcp/443`: a packet that opens that.
+    pub packet: String,
+    /// `pass` or `drop`.
+    pub verdict: String,
+    /// A name `shield stats` shows too.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -243,6 +257,12 @@ pub fn why_lines(why: &Why) -> String {
             policy.until.as_deref().unwrap_or("never")
         )),
         None => text.push_str("data plane: no entry; packets pass\n"),
+    }
+    if let Some(live) = &why.verdict {
+        text.push_str(&format!(
+            "live verdict: {} ({}) for a packet that opens {}\n",
+            live.verdict, live.reason, live.packet
+        ));
     }
     if let Some(exempt) = &why.exempt {
         text.push_str(&format!("exempt: {exempt}\n"));

@@ -18,8 +18,8 @@ mod table;
 mod verdict;
 
 pub use answers::{
-    Answer, HeldCount, HeldLine, Note, Policy, RevisionLine, Status as IqStatus, Threshold, Why,
-    status_lines, why_lines,
+    Answer, HeldCount, HeldLine, LiveVerdict, Note, Policy, RevisionLine, Status as IqStatus,
+    Threshold, Why, status_lines, why_lines,
 };
 pub use decision::{decision_line, whole_seconds};
 pub use decisions::{decisions_json, decisions_table};

@@ -21,6 +21,7 @@ pub fn progress(doing: &'static str, whole: u64) -> ProgressBar {
 pub fn spinner(doing: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(doing);
     let bar = styled(bar, "{msg} {spinner} {elapsed}");
+    bar.tick();
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

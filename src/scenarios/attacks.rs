@@ -33,7 +33,7 @@ fn syns(source: Source, rate: u32) -> Offer {
     hostile(Sample {
         packets: rate.into(),
         bytes: u64::from(rate) * 60,
-        syns: rate.into(),
+        syns: rate,
         opens: rate,
         half_open: rate,
         port_bits: 1,
@@ -77,7 +77,7 @@ fn probes(kind: Scan, rate: u32, seed: u64) -> Offer {
     hostile(Sample {
         packets: rate.into(),
         bytes: u64::from(rate) * 60,
-        syns: syns.into(),
+        syns,
         opens,
         refusals,
         port_bits: if kind == Scan::Fin { 0 } else { bits },

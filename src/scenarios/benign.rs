@@ -28,7 +28,7 @@ fn established(packets: u64, bytes: u64) -> Sample {
 
 fn opening(syns: u32, port_bits: u64, of: Sample) -> Sample {
     Sample {
-        syns: syns.into(),
+        syns,
         opens: syns,
         port_bits,
         ..of

@@ -208,8 +208,8 @@ fn passed(traffic: &Sample, share: f64, scope: LimitScope) -> Sample {
     let none = share <= 0.0;
     let port_bits = if none { 0 } else { traffic.port_bits };
     Sample {
-        drops: dropped as u64,
-        syns: (traffic.syns as f64 * share).round() as u64,
+        drops: dropped as u32,
+        syns: (f64::from(traffic.syns) * share).round() as u32,
         opens: small(traffic.opens),
         half_open: small(traffic.half_open),
         refusals: small(traffic.refusals),

@@ -5,9 +5,10 @@
 //! everything in it is new. `bytes` never wraps within an entry's life, so a source that left
 //! and came back is told apart from a wrapped packet counter.
 
+use std::hint::black_box;
 use std::mem;
 
-use super::sample::{Sample, linear_count, linear_count_of};
+use super::sample::{Sample, linear_count, linear_count_of_32};
 use crate::model::Source;
 
 /// One entry of the source table: totals since the source took the slot. 32-bit counts wrap.
@@ -26,178 +27,226 @@ pub struct Row {
     pub stacks: u64,
 }
 
-/// What a slot held at the last reading; as small as it can be, because there is one per slot.
 #[derive(Debug, Clone, Copy)]
-struct Last {
+struct Counts {
     bytes: u64,
-    source: Source,
     packets: u32,
     syns: u32,
     acks: u32,
     drops: u32,
 }
 
-/// Remembers the last reading and gives the difference to it.
-///
-/// Slots keep their sources, so the order of one reading is nearly always that of the next: each
-/// row is put in its place as it comes, and only a slot that is new or changed hands costs a sort.
-#[derive(Debug, Default)]
-pub struct Meter {
-    last: Vec<Option<Last>>,
-    /// The place of each slot in the order of sources; `NOWHERE` if it has none yet.
-    places: Vec<u32>,
-    /// The slot at each place, then those without one as they came.
-    slots: Vec<u32>,
-    /// How many of them have a place.
-    placed: usize,
-    /// A row for each of `slots`, without packets if it received none; after `samples` what that
-    /// gave.
-    rows: Vec<Sample>,
-    given: bool,
+impl Counts {
+    const NONE: Self = Self {
+        bytes: 0,
+        packets: 0,
+        syns: 0,
+        acks: 0,
+        drops: 0,
+    };
 }
 
-const NOWHERE: u32 = u32::MAX;
+/// What a slot held before this reading and at it; as small as it can be, because there is one
+/// per entry of the table.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    then: Counts,
+    now: Counts,
+    ports: u64,
+    stacks: u32,
+    /// Of which reading `now` is.
+    reading: u16,
+    source: Source,
+    /// Its source took the slot in this reading.
+    fresh: bool,
+}
 
-/// Stands where nothing was received.
-fn nothing() -> Sample {
-    Sample::silent(Source::containing([0; 16], 0))
+/// Remembers the last reading and gives the difference to it.
+///
+/// Slots keep their sources, so the order of one reading is nearly always that of the next: only
+/// a slot that is new or changed hands costs a sort. Rows come in no order; each is left in its
+/// slot, and they are gathered in order once all are there.
+#[derive(Debug)]
+pub struct Meter {
+    slots: Vec<Slot>,
+    /// The slots that ever held a source, in the order of sources unless `moved`.
+    order: Vec<u32>,
+    moved: bool,
+    /// The number of the running reading.
+    reading: u16,
+    samples: Vec<Sample>,
+}
+
+/// A slot that never held anything, one whose last reading is long past, and the first number
+/// that a reading has.
+const NEVER: u16 = 0;
+const LONG_PAST: u16 = 1;
+const FIRST: u16 = 2;
+
+/// Slots fetched at once.
+const BATCH: usize = 64;
+
+impl Slot {
+    const UNUSED: Self = Self {
+        then: Counts::NONE,
+        now: Counts::NONE,
+        ports: 0,
+        stacks: 0,
+        reading: NEVER,
+        source: Source::UNSPECIFIED,
+        fresh: false,
+    };
+
+    /// What its source sent since the reading before; `None` if that is nothing.
+    fn sample(&self) -> Option<Sample> {
+        let (now, then) = (&self.now, &self.then);
+        let packets = now.packets.wrapping_sub(then.packets);
+        if packets == 0 {
+            return None;
+        }
+        let syns = now.syns.wrapping_sub(then.syns);
+        let acks = now.acks.wrapping_sub(then.acks);
+        Some(Sample {
+            packets: packets.into(),
+            bytes: now.bytes - then.bytes,
+            syns,
+            // Per CPU: a connection's packets arrive on one.
+            half_open: syns.saturating_sub(acks),
+            opens: packets.saturating_sub(acks),
+            drops: now.drops.wrapping_sub(then.drops),
+            port_bits: self.ports,
+            stack_bits: self.stacks,
+            ports: linear_count(self.ports),
+            stacks: linear_count_of_32(self.stacks),
+            fresh: self.fresh,
+            ..Sample::silent(self.source)
+        })
+    }
 }
 
 impl Meter {
     /// `slots`: entries of the table, over all CPUs.
     pub fn new(slots: usize) -> Self {
         Self {
-            last: vec![None; slots],
-            places: vec![NOWHERE; slots],
-            slots: Vec::new(),
-            placed: 0,
-            rows: Vec::new(),
-            given: false,
+            slots: vec![Slot::UNUSED; slots],
+            order: Vec::new(),
+            moved: false,
+            reading: FIRST,
+            samples: Vec::new(),
         }
     }
 
     /// Adds one row of a reading. Slots beyond the table's size are ignored.
-    pub fn row(&mut self, slot: usize, row: Row) {
-        self.begin();
-        let Some(last) = self.last.get_mut(slot) else {
+    pub fn row(&mut self, at: usize, row: Row) {
+        let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
-        let base = last
-            .replace(Last {
-                bytes: row.bytes,
-                source: row.source,
-                packets: row.packets,
-                syns: row.syns,
-                acks: row.acks,
-                drops: row.drops,
-            })
-            .filter(|last| last.source == row.source && last.bytes <= row.bytes);
-        let since = |now: u32, then: fn(&Last) -> u32| {
-            u64::from(now.wrapping_sub(base.as_ref().map_or(0, then)))
+        let now = Counts {
+            bytes: row.bytes,
+            packets: row.packets,
+            syns: row.syns,
+            acks: row.acks,
+            drops: row.drops,
         };
-        let packets = since(row.packets, |last| last.packets);
-        if packets == 0 {
-            return;
+        let known = slot.reading != NEVER;
+        let kept = known && slot.source == row.source;
+        let lasted = kept && slot.now.bytes <= row.bytes;
+        self.moved |= !kept;
+        if !lasted {
+            (slot.then, slot.fresh) = (Counts::NONE, true);
+        } else if slot.reading != self.reading {
+            (slot.then, slot.fresh) = (slot.now, false);
         }
-        let syns = since(row.syns, |last| last.syns);
-        let acks = since(row.acks, |last| last.acks);
-        let sample = Sample {
-            packets,
-            bytes: row.bytes - base.map_or(0, |base| base.bytes),
-            syns,
-            // Per CPU: a connection's packets arrive on one.
-            half_open: u32::try_from(syns.saturating_sub(acks)).unwrap_or(u32::MAX),
-            opens: u32::try_from(packets.saturating_sub(acks)).unwrap_or(u32::MAX),
-            drops: since(row.drops, |last| last.drops),
-            port_bits: row.ports,
-            stack_bits: row.stacks,
-            ports: linear_count(row.ports),
-            stacks: linear_count_of(row.stacks, 32),
-            fresh: base.is_none(),
-            ..Sample::silent(row.source)
-        };
-        self.put(slot, sample);
-    }
-
-    fn put(&mut self, slot: usize, sample: Sample) {
-        let place = self.places.get(slot).copied().unwrap_or(NOWHERE);
-        match self.rows.get_mut(place as usize) {
-            Some(row) => *row = sample,
-            None => {
-                self.slots.push(u32::try_from(slot).unwrap_or(NOWHERE));
-                self.rows.push(sample);
-            }
-        }
+        slot.now = now;
+        slot.source = row.source;
+        slot.ports = row.ports;
+        #[expect(clippy::cast_possible_truncation, reason = "a sketch of 32 bits")]
+        let stacks = row.stacks as u32;
+        slot.stacks = stacks;
+        slot.reading = self.reading;
     }
 
     /// The samples of all rows since the last call, one per source that sent, sorted by source.
     pub fn samples(&mut self) -> &mut [Sample] {
-        self.begin();
-        self.given = true;
-        let sent = self.rows.iter().filter(|row| row.packets > 0);
-        if self.slots.len() > self.placed || !sent.is_sorted_by_key(|row| row.source) {
+        if mem::take(&mut self.moved) {
             self.sort();
         }
-        self.rows.retain(|row| row.packets > 0);
-        self.rows.dedup_by(|row, sum| {
-            let same = row.source == sum.source;
-            if same {
-                sum.join(row);
-                sum.ports = linear_count(sum.port_bits);
-                sum.stacks = linear_count_of(sum.stack_bits, 32);
-            }
-            same
-        });
-        &mut self.rows
-    }
-
-    /// Starts a reading.
-    fn begin(&mut self) {
-        if mem::take(&mut self.given) {
-            self.rows.clear();
-            self.rows.resize(self.slots.len(), nothing());
-        }
-    }
-
-    /// Brings rows and slots into the order of sources. Numbers are compared and moved instead of
-    /// samples, which are several times as large; then each row is moved once, in place. The sort
-    /// is linear where little changed.
-    fn sort(&mut self) {
-        let source = |slot: &u32| {
-            let last = self.last.get(*slot as usize).copied().flatten();
-            last.map_or(nothing().source, |last| last.source)
-        };
-        let mut order: Vec<(u128, u8, u32)> = (0..)
-            .zip(&self.slots)
-            .map(|(at, slot)| {
-                let source = source(slot);
-                (u128::from_be_bytes(source.octets()), source.bits(), at)
-            })
-            .collect();
-        order.sort();
-        for start in 0..order.len() {
-            let mut hole = start;
-            // Follows a cycle of the permutation; places that are done point at themselves.
-            while let Some((_, _, from)) = order.get_mut(hole) {
-                let next = *from as usize;
-                *from = u32::try_from(hole).unwrap_or(NOWHERE);
-                if next == start || next == hole {
-                    break;
+        self.samples.clear();
+        self.samples.reserve_exact(self.order.len());
+        for near in self.order.chunks(BATCH) {
+            fetch(&self.slots, near);
+            for slot in near {
+                if let Some(slot) = self.slots.get(*slot as usize)
+                    && slot.reading == self.reading
+                    && let Some(sample) = slot.sample()
+                {
+                    add(&mut self.samples, sample);
                 }
-                self.rows.swap(hole, next);
-                self.slots.swap(hole, next);
-                hole = next;
             }
         }
-        for (place, slot) in (0..).zip(&self.slots) {
-            if let Some(known) = self.places.get_mut(*slot as usize) {
-                *known = place;
+        self.begin();
+        &mut self.samples
+    }
+
+    /// Starts a reading. When numbers run out, those of the past become one.
+    fn begin(&mut self) {
+        self.reading = self.reading.wrapping_add(1).max(FIRST);
+        if self.reading == FIRST {
+            for slot in self.slots.iter_mut().filter(|slot| slot.reading != NEVER) {
+                slot.reading = LONG_PAST;
             }
         }
-        self.placed = self.slots.len();
+    }
+
+    /// Brings the slots into the order of sources. Numbers are sorted instead of addresses, and
+    /// addresses compared only where numbers are equal.
+    fn sort(&mut self) {
+        let used = (0..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.reading != NEVER);
+        let mut keys: Vec<(u64, u32)> = Vec::with_capacity(self.slots.len());
+        keys.extend(used.map(|(at, slot)| (rank(&slot.source), at)));
+        keys.sort_unstable();
+        let source = |slot: u32| self.slots.get(slot as usize).map(|slot| slot.source);
+        for equals in keys.chunk_by_mut(|a, b| a.0 == b.0) {
+            equals.sort_by_key(|(_, slot)| (source(*slot), *slot));
+        }
+        self.order.clear();
+        self.order.extend(keys.iter().map(|(_, slot)| *slot));
     }
 }
 
+/// A number that orders as sources do, and is the same only for neighbours and for prefixes of
+/// one address.
+fn rank(source: &Source) -> u64 {
+    let (upper, lower) = source.halves();
+    match upper {
+        0 => lower >> 1,
+        _ => upper >> 1 | 1 << 63,
+    }
+}
+
+/// Reads a word from either end of every slot. They lie anywhere in memory: so the processor waits
+/// for many at once, and not for one after the other.
+fn fetch(slots: &[Slot], near: &[u32]) {
+    let read = |sum: u32, slot: &u32| {
+        let slot = slots.get(*slot as usize);
+        slot.map_or(sum, |slot| sum ^ slot.then.packets ^ u32::from(slot.fresh))
+    };
+    black_box(near.iter().fold(0, read));
+}
+
+/// Adds a sample, to the last one if that is of the same source.
+fn add(samples: &mut Vec<Sample>, sample: Sample) {
+    match samples.last_mut() {
+        Some(sum) if sum.source == sample.source => {
+            sum.join(&sample);
+            sum.ports = linear_count(sum.port_bits);
+            sum.stacks = linear_count_of_32(sum.stack_bits);
+        }
+        _ => samples.push(sample),
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +310,41 @@ mod tests {
         meter.row(0, row("192.0.2.1", 2, 120));
         assert_eq!(names(&mut meter), ["192.0.2.1", "192.0.2.9", "192.0.2.77"]);
         assert!(names(&mut meter).is_empty());
+    }
+
+    #[test]
+    fn the_order_of_sources_holds_in_all_of_the_address_space() {
+        let names = [
+            "::5",
+            "::6",
+            "192.0.2.1",
+            "192.0.2.2",
+            "0:0:0:1::/64",
+            "0:0:0:2::/64",
+            "0:0:0:3::/64",
+            "2001:db8::/64",
+            "fe80::1",
+            "fe80::2",
+        ];
+        let mut meter = Meter::new(names.len());
+        for (slot, name) in names.iter().rev().enumerate() {
+            meter.row(slot, row(name, 1, 60));
+        }
+        let samples = meter.samples().iter();
+        let given: Vec<String> = samples.map(|sample| sample.source.to_string()).collect();
+        assert_eq!(given, names);
+    }
+
+    #[test]
+    fn a_slot_not_read_until_numbers_run_out_gives_nothing_and_then_the_difference() {
+        let mut meter = Meter::new(2);
+        meter.row(0, row("192.0.2.1", 10, 600));
+        assert_eq!(only(&mut meter).packets, 10);
+        for _ in 0..=2 * u32::from(u16::MAX) {
+            assert!(meter.samples().is_empty());
+        }
+        meter.row(0, row("192.0.2.1", 15, 900));
+        assert_eq!(only(&mut meter).packets, 5);
     }
 
     #[test]

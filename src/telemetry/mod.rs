@@ -4,4 +4,4 @@ mod meter;
 mod sample;
 
 pub use meter::{Meter, Row};
-pub use sample::{Coverage, Sample, Window, linear_count, linear_count_of, linear_ones};
+pub use sample::{Coverage, Sample, Window, linear_count, linear_count_of_32, linear_ones};

@@ -1,3 +1,4 @@
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,13 +16,13 @@ pub struct Sample {
     /// Frame bytes received, dropped ones included.
     pub bytes: u64,
     /// TCP SYN without ACK.
-    pub syns: u64,
+    pub syns: u32,
     /// Packets dropped by a limit or a deny.
-    pub drops: u64,
+    pub drops: u32,
     /// The sketch that `ports` counts: one hashed bit per port.
     pub port_bits: u64,
     /// The sketch that `stacks` counts: one hashed bit per fingerprint.
-    pub stack_bits: u64,
+    pub stack_bits: u32,
     /// SYNs that no packet of an established peer followed: `syns` less TCP packets with ACK and
     /// neither SYN nor RST, at least 0. A flood of both kinds evades it; none evades `proven`.
     pub half_open: u32,
@@ -68,8 +69,8 @@ impl Sample {
     pub(crate) fn join(&mut self, other: &Self) {
         self.packets += other.packets;
         self.bytes += other.bytes;
-        self.syns += other.syns;
-        self.drops += other.drops;
+        self.syns = self.syns.saturating_add(other.syns);
+        self.drops = self.drops.saturating_add(other.drops);
         self.port_bits |= other.port_bits;
         self.stack_bits |= other.stack_bits;
         self.half_open = self.half_open.saturating_add(other.half_open);
@@ -100,29 +101,41 @@ pub struct Window<'a> {
     pub coverage: Coverage,
 }
 
-/// [`linear_count_of`] 64 bits. A full bitmap answers 266: so many and more.
+/// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
+/// a bitmap of 64 bits: `-64 ln(unset / 64)`, rounded. A full bitmap answers as with one bit unset,
+/// 266: so many and more.
 pub fn linear_count(bitmap: u64) -> u32 {
-    linear_count_of(bitmap, 64)
+    static ESTIMATES: LazyLock<[u16; 65]> = LazyLock::new(estimates);
+    estimate(&*ESTIMATES, bitmap.count_ones())
 }
 
-/// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
-/// a bitmap of `bits`, at most 64: `-bits ln(unset / bits)`, rounded. A full bitmap answers as
-/// with one bit unset: so many and more.
-pub fn linear_count_of(bitmap: u64, bits: u8) -> u32 {
-    const LOGS: usize = 65;
-    static TABLE: std::sync::OnceLock<[f64; LOGS]> = std::sync::OnceLock::new();
-    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
-    let logs = TABLE.get_or_init(|| std::array::from_fn(|unset| (unset.max(1) as f64).ln()));
-    let bits = bits.min(64);
-    let unset = u32::from(bits).saturating_sub(bitmap.count_ones());
-    let log = |unset: u32| logs.get(unset as usize).copied().unwrap_or_default();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0..=266"
-    )]
-    let estimate = (f64::from(bits) * (log(bits.into()) - log(unset))).round() as u32;
-    estimate
+/// The same over 32 bits: a full bitmap answers 111.
+pub fn linear_count_of_32(bitmap: u32) -> u32 {
+    static ESTIMATES: LazyLock<[u16; 33]> = LazyLock::new(estimates);
+    estimate(&*ESTIMATES, bitmap.count_ones())
+}
+
+/// The estimate for each number of set bits.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "at most 64, and 0..=266"
+)]
+fn estimates<const N: usize>() -> [u16; N] {
+    let bits = (N - 1) as f64;
+    std::array::from_fn(|ones| {
+        let unset = (N - 1 - ones).max(1) as f64;
+        (bits * (bits.ln() - unset.ln())).round() as u16
+    })
+}
+
+fn estimate(estimates: &[u16], ones: u32) -> u32 {
+    estimates
+        .get(ones as usize)
+        .copied()
+        .unwrap_or_default()
+        .into()
 }
 
 /// The fewest set bits whose estimate reaches `count`; at most 62, so that a bound can be crossed.
@@ -143,8 +156,8 @@ mod tests {
         assert_eq!(linear_count(u64::MAX >> 32), 44);
         assert_eq!(linear_count(u64::MAX >> 1), 266);
         assert_eq!(linear_count(u64::MAX), 266);
-        assert_eq!(linear_count_of(0xffff, 32), 22);
-        assert_eq!(linear_count_of(0xffff_ffff, 32), 111);
+        assert_eq!(linear_count_of_32(0xffff), 22);
+        assert_eq!(linear_count_of_32(0xffff_ffff), 111);
     }
 
     #[test]

@@ -74,6 +74,19 @@ impl Kernloom {
         })
     }
 
+    /// What somebody at a terminal sees of a command that must succeed.
+    pub(crate) fn watch(lab: &Lab, binary: &Path, args: &[&str]) -> Result<String> {
+        let mut inner = Command::new(binary);
+        inner.args(args);
+        private(&mut inner, lab);
+        let line: Vec<_> = inner.get_args().map(|arg| arg.to_string_lossy()).collect();
+        let line = format!("{} {}", binary.display(), line.join(" "));
+        let mut command = lab.server().net.command("script");
+        command.args(["-q", "-e", "-c", &line, "/dev/null"]);
+        command.env("TERM", "xterm");
+        namespace::run(&mut command)
+    }
+
     /// The line that said so; it names the mode, `driver` or `generic`.
     pub(crate) fn attached(&self) -> &str {
         &self.attached

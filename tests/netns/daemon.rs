@@ -270,12 +270,25 @@ fn it_says_why_with_numbers_and_origins() {
     let text = run(&lab, &["iq", "why", &evil]);
     for part in [
         "data plane: limit-",
+        "for a packet that opens tcp/443",
         "cause: ",
         "profile web-server (signal_engine.syn_trigger)",
         &format!("to exempt it: kernloom iq exempt {evil} --ttl 24h"),
     ] {
         assert!(text.contains(part), "'{part}' in\n{text}");
     }
+    // The program is asked, not the engine: what an operator said in between is in its answer.
+    run(&lab, &["shield", "deny", "add", &evil]);
+    let live = &why(&lab, &evil)["verdict"];
+    let asked = json(&lab, &["shield", "verdict", &evil, "--json"]);
+    assert_eq!(
+        (&live["verdict"], &live["reason"]),
+        (&"drop".into(), &"deny".into())
+    );
+    assert_eq!(
+        (&live["verdict"], &live["reason"]),
+        (&asked["verdict"], &asked["reason"])
+    );
     drop(iq);
 }
 

@@ -31,6 +31,20 @@ fn text(lab: &Lab, words: &str) -> String {
     said.out
 }
 
+/// A terminal is shown `bar` before the answer, and the answer's screen has no trace of it left.
+fn shows(lab: &Lab, words: &str, bar: &str) {
+    let words: Vec<&str> = words.split(' ').collect();
+    let shown = Kernloom::watch(lab, binary(), &words).unwrap();
+    let (before, after) = shown.rsplit_once("\u{1b}[2K").unwrap_or_else(|| {
+        panic!("{words:?}: nothing was drawn and wiped: {shown:?}");
+    });
+    assert!(before.contains(bar), "{words:?}: {shown:?}");
+    assert!(
+        !after.contains(bar) && !after.trim().is_empty(),
+        "{words:?}: {shown:?}"
+    );
+}
+
 fn scan(lab: &Lab) {
     let assault = Assault::Scan {
         technique: "-sS",
@@ -150,6 +164,11 @@ fn the_graph_answers_scripts_with_and_without_iq() {
     json(&lab, "graph readiness --json");
     json(&lab, "graph violations --json");
     drawn(&page);
+    shows(&lab, "graph freeze --accept-risk", "freezing the graph ");
+    let list = lab.dir().join("drop.txt");
+    std::fs::write(&list, "198.51.100.0/24\n203.0.113.7\n").unwrap();
+    let import = format!("shield deny import {}", list.display());
+    shows(&lab, &import, "importing ");
 }
 
 #[test]
@@ -196,6 +215,11 @@ fn a_recording_with_every_interference_decides_again_exactly_and_survives_a_kill
     iq.process().wait(SOON).unwrap();
     let same = json(&lab, &format!("iq simulate {} --json", file.display()));
     assert_eq!(same["identical"], true, "{same}");
+    shows(
+        &lab,
+        &format!("iq simulate {}", file.display()),
+        "simulating ",
+    );
     assert!(same["live_decisions"].as_u64() >= Some(moves), "{same}");
     assert_eq!(same["live_decisions"], same["simulated_decisions"]);
 }

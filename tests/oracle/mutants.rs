@@ -133,8 +133,22 @@ const MUTANTS: &[Patch] = &[
     ),
     patch("essential.h", "|| pkt->more ||", "||"),
     // How much of it passes.
-    patch("limiter.h", "(tat > now ? tat : now) + cost", "tat + cost"),
-    patch("limiter.h", "(tat > now ? tat : now) + cost", "now + cost"),
+    patch("limiter.h", "if (tat < now)\n				tat = now;", ""),
+    patch(
+        "limiter.h",
+        "policy->tat_ns = tat + lease",
+        "policy->tat_ns = now + lease",
+    ),
+    patch(
+        "limiter.h",
+        "verdict & KL_VERDICT_HELD || !src->not_before",
+        "!src->not_before",
+    ),
+    patch(
+        "policy.h",
+        "if ((verdict ^ src->verdict) & ((1 << KL_VERDICT_SHIFT) - 1))\n			src->not_before = 0;",
+        "",
+    ),
     patch("shield.bpf.c", "(pkt->opens || !kl_only_new(action))", "1"),
     // What is counted.
     patch(

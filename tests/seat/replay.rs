@@ -25,6 +25,34 @@ fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
+/// The same as pcapng, in microseconds, as `tcpdump` and Wireshark write it by default.
+fn pcapng(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().copied().flat_map(u32::to_le_bytes).collect();
+    let block = |kind: u32, body: Vec<u8>| {
+        let length = u32::try_from(body.len() + 12).unwrap();
+        let (head, tail): (Vec<u8>, Vec<u8>) = (words(&[kind, length]), words(&[length]));
+        [head, body, tail].concat()
+    };
+    let mut bytes = block(0x0a0d_0d0a, words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
+    bytes.extend(block(1, words(&[1, 65_535])));
+    for (at, frame) in packets {
+        let at = 1_700_000_000_000_000 + at;
+        let length = u32::try_from(frame.len()).unwrap();
+        let (high, low) = (at >> 32, at & u64::from(u32::MAX));
+        let mut body: Vec<u8> = words(&[
+            0,
+            u32::try_from(high).unwrap(),
+            u32::try_from(low).unwrap(),
+            length,
+            length,
+        ]);
+        body.extend(frame);
+        body.resize(body.len().next_multiple_of(4), 0);
+        bytes.extend(block(6, body));
+    }
+    bytes
+}
+
 pub(super) fn kernloom(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kernloom"))
         .args(words)
@@ -68,6 +96,17 @@ fn decisions(told: &serde_json::Value) -> Vec<String> {
 /// Eight seconds: a SYN flood of 2 000 per second from one address of each family, beginning in
 /// the third second, and a visitor throughout.
 fn flood() -> (tempfile::TempDir, PathBuf) {
+    written("flood.pcap", &pcap(&attacked()))
+}
+
+fn written(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    (dir, path)
+}
+
+fn attacked() -> Vec<(u64, Vec<u8>)> {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let mut packets = Vec::new();
     for at in (0..8_000_000).step_by(200_000) {
@@ -78,10 +117,19 @@ fn flood() -> (tempfile::TempDir, PathBuf) {
         packets.push((at, Frame::syn(ip("2001:db8:9::9"), 443).build()));
     }
     packets.sort_by_key(|(at, _)| *at);
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("flood.pcap");
-    std::fs::write(&path, pcap(&packets)).unwrap();
-    (dir, path)
+    packets
+}
+
+#[test]
+fn a_capture_decides_the_same_as_pcapng() {
+    let (_dir, path) = flood();
+    let (_other, next) = written("flood.pcapng", &pcapng(&attacked()));
+    let (mut old, mut new) = (replay(&path, &[]), replay(&next, &[]));
+    assert!(!decisions(&old).is_empty());
+    for told in [&mut old, &mut new] {
+        told["capture"].take();
+    }
+    assert_eq!(old, new);
 }
 
 #[test]

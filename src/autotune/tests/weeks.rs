@@ -116,6 +116,45 @@ fn w05_a_ramp_does_not_raise_its_own_trigger_without_bound() {
     );
 }
 
+/// Present from the first tick and always just below what would limit it: nothing tells it from a
+/// client, so it is learned from. It gains the daily bound each day, and never more than the ceiling
+/// over what the profile says; steady, a tenth each 84 h.
+#[test]
+fn w05_a_slow_poison_from_the_start_gains_the_daily_bound_and_no_more_than_the_ceiling() {
+    for share in [0.01, 0.1, 0.5] {
+        let mut host = Host::new(config(), plan(), 100);
+        host.attackers = f64::ceil(100.0 * share / (1.0 - share)) as u32;
+        let start = host.tuner.triggers().syn;
+        let (mut bound, mut settled) = (start, start);
+        for day in 0..21 {
+            host.attack = 1.9 * host.tuner.triggers().syn;
+            let before = host.tuner.triggers().syn;
+            host.days(1);
+            let after = host.tuner.triggers().syn;
+            let step = *plan().step(plan().phase(Duration::from_secs(day * DAY)));
+            assert!(after <= before * (1.0 + step.day_up) + 1e-9, "day {day}");
+            bound *= 1.0 + step.day_up;
+            assert!(
+                after <= bound.min(plan().ceiling * start) + 1e-9,
+                "day {day}"
+            );
+            if day == 13 {
+                settled = after;
+            }
+        }
+        let after = host.tuner.triggers().syn;
+        println!(
+            "poison {:3.0} %: profile {start:.0} SYN/s, after 14 days {settled:.0}, after 21 {after:.0}, ceiling {:.0}",
+            share * 100.0,
+            plan().ceiling * start
+        );
+        assert!(
+            after <= settled * 1.1_f64.powi(2) + 1e-9,
+            "two steps of a tenth in a week"
+        );
+    }
+}
+
 #[test]
 fn w30_an_attack_does_not_stop_the_clock_for_others() {
     let mut host = Host::new(config(), plan(), 200);

@@ -35,11 +35,12 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     let store = host.graph_store(args.store.as_ref());
     let ask = GraphAsk::of(&args.command);
     // With a hundred thousand edges these take seconds.
-    let long = matches!(
-        args.command,
-        GraphCommand::Freeze { .. } | GraphCommand::Enforce { .. } | GraphCommand::Observe
-    );
-    let spinner = long.then(|| spinner("putting the graph in force"));
+    let long = match args.command {
+        GraphCommand::Freeze { .. } => Some("freezing the graph"),
+        GraphCommand::Enforce { .. } | GraphCommand::Observe => Some("putting the graph in force"),
+        _ => None,
+    };
+    let spinner = long.map(spinner);
     let answer = told(host, &store, &ask);
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();

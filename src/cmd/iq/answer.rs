@@ -5,21 +5,27 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::graph::GraphAsk;
+use super::super::shield::asked;
 use super::daemon::Iq;
 use super::lists::wall;
 use super::notes::stamp;
 use crate::autotune::Revision;
+use crate::cli::Proto;
 use crate::engine::Reading;
 use crate::error::{Error, Result};
 use crate::model::{Moment, Source, Stage};
 use crate::report::{
-    Answer, HeldCount, HeldLine, IqStatus, Note, Policy, RevisionLine, Why, action_text, owner_text,
+    Answer, HeldCount, HeldLine, IqStatus, LiveVerdict, Note, Policy, RevisionLine, Why,
+    action_text, owner_text,
 };
 use crate::runtime::moment;
 use crate::state::Journal;
 
 /// Sources in one answer.
 const MOST_HELD: usize = 4_096;
+
+/// The port that `why` asks the program about, which `shield verdict` asks about, too.
+const PROBED_PORT: u16 = 443;
 
 /// Transitions that `why` shows.
 const TRANSITIONS: usize = 10;
@@ -181,6 +187,7 @@ impl Iq<'_> {
                 owner: owner_text(&entry.rule),
                 until: entry.rule.expires.map(|end| stamp(now.unix_ms(end))),
             }),
+            verdict: self.live_verdict(source),
             exempt,
             entered: at(explanation.entered),
             ends: at(explanation.ends),
@@ -204,6 +211,28 @@ impl Iq<'_> {
             exempt_with: format!("kernloom iq exempt {name} --ttl 24h"),
             source: name,
         })
+    }
+}
+
+impl Iq<'_> {
+    /// Asked of the program itself, as `shield verdict` does. Of a prefix its first address; that
+    /// it cannot be asked is no reason to keep the rest of the answer back.
+    fn live_verdict(&self, source: &Source) -> Option<LiveVerdict> {
+        let ask = || {
+            let lock = self.pins.try_lock()?;
+            asked(self.shield, source.ip(), Proto::Tcp, PROBED_PORT, &lock)
+        };
+        match ask() {
+            Ok(answer) => Some(LiveVerdict {
+                packet: format!("tcp/{PROBED_PORT}"),
+                verdict: if answer.dropped { "drop" } else { "pass" }.to_owned(),
+                reason: answer.reason.to_string(),
+            }),
+            Err(error) => {
+                log::warn!("asking the program about {source}: {error}");
+                None
+            }
+        }
     }
 }
 

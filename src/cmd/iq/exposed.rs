@@ -149,7 +149,7 @@ fn peaks(window: &Window<'_>) -> Triggers {
     Triggers {
         pps: most(|sample| sample.packets),
         bps: most(|sample| sample.bytes),
-        syn: most(|sample| sample.syns),
+        syn: most(|sample| sample.syns.into()),
         ports: most(|sample| sample.ports.into()),
     }
 }

@@ -95,7 +95,7 @@ fn peaks(samples: &[Sample], length: Duration) -> [f64; 4] {
     let counts: [fn(&Sample) -> u64; 4] = [
         |sample| sample.packets,
         |sample| sample.bytes,
-        |sample| sample.syns,
+        |sample| sample.syns.into(),
         |sample| sample.ports.into(),
     ];
     counts.map(|count| samples.iter().map(count).max().unwrap_or(0) as f64 / seconds)

@@ -7,6 +7,8 @@ mod import;
 mod policy;
 mod verdict;
 
+pub(super) use verdict::asked;
+
 use super::{opened, pins, top};
 use crate::cli::{JsonArgs, ShieldCommand};
 use crate::dataplane::{Action, PinDir, Shield};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::{graph, opened};
 use crate::cli::{Proto, VerdictArgs};
-use crate::dataplane::{Answer, EdgeBy, PinDir, Reason, Shield};
+use crate::dataplane::{Answer, EdgeBy, Lock, PinDir, Reason, Shield};
 use crate::error::Result;
 use crate::graph::{Direction, Edge, Mode, Peer, Service};
 use crate::host::Host;
@@ -16,7 +16,7 @@ pub(super) fn verdict(host: &Host, pins: &PinDir, args: &VerdictArgs) -> Result<
     let shield = opened(pins)?;
     let lock = pins.lock()?;
     let source = args.source.to_canonical();
-    let answer = shield.probe(&frame(source, args.proto, args.dport), &lock)?;
+    let answer = asked(&shield, source, args.proto, args.dport, &lock)?;
     let decided_by = answer
         .decided_by
         .map(|bits| Source::containing(Source::host(source).octets(), bits));
@@ -38,6 +38,17 @@ pub(super) fn verdict(host: &Host, pins: &PinDir, args: &VerdictArgs) -> Result<
     } else {
         report.text(&notes, at)
     })
+}
+
+/// What the program would do with a packet from `source` that opens something; nobody counts it.
+pub(in crate::cmd) fn asked(
+    shield: &Shield,
+    source: IpAddr,
+    proto: Proto,
+    dport: u16,
+    lock: &Lock,
+) -> Result<Answer> {
+    shield.probe(&frame(source, proto, dport), lock)
 }
 
 /// What the edge stage said; `None` without one.

@@ -18,17 +18,17 @@ prop_compose! {
     fn sample()(
         at in 0..3usize,
         counts in (level(), level(), level()),
-        drops in prop::sample::select(vec![0u64, 0, 0, 1, 9, 10, 500]),
+        drops in prop::sample::select(vec![0u32, 0, 0, 1, 9, 10, 500]),
         failing in prop::sample::select(vec![0u32, 0, 1, 60, 2_000]),
         asked in prop::sample::select(vec![0u32, 0, 0, 700]),
-        bits in (any::<u64>(), any::<u64>()),
+        bits in (any::<u64>(), any::<u32>()),
         known in (any::<bool>(), any::<bool>()),
     ) -> Sample {
         let (packets, syns, ports) = counts;
         Sample {
             packets: packets * 12,
             bytes: packets * 700,
-            syns: syns * 5 / 2,
+            syns: u32::try_from(syns * 5 / 2).unwrap(),
             opens: u32::try_from(syns * 5 / 2).unwrap(),
             drops,
             ports: u32::try_from(ports / 5).unwrap(),
