@@ -165,6 +165,12 @@ fn the_graph_answers_scripts_with_and_without_iq() {
     json(&lab, "graph violations --json");
     drawn(&page);
     shows(&lab, "graph freeze --accept-risk", "freezing the graph ");
+}
+
+#[test]
+fn an_import_shows_a_bar_on_a_terminal() {
+    let Some(lab) = lab("bar", 0) else { return };
+    assert_eq!(ask(&lab, "shield attach eth0 --no-guard").code, Some(0));
     let list = lab.dir().join("drop.txt");
     std::fs::write(&list, "198.51.100.0/24\n203.0.113.7\n").unwrap();
     let import = format!("shield deny import {}", list.display());
