@@ -1,5 +1,8 @@
 //! Captures as a host's interface would have received them: pcap and pcapng, Ethernet frames out.
 
+mod handshake;
+mod packet;
+
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -10,6 +13,9 @@ use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Linktype, PcapBlockOwned, PcapError, create_reader};
 
 use crate::error::{Doing, Error, Result};
+
+pub use handshake::{Handshakes, Proof};
+pub use packet::Ends;
 
 /// Holds the longest packet that capturing programs write (256 KiB), with room to spare.
 const BUFFER: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! Captures that others labelled, replayed, against what they say is in them.
 //!
-//! A capture holds neither this host's handshakes nor its refusals, so what only those give away
-//! (FIN, NULL, Xmas and ACK scans, spoofed floods, one source of many) is not expected to be held.
+//! A capture does not hold this host's refusals, and handshakes only if it has both directions: what
+//! only those give away (FIN, NULL, Xmas and ACK scans, spoofed floods) is not expected to be held.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

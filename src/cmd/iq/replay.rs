@@ -1,7 +1,8 @@
 //! `iq replay`: a capture through the real program and the real engine, in the capture's own time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::daemon::alerted;
 use super::judged_by_names;
 use super::learn::Learner;
-use crate::capture::{Capture, Captured};
+use crate::capture::{Capture, Captured, Ends, Handshakes};
 use crate::cli::ReplayArgs;
 use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What};
 use crate::engine::{Decision, Engine, Kind};
@@ -133,6 +134,10 @@ struct Replay<'a> {
     skipped: u64,
     decisions: Vec<(Ktime, Decision)>,
     tallies: BTreeMap<Source, Tally>,
+    handshakes: Handshakes,
+    proven: HashSet<Source>,
+    /// Both directions are in the capture: only then does it say that somebody proved nothing.
+    both_ways: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -166,6 +171,9 @@ impl<'a> Replay<'a> {
             skipped: 0,
             decisions: Vec::new(),
             tallies: BTreeMap::new(),
+            handshakes: Handshakes::default(),
+            proven: HashSet::new(),
+            both_ways: false,
         })
     }
 
@@ -180,9 +188,9 @@ impl<'a> Replay<'a> {
             self.tick_at = self.tick_at.max(latest);
         }
         self.now = then;
-        let ends = ends(&captured.frame);
-        let wanted = |to: Source| self.to.is_empty() || self.to.iter().any(|one| one.contains(&to));
-        let received = ends.is_none_or(|(_, to)| wanted(to));
+        let ends = Ends::of(&captured.frame);
+        self.follow_handshake(ends.as_ref(), &captured.frame);
+        let received = ends.is_none_or(|ends| self.is_received(ends.to));
         if !received || captured.frame.len() < SHORTEST_FRAME {
             self.skipped += 1;
             return Ok(());
@@ -191,7 +199,7 @@ impl<'a> Replay<'a> {
         let length = captured.frame.len().min(LONGEST_FRAME);
         let ran = self.shield.test_run(&captured.frame[..length], 1)?;
         self.busy = true;
-        let source = ends.map(|(from, _)| Source::tracked(from.ip(), self.shield.v6_bits()));
+        let source = ends.map(|ends| Source::tracked(ends.from, self.shield.v6_bits()));
         let own = source.map(|source| self.tallies.entry(source).or_default());
         for tally in own.into_iter().chain([&mut self.all]) {
             tally.packets += 1;
@@ -208,6 +216,25 @@ impl<'a> Replay<'a> {
         self.carry_out(then, decisions)
     }
 
+    /// Whether packets to this address are received here.
+    fn is_received(&self, to: IpAddr) -> bool {
+        let to = Source::host(to);
+        self.to.is_empty() || self.to.iter().any(|one| one.contains(&to))
+    }
+
+    fn follow_handshake(&mut self, ends: Option<&Ends>, frame: &[u8]) {
+        let proof = ends.and_then(|ends| self.handshakes.see(ends, frame));
+        let Some(proof) = proof else {
+            return;
+        };
+        let to_here = self.is_received(proof.to);
+        self.both_ways |= to_here || self.is_received(proof.of);
+        if to_here {
+            let source = Source::tracked(proof.of, self.shield.v6_bits());
+            self.proven.insert(source);
+        }
+    }
+
     fn tick(&mut self) -> Result<()> {
         let now = self.tick_at;
         self.tick_at = now + self.interval;
@@ -218,10 +245,17 @@ impl<'a> Replay<'a> {
             let meter = &mut self.meter;
             self.table.take(|slot, row| meter.row(slot, row));
         }
+        let samples = self.meter.samples();
+        for sample in &mut *samples {
+            sample.proven = self.proven.contains(&sample.source);
+        }
         let window = Window {
             length: self.interval,
-            samples: self.meter.samples(),
-            coverage: Coverage::default(),
+            samples,
+            coverage: Coverage {
+                proof: self.both_ways,
+                ..Coverage::default()
+            },
         };
         let learner = &mut self.learner;
         let decisions = self
@@ -313,30 +347,6 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Source and destination of an IP packet in a frame, as far as it can be told simply.
-fn ends(frame: &[u8]) -> Option<(Source, Source)> {
-    let mut at = 12;
-    // Two tags at most: more are no traffic to choose by address.
-    for _ in 0..2 {
-        if matches!(frame.get(at..at + 2)?, [0x81, 0x00] | [0x88, 0xa8]) {
-            at += 4;
-        }
-    }
-    let host = |from: usize, length: usize| -> Option<Source> {
-        let octets = frame.get(from..from + length)?;
-        let ip: std::net::IpAddr = match <[u8; 4]>::try_from(octets) {
-            Ok(v4) => v4.into(),
-            Err(_) => <[u8; 16]>::try_from(octets).ok()?.into(),
-        };
-        Some(Source::host(ip))
-    };
-    match frame.get(at..at + 2)? {
-        [0x08, 0x00] => Some((host(at + 14, 4)?, host(at + 18, 4)?)),
-        [0x86, 0xdd] => Some((host(at + 10, 16)?, host(at + 26, 16)?)),
-        _ => None,
-    }
-}
-
 /// `iq replay --json`: packaging/schemas/replay.schema.json.
 #[derive(Debug, Serialize)]
 struct Told {
@@ -424,34 +434,5 @@ impl Told {
             self.skipped,
         ));
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ends_of_a_packet_are_found_behind_tags_and_nowhere_else() {
-        let mut v4 = vec![0; 12];
-        v4.extend([0x81, 0x00, 0, 5, 0x08, 0x00, 0x45]);
-        v4.extend([0; 11]);
-        v4.extend([192, 0, 2, 7, 198, 51, 100, 1]);
-        let (from, to) = ends(&v4).unwrap();
-        assert_eq!(
-            (from.to_string(), to.to_string()),
-            ("192.0.2.7".to_owned(), "198.51.100.1".to_owned())
-        );
-        let mut v6 = vec![0; 12];
-        v6.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 6, 64]);
-        v6.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
-        v6.extend([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        let (from, to) = ends(&v6).unwrap();
-        assert_eq!(
-            (from.to_string(), to.to_string()),
-            ("2001:db8::7".to_owned(), "fe80::1".to_owned())
-        );
-        assert_eq!(ends(&v6[..50]), None);
-        assert_eq!(ends(&[0; 60]), None);
     }
 }
