@@ -223,7 +223,7 @@ struct kl_config {
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
 	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
-	__u32 lease_shift;	/* a lease for each CPU is at most 1 / 2^this of a burst, log2 */
+	__u32 lease_shift;	/* packets of burst from which on a limit is leased, log2 */
 };
 
 /* kl_control.allow_only */

@@ -490,7 +490,7 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         .doing(sized)
 }
 
-/// Leases of all CPUs are at most a 64th of a burst.
+/// The burst from which on a limit is leased, log2: the leases of all CPUs are at most a 64th of it.
 fn lease_shift(cpus: u32) -> u32 {
     let all = kl_limits::KL_LEASE.0 * cpus.next_power_of_two();
     6 + all.ilog2()
