@@ -35,17 +35,16 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     let store = host.graph_store(args.store.as_ref());
     let ask = GraphAsk::of(&args.command);
     // With a hundred thousand edges these take seconds.
-    let freezes = matches!(args.command, GraphCommand::Freeze { .. });
-    let enforces = matches!(
+    let spinner = if matches!(args.command, GraphCommand::Freeze { .. }) {
+        Some(spinner("freezing the graph"))
+    } else if matches!(
         args.command,
         GraphCommand::Enforce { .. } | GraphCommand::Observe
-    );
-    let long = [
-        (freezes, "freezing the graph"),
-        (enforces, "putting the graph in force"),
-    ];
-    let long = long.into_iter().find_map(|(is, doing)| is.then_some(doing));
-    let spinner = long.map(spinner);
+    ) {
+        Some(spinner("putting the graph in force"))
+    } else {
+        None
+    };
     let answer = told(host, &store, &ask);
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
