@@ -122,7 +122,7 @@ impl SourceTable {
             acks: copy.acks,
             drops: copy.drops,
             ports: copy.ports,
-            stacks: copy.stacks.into(),
+            stacks: copy.stacks,
         })
     }
 }

@@ -23,8 +23,7 @@ pub struct Row {
     pub drops: u32,
     /// Sketches since they were last cleared.
     pub ports: u64,
-    /// Of 32 bits.
-    pub stacks: u64,
+    pub stacks: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -160,9 +159,7 @@ impl Meter {
         slot.now = now;
         slot.source = row.source;
         slot.ports = row.ports;
-        #[expect(clippy::cast_possible_truncation, reason = "a sketch of 32 bits")]
-        let stacks = row.stacks as u32;
-        slot.stacks = stacks;
+        slot.stacks = row.stacks;
         slot.reading = self.reading;
     }
 
@@ -247,6 +244,7 @@ fn add(samples: &mut Vec<Sample>, sample: Sample) {
         _ => samples.push(sample),
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -324,7 +324,12 @@ fn compare_rows(model: &Model, before: &Counted, now: &Counted) -> Result<(), St
         let stacks = row.stacks & !then.map_or(0, |then| then.stacks);
         for (name, bits, all, most) in [
             ("ports", ports, row.ports, tally.ports.len()),
-            ("stacks", stacks, row.stacks, tally.stacks.len()),
+            (
+                "stacks",
+                stacks.into(),
+                row.stacks.into(),
+                tally.stacks.len(),
+            ),
         ] {
             if bits.count_ones() as usize > most || (all == 0 && most > 0) {
                 return Err(format!("{source}: new bits {bits:b} for {most} {name}"));
