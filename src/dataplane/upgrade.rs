@@ -68,14 +68,28 @@ impl Shield {
             && layout(pins)?.is_none_or(|theirs| theirs.build != load::own_layout().build))
     }
 
-    /// What the pinned instance was loaded to do.
+    /// What the pinned instance was loaded to do: a map that was left out was not pinned. An untold
+    /// layout had no choice.
     pub fn features(pins: &PinDir) -> Result<Features> {
-        features(pins)
+        let there = |name: &str| pins.path().join(name).exists();
+        let told = layout(pins)?.is_some();
+        Ok(if there("graphs") {
+            Features::Graph
+        } else if told && !there("ports") {
+            Features::Light
+        } else {
+            Features::Learn
+        })
     }
 
     /// Whether the pinned instance has other sizes than the named ones.
     pub fn resizes(pins: &PinDir, sizes: &Sizes) -> Result<bool> {
-        resizes(pins, sizes)
+        if sizes.sources.is_none() && sizes.max_deny.is_none() {
+            return Ok(false);
+        }
+        let (wanted, maps) = (options(pins, sizes)?, pins.open_maps()?);
+        Ok(maps.policies.max_entries() != wanted.max_deny
+            || maps.sources.max_entries() != load::source_sets(&wanted)?)
     }
 
     /// Puts this binary's program in the place of the pinned one on every interface. No packet
@@ -85,7 +99,7 @@ impl Shield {
         let ours = load::own_layout();
         let before = there.map_or(UNTOLD, |there| there.layout);
         let newer = there.is_none_or(|there| there.build != ours.build);
-        let (shield, migrated) = if fits_pinned(pins)? && !resizes(pins, sizes)? {
+        let (shield, migrated) = if fits_pinned(pins)? && !Self::resizes(pins, sizes)? {
             let maps = pins.open_maps()?;
             let prog = load::load_beside(&maps, Variant::Xdp)?;
             (Self::of(prog, maps)?, None)
@@ -117,15 +131,6 @@ impl Shield {
     }
 }
 
-fn resizes(pins: &PinDir, sizes: &Sizes) -> Result<bool> {
-    if sizes.sources.is_none() && sizes.max_deny.is_none() {
-        return Ok(false);
-    }
-    let (wanted, maps) = (options(pins, sizes)?, pins.open_maps()?);
-    Ok(maps.policies.max_entries() != wanted.max_deny
-        || maps.sources.max_entries() != load::source_sets(&wanted)?)
-}
-
 /// The sizes asked for, else those there are.
 fn options(pins: &PinDir, sizes: &Sizes) -> Result<LoadOptions> {
     let default = LoadOptions::default();
@@ -143,27 +148,14 @@ fn options(pins: &PinDir, sizes: &Sizes) -> Result<LoadOptions> {
             Some(max_deny) => max_deny,
             None => there("policies")?,
         },
-        features: features(pins)?,
+        features: Shield::features(pins)?,
         graph: graph_sizes(pins)?,
         ..default
     })
 }
 
-/// Those of what is loaded: a map that was left out was not pinned. An untold layout had no choice.
-fn features(pins: &PinDir) -> Result<Features> {
-    let there = |name: &str| pins.path().join(name).exists();
-    let told = layout(pins)?.is_some();
-    Ok(if there("graphs") {
-        Features::Graph
-    } else if told && !there("ports") {
-        Features::Light
-    } else {
-        Features::Learn
-    })
-}
-
 fn graph_sizes(pins: &PinDir) -> Result<GraphSizes> {
-    if features(pins)? != Features::Graph {
+    if Shield::features(pins)? != Features::Graph {
         return Ok(GraphSizes::default());
     }
     let edges = pins.open_map("edges")?.max_entries();
@@ -175,7 +167,7 @@ fn graph_sizes(pins: &PinDir) -> Result<GraphSizes> {
 
 /// The graph of what is loaded, which both programs then judge by; `None` where there is none.
 fn old_graph(pins: &PinDir) -> Result<Option<GraphMaps>> {
-    if features(pins)? != Features::Graph {
+    if Shield::features(pins)? != Features::Graph {
         return Ok(None);
     }
     match GraphMaps::open_pinned(pins)? {
