@@ -17,9 +17,9 @@ pub use iq::{
 };
 pub use report::ReportArgs;
 pub use shield::{
-    AttachArgs, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, EventsArgs, JsonArgs,
-    LimitCommand, LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto, RateArgs,
-    Scope, ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
+    AttachArgs, DEFAULT_PORT, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, EventsArgs,
+    JsonArgs, LimitCommand, LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto,
+    RateArgs, Scope, ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
 };
 
 use crate::model::parse_duration;

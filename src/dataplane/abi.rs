@@ -102,6 +102,11 @@ impl Reason {
     pub const fn drops(self) -> bool {
         self.number() >= kl_reason::KL_REASON_DROPS.0
     }
+
+    /// The same as a word: `pass` or `drop`.
+    pub const fn verdict(self) -> &'static str {
+        if self.drops() { "drop" } else { "pass" }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -143,7 +143,6 @@ impl Metrics {
         let Some(counters) = &self.counters else {
             return;
         };
-        let verdict = |drops: bool| if drops { "drop" } else { "pass" };
         let mut family = page.family(
             "kernloom_received_packets_total",
             Kind::Counter,
@@ -153,7 +152,7 @@ impl Metrics {
             let reason = count.reason.to_string();
             let labels = [
                 ("reason", reason.as_str()),
-                ("verdict", verdict(count.reason.drops())),
+                ("verdict", count.reason.verdict()),
             ];
             family.sample(&labels, real(count.packets));
         }
@@ -166,7 +165,7 @@ impl Metrics {
             let reason = count.reason.to_string();
             let labels = [
                 ("reason", reason.as_str()),
-                ("verdict", verdict(count.reason.drops())),
+                ("verdict", count.reason.verdict()),
             ];
             family.sample(&labels, real(count.bytes));
         }

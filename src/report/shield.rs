@@ -179,7 +179,7 @@ pub fn stats_table(counters: &Counters) -> String {
     for count in &counters.reasons {
         table.row([
             count.reason.to_string(),
-            verdict(count.reason).to_owned(),
+            count.reason.verdict().to_owned(),
             count.packets.to_string(),
             count.bytes.to_string(),
         ]);
@@ -195,10 +195,6 @@ pub fn stats_table(counters: &Counters) -> String {
         text.push_str(&format!("{name}={value}\n"));
     }
     text
-}
-
-const fn verdict(reason: crate::dataplane::Reason) -> &'static str {
-    if reason.drops() { "drop" } else { "pass" }
 }
 
 /// The same figures, and the
@@ -247,7 +243,7 @@ pub fn stats_json(counters: &Counters, ports: Option<&[PortCount]>) -> String {
     };
     let reasons = counters.reasons.iter().map(|count| ReasonJson {
         reason: count.reason.to_string(),
-        verdict: verdict(count.reason),
+        verdict: count.reason.verdict(),
         packets: count.packets,
         bytes: count.bytes,
     });

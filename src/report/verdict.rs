@@ -11,7 +11,6 @@ use crate::model::Ktime;
 /// What the running program would do with a packet, and because of which entry.
 pub struct VerdictReport {
     pub source: IpAddr,
-    pub dropped: bool,
     pub reason: Reason,
     pub entry: Option<Entry>,
     pub ceiling: Option<Action>,
@@ -83,10 +82,6 @@ impl GraphVerdict {
 }
 
 impl VerdictReport {
-    const fn verdict(&self) -> &'static str {
-        if self.dropped { "drop" } else { "pass" }
-    }
-
     /// `192.0.2.7: drop (deny)` and the entry that decided.
     pub fn text(&self, notes: &Notes, now: Ktime) -> String {
         let why = match (&self.entry, &self.ceiling) {
@@ -105,7 +100,7 @@ impl VerdictReport {
         format!(
             "{}: {} ({})\n{why}\n{}",
             self.source,
-            self.verdict(),
+            self.reason.verdict(),
             self.reason,
             graph.unwrap_or_default()
         )
@@ -138,7 +133,7 @@ impl VerdictReport {
             "verdict",
             &Verdict {
                 source: self.source.to_string(),
-                verdict: self.verdict(),
+                verdict: self.reason.verdict(),
                 reason: self.reason.to_string(),
                 entry: self
                     .entry

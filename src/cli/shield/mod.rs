@@ -209,13 +209,16 @@ pub enum Switch {
     Off,
 }
 
+/// What the running program is asked about where nobody says which.
+pub const DEFAULT_PORT: u16 = 443;
+
 #[derive(Debug, Args)]
 pub struct VerdictArgs {
     /// Address the packet comes from
     #[arg(value_name = "SRC")]
     pub source: IpAddr,
     /// Destination port
-    #[arg(long, value_name = "N", default_value_t = 443)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PORT)]
     pub dport: u16,
     /// Protocol; TCP means a SYN
     #[arg(long, value_enum, default_value_t = Proto::Tcp)]

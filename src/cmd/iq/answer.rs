@@ -10,7 +10,7 @@ use super::daemon::Iq;
 use super::lists::wall;
 use super::notes::stamp;
 use crate::autotune::Revision;
-use crate::cli::Proto;
+use crate::cli::{DEFAULT_PORT, Proto};
 use crate::engine::Reading;
 use crate::error::{Error, Result};
 use crate::model::{Moment, Source, Stage};
@@ -23,9 +23,6 @@ use crate::state::Journal;
 
 /// Sources in one answer.
 const MOST_HELD: usize = 4_096;
-
-/// The port that `why` asks the program about, which `shield verdict` asks about, too.
-const PROBED_PORT: u16 = 443;
 
 /// Transitions that `why` shows.
 const TRANSITIONS: usize = 10;
@@ -212,20 +209,18 @@ impl Iq<'_> {
             source: name,
         })
     }
-}
 
-impl Iq<'_> {
     /// Asked of the program itself, as `shield verdict` does. Of a prefix its first address; that
     /// it cannot be asked is no reason to keep the rest of the answer back.
     fn live_verdict(&self, source: &Source) -> Option<LiveVerdict> {
         let ask = || {
             let lock = self.pins.try_lock()?;
-            asked(self.shield, source.ip(), Proto::Tcp, PROBED_PORT, &lock)
+            asked(self.shield, source.ip(), Proto::Tcp, DEFAULT_PORT, &lock)
         };
         match ask() {
             Ok(answer) => Some(LiveVerdict {
-                packet: format!("tcp/{PROBED_PORT}"),
-                verdict: if answer.dropped { "drop" } else { "pass" }.to_owned(),
+                packet: format!("tcp/{DEFAULT_PORT}"),
+                verdict: answer.reason.verdict().to_owned(),
                 reason: answer.reason.to_string(),
             }),
             Err(error) => {

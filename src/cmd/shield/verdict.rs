@@ -26,7 +26,6 @@ pub(super) fn verdict(host: &Host, pins: &PinDir, args: &VerdictArgs) -> Result<
     };
     let report = VerdictReport {
         source,
-        dropped: answer.dropped,
         reason: answer.reason,
         entry,
         ceiling: shield.ceiling(),
