@@ -54,7 +54,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
-    let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
+    let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
     let lists = Lists::new(
         host.management.clone(),
         (&settings.iq.whitelist, &settings.iq.feedback),
@@ -193,7 +193,6 @@ pub(super) struct Before {
 
 impl Before {
     fn find(
-        settings: &Settings,
         keeper: &Keeper,
         state: &State,
         (shield, pins): (&Shield, &PinDir),
@@ -202,8 +201,9 @@ impl Before {
         let now = moment()?;
         let same_boot = state.written.boot == keeper.boot();
         let reading = state.written.reading(keeper.boot(), now);
-        // Whoever attached since the reboot, and with what lists, knows nothing of these.
-        if !same_boot && !settings.iq.dry_run {
+        // Whoever attached since the reboot, and with what lists, knows nothing of these. They are
+        // no decisions of ours: a dry run that left them out would lose them with its next state.
+        if !same_boot {
             let back = keep::put_back(&state.operators, shield, pins, reading)?;
             if back > 0 {
                 log::info!(target: IQ, "put back {back} entries of operators after the reboot");
