@@ -133,6 +133,7 @@ static __always_inline enum kl_reason kl_edge_out(struct __sk_buff *skb, void *d
 {
 	__u32 jiffies = kl_jiffies();
 	__u16 port;
+	int cast;
 
 	if (kl_parse_ether(data, end, pkt) != KL_IP_OK || !kl_parse_leaving(data, end, pkt))
 		return KL_REASON_PASS;
@@ -147,11 +148,11 @@ static __always_inline enum kl_reason kl_edge_out(struct __sk_buff *skb, void *d
 		e->flow.lport = e->flow.rport;
 		e->flow.rport = 0;
 	}
-	if (kl_essential(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
-	    (pkt->proto == IPPROTO_UDP && kl_dhcp(e->flow.rport, e->flow.lport)))
+	cast = kl_is_cast(pkt, pkt->addr);
+	if (kl_always(data, end, pkt, e, cast || kl_link_local(pkt->addr[0])))
 		return KL_REASON_PASS;
 	kl_flow_key_of(pkt, e);
-	if (kl_is_cast(pkt, pkt->addr)) {
+	if (cast) {
 		__builtin_memset(e->flow.remote, 0, sizeof(e->flow.remote));
 		kl_flow_put(&kl_opened, &e->flow, KL_FLOW_OPEN, 0, jiffies);
 		return KL_REASON_PASS;

@@ -89,10 +89,27 @@ static __always_inline int kl_is_cast(const struct kl_packet *pkt, const __u32 *
 	return pkt->family == ETH_P_IP ? kl_is_cast4(addr[3]) : kl_is_cast6(addr[0]);
 }
 
-static __always_inline int kl_dhcp(__u16 from, __u16 to)
+/*
+ * What passes whatever the graph says; e->flow as of a packet that comes in. DHCPv4 is renewed
+ * across routers, DHCPv6 with link-local addresses alone (RFC 8415, 5): `near` says so of the
+ * other end. IGMP is IPv4's: what it does, IPv6 has in ICMPv6 (RFC 3810, 1).
+ */
+static __always_inline int kl_always(void *data, void *end, const struct kl_packet *pkt,
+				     const struct kl_edge_scratch *e, int near)
 {
-	return (from == bpf_htons(KL_PORT_DHCP_SERVER) && to == bpf_htons(KL_PORT_DHCP_CLIENT)) ||
-	       (from == bpf_htons(KL_PORT_DHCP6_SERVER) && to == bpf_htons(KL_PORT_DHCP6_CLIENT));
+	__u16 server = bpf_htons(KL_PORT_DHCP6_SERVER), client = bpf_htons(KL_PORT_DHCP6_CLIENT);
+
+	if (kl_essential(data, end, pkt))
+		return 1;
+	if (pkt->family == ETH_P_IP) {
+		if (pkt->proto == IPPROTO_IGMP)
+			return 1;
+		server = bpf_htons(KL_PORT_DHCP_SERVER);
+		client = bpf_htons(KL_PORT_DHCP_CLIENT);
+	} else if (!near) {
+		return 0;
+	}
+	return pkt->proto == IPPROTO_UDP && e->flow.rport == server && e->flow.lport == client;
 }
 
 /* Tells userspace of an edge's first violation, and of each doubling of them. */
@@ -182,8 +199,7 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	enum kl_reason reason;
 	__u32 answer, known = 0;
 
-	if (kl_essential(data, end, pkt) || pkt->proto == IPPROTO_IGMP ||
-	    (pkt->proto == IPPROTO_UDP && kl_dhcp(e->flow.rport, e->flow.lport)))
+	if (kl_always(data, end, pkt, e, kl_link_local(pkt->addr[0])))
 		return KL_REASON_PASS;
 	if (way)
 		known = 1;

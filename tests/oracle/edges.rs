@@ -178,9 +178,19 @@ fn is_cast(addr: &[u8; 16], v4: bool) -> bool {
     }
 }
 
-/// A DHCP server's answer, or a client's question (RFC 2131; RFC 8415).
-fn is_dhcp(wire: &Wire, remote: u16, local: u16) -> bool {
-    wire.proto == 17 && matches!((remote, local), (67, 68) | (547, 546))
+/// What passes whatever the graph says: among others a DHCP server's answer, or a client's question
+/// (RFC 2131; RFC 8415, where both stay on the link), and IGMP, which is IPv4's.
+fn always(packet: &Packet, wire: &Wire, near: bool) -> bool {
+    packet.essential
+        || match (packet.v4, wire.proto, wire.sport, wire.dport) {
+            (true, 2, ..) | (true, 17, 67, 68) => true,
+            (false, 17, 547, 546) => near,
+            _ => false,
+        }
+}
+
+fn is_link_local(addr: &[u8; 16]) -> bool {
+    addr[0] == 0xfe && addr[1] & 0xc0 == 0x80
 }
 
 fn is_echo_reply(wire: &Wire) -> bool {
@@ -242,8 +252,8 @@ impl Edges {
     }
 
     fn tracked(&self, addr: [u8; 16], v4: bool) -> Source {
-        let neighbour = addr[0] == 0xfe && addr[1] & 0xc0 == 0x80;
-        Source::containing(addr, if v4 || neighbour { 128 } else { self.v6_bits })
+        let whole = v4 || is_link_local(&addr);
+        Source::containing(addr, if whole { 128 } else { self.v6_bits })
     }
 
     fn edge(&self, direction: Direction, addr: [u8; 16], v4: bool, service: Service) -> Edge {
@@ -322,7 +332,7 @@ impl Edges {
             count.bytes += len;
             return None;
         }
-        if packet.essential || wire.proto == 2 || is_dhcp(wire, wire.sport, wire.dport) {
+        if always(packet, wire, is_link_local(&packet.addr)) {
             return None;
         }
         let known = learning && self.counts.contains_key(&edge);
@@ -460,11 +470,11 @@ impl Edges {
         if !matches!(wire.proto, 1 | 58) {
             (wire.sport, wire.dport) = (wire.dport, wire.sport);
         }
-        let asks = is_dhcp(&wire, wire.sport, wire.dport);
-        if packet.essential || wire.proto == 2 || asks {
+        let cast = is_cast(&packet.to, packet.v4);
+        if always(packet, &wire, cast || is_link_local(&packet.to)) {
             return None;
         }
-        if is_cast(&packet.to, packet.v4) {
+        if cast {
             let key = ([0; 16], wire.sport, wire.dport, wire.proto);
             self.opened.insert(key, Flow::new(Stage::Open, now));
             return None;

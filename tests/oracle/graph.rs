@@ -159,6 +159,16 @@ fn transport(rng: &mut Rng, v4: bool, (sport, dport): (u16, u16), busy: bool) ->
     }
 }
 
+/// Either family's DHCP, and what is neither's.
+fn dhcp_ports(rng: &mut Rng, outbound: bool) -> [u16; 2] {
+    let [server, client] = rng.pick(&[[67, 68], [547, 546], [547, 68]]);
+    if outbound {
+        [client, server]
+    } else {
+        [server, client]
+    }
+}
+
 /// A packet as a host of some kind would send it; `outbound` turns it round.
 fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
     let mut peer = source(rng);
@@ -180,7 +190,15 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
         ]);
         [sport, dport] = rng.pick(&[[40_000, 443], [443, 40_000]]);
     }
-    let l4 = transport(rng, peer.is_ipv4(), (sport, dport), busy);
+    let dhcp = !busy && rng.one_in(16);
+    if dhcp {
+        [sport, dport] = dhcp_ports(rng, outbound);
+    }
+    let l4 = if dhcp {
+        L4::Udp { sport, dport }
+    } else {
+        transport(rng, peer.is_ipv4(), (sport, dport), busy)
+    };
     let mut frame = Frame::new(peer, l4)
         .number(rng.pick(&NUMBERS))
         .ttl(rng.pick(&[64, 255]));

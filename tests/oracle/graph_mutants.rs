@@ -71,9 +71,35 @@ pub const MUTANTS: &[Patch] = &[
         "!kl_has(data, end, pkt, off, 12)",
     ),
     // What passes whatever the graph says.
-    patch("graph.h", "pkt->proto == IPPROTO_IGMP ||", ""),
-    patch("graph.h", "if (kl_essential(data, end, pkt) ||", "if ("),
-    patch("graph.h", "to == bpf_htons(KL_PORT_DHCP_CLIENT))", "1)"),
+    patch("graph.h", "if (pkt->proto == IPPROTO_IGMP)", "if (0)"),
+    patch(
+        "graph.h",
+        "	if (kl_essential(data, end, pkt))\n		return 1;\n",
+        "	if (kl_essential(data, end, pkt) || pkt->proto == IPPROTO_IGMP)\n		return 1;\n",
+    ),
+    patch("graph.h", "if (kl_essential(data, end, pkt))", "if (0)"),
+    patch("graph.h", "&& e->flow.lport == client;", ";"),
+    patch("graph.h", "server = bpf_htons(KL_PORT_DHCP_SERVER);", ""),
+    patch("graph.h", "client = bpf_htons(KL_PORT_DHCP_CLIENT);", ""),
+    patch(
+        "graph.h",
+        "	} else if (!near) {",
+        "	} else if (e->flow.rport == bpf_htons(KL_PORT_DHCP_SERVER)) {\n		return 1;\n	} else if (!near) {",
+    ),
+    patch("graph.h", "} else if (!near) {", "} else if (0) {"),
+    patch("graph.h", "} else if (!near) {", "} else {"),
+    patch(
+        "graph.h",
+        "kl_always(data, end, pkt, e, kl_link_local(pkt->addr[0]))",
+        "kl_always(data, end, pkt, e, 1)",
+    ),
+    patch("egress.h", "cast || kl_link_local(pkt->addr[0])", "cast"),
+    patch(
+        "egress.h",
+        "cast || kl_link_local(pkt->addr[0])",
+        "kl_link_local(pkt->addr[0])",
+    ),
+    patch("egress.h", "cast || kl_link_local(pkt->addr[0])", "1"),
     patch(
         "graph.h",
         "jiffies - *seen < KL_FRAG_S * kl_control.hz",

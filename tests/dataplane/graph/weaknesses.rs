@@ -390,6 +390,47 @@ fn w22_multicast_and_broadcast_are_edges_of_nobody_and_dhcp_always_passes() {
 }
 
 #[test]
+fn w22_dhcp_and_igmp_of_one_family_open_nothing_to_the_other() {
+    let plane = plane();
+    switch(&plane, Mode::Enforce, &permits(&[]));
+    let [v4, routed, neighbour] = ["10.0.0.77", "2001:db8:1:2::7", "fe80::7"].map(ip);
+    let send = |source, sport, dport| plane.send(&Frame::udp(source, sport, dport).build());
+    assert_eq!(send(v4, 67, 68), Reason::Pass);
+    assert_eq!(send(neighbour, 547, 546), Reason::Pass);
+    for (source, sport, dport) in [
+        (v4, 547, 546),
+        (v4, 67, 546),
+        (routed, 67, 68),
+        (neighbour, 67, 68),
+        // Whoever is beyond the next router is no server that answers.
+        (routed, 547, 546),
+        (ip("::"), 547, 546),
+        (neighbour, 546, 547),
+    ] {
+        let reason = send(source, sport, dport);
+        assert_eq!(reason, Reason::EdgeUnknown, "{source} {sport} {dport}");
+    }
+    let igmp = |source| {
+        let payload = &[0x11, 0, 0, 0, 0, 0, 0, 0];
+        plane.send(&Frame::new(source, L4::Raw { proto: 2, payload }).build())
+    };
+    assert_eq!(igmp(v4), Reason::Pass);
+    assert_eq!(igmp(neighbour), Reason::EdgeUnknown);
+    assert_eq!(igmp(routed), Reason::EdgeUnknown);
+    // This host's question leaves, and lets nobody answer who may not.
+    let leave = |remote, sport, dport| {
+        let companion = plane.shield.companion().unwrap().unwrap();
+        let frame = Frame::udp(remote, sport, dport).leaving().build();
+        !companion.drops(&frame).unwrap()
+    };
+    assert!(leave(v4, 68, 67) && leave(ip("255.255.255.255"), 68, 67));
+    assert!(leave(neighbour, 546, 547) && leave(ip("ff02::1:2"), 546, 547));
+    assert!(!leave(routed, 546, 547) && !leave(routed, 68, 67) && !leave(v4, 546, 547));
+    assert_eq!(send(routed, 547, 546), Reason::EdgeUnknown);
+    assert_eq!(send(neighbour, 547, 546), Reason::Pass);
+}
+
+#[test]
 fn w39_a_denied_edge_is_dropped_in_every_mode_and_until_it_is_not() {
     for source in families() {
         let plane = plane();
