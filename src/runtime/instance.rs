@@ -1,4 +1,4 @@
-//! One IQ per instance.
+//! One IQ per instance, and one command at a time where none runs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -10,58 +10,157 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Doing, Error, Result};
 
-enum Instance {
-    Ours(Flock<File>),
-    /// Of the process with this id.
-    Theirs(String),
-}
+/// Held by an IQ for as long as it runs; holds its process id.
+const RUNS: &str = "iq.lock";
 
-/// Held for as long as this IQ runs; the kernel lets go of it whichever way the process ends.
+/// Held by whoever takes or looks at the other, and by a command for as long as it works in an IQ's
+/// stead. So whoever finds the other taken finds its holder's id written there, too.
+const TURN: &str = "turn.lock";
+
+/// Held for as long as this IQ runs; the kernel lets go of it whichever way the process ends. Waits
+/// for a command that is at work.
+///
+/// # Errors
+/// Operator's, with the process id of the IQ that runs.
 pub fn only_iq(run_dir: &Path) -> Result<Flock<File>> {
-    match instance(run_dir)? {
-        Instance::Ours(lock) => Ok(lock),
-        Instance::Theirs(pid) => Err(Error::operator(format!(
-            "another 'kernloom iq' (pid {pid}) already runs here; stop it first, or give --run-dir and \
-             --bpffs of another instance"
-        ))),
+    let _turn = turn(run_dir)?;
+    let doing = || format!("locking {}", run_dir.join(RUNS).display());
+    match Flock::lock(open(run_dir, RUNS)?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            lock.set_len(0).doing(doing)?;
+            write!(lock, "{}", std::process::id()).doing(doing)?;
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid).doing(doing)?;
+            Err(Error::operator(format!(
+                "another 'kernloom iq' (pid {pid}) already runs here; stop it first, or give --run-dir and \
+                 --bpffs of another instance"
+            )))
+        }
+        Err((_, errno)) => Err(errno).doing(doing),
     }
 }
 
-/// The same lock where no IQ holds it.
+/// For a command, `None` where an IQ runs: no IQ starts while this is held. Waits for another
+/// command that is at work.
 pub fn no_iq(run_dir: &Path) -> Result<Option<Flock<File>>> {
-    match instance(run_dir)? {
-        Instance::Ours(lock) => Ok(Some(lock)),
-        Instance::Theirs(_) => Ok(None),
+    let turn = turn(run_dir)?;
+    match Flock::lock(open(run_dir, RUNS)?, FlockArg::LockExclusiveNonblock) {
+        Ok(_) => Ok(Some(turn)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno).doing(|| format!("locking {}", run_dir.join(RUNS).display())),
     }
 }
 
-fn instance(run_dir: &Path) -> Result<Instance> {
+/// Waits for the turn of this process.
+fn turn(run_dir: &Path) -> Result<Flock<File>> {
+    let mut file = open(run_dir, TURN)?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EINTR)) => file = again,
+            Err((_, errno)) => {
+                return Err(errno).doing(|| format!("locking {}", run_dir.join(TURN).display()));
+            }
+        }
+    }
+}
+
+fn open(run_dir: &Path, name: &str) -> Result<File> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(run_dir)
         .doing(|| format!("making {}", run_dir.display()))?;
-    let path = run_dir.join("iq.lock");
-    let doing = || format!("locking {}", path.display());
-    let file = OpenOptions::new()
+    let path = run_dir.join(name);
+    OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .doing(doing)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            lock.set_len(0).doing(doing)?;
-            write!(lock, "{}", std::process::id()).doing(doing)?;
-            Ok(Instance::Ours(lock))
+        .doing(|| format!("locking {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn an_iq_waits_for_commands_and_commands_for_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        let command = no_iq(path).unwrap().unwrap();
+        thread::scope(|scope| {
+            let (told, order) = mpsc::channel();
+            let next = [0, 1].map(|_| {
+                let told = told.clone();
+                scope.spawn(move || {
+                    let turn = no_iq(path).unwrap();
+                    told.send("a command").unwrap();
+                    turn.is_some()
+                })
+            });
+            told.send("the first command").unwrap();
+            drop(command);
+            for command in next {
+                assert!(command.join().unwrap(), "no iq runs yet");
+            }
+            let command = no_iq(path).unwrap().unwrap();
+            let iq = scope.spawn({
+                let told = told.clone();
+                move || {
+                    let iq = only_iq(path);
+                    told.send("the iq").unwrap();
+                    iq.unwrap()
+                }
+            });
+            told.send("the last command").unwrap();
+            drop(command);
+            let iq = iq.join().unwrap();
+            drop(told);
+            let order: Vec<_> = order.iter().collect();
+            assert_eq!(order[0], "the first command");
+            assert_eq!(order[3..], ["the last command", "the iq"]);
+            assert!(no_iq(path).unwrap().is_none(), "an iq runs");
+            drop(iq);
+        });
+        assert!(no_iq(path).unwrap().is_some(), "it ended");
+    }
+
+    #[test]
+    fn of_many_iqs_and_commands_one_iq_runs_and_the_others_name_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // What one that crashed left behind.
+        fs::write(dir.path().join(RUNS), "4194304999").unwrap();
+        let path = dir.path();
+        let started: Vec<_> = thread::scope(|scope| {
+            let commands = [0; 8].map(|_| {
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        no_iq(path).unwrap();
+                    }
+                })
+            });
+            let iqs = [0; 8].map(|_| scope.spawn(move || only_iq(path)));
+            let started = iqs.map(|iq| iq.join().unwrap()).into();
+            for command in commands {
+                command.join().unwrap();
+            }
+            started
+        });
+        let (runs, refused): (Vec<_>, Vec<_>) = started.into_iter().partition(Result::is_ok);
+        assert_eq!(runs.len(), 1);
+        let pid = format!("(pid {})", std::process::id());
+        for refused in refused {
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains(&pid), "{text}");
         }
-        Err((mut file, Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid).doing(doing)?;
-            Ok(Instance::Theirs(pid))
-        }
-        Err((_, errno)) => Err(errno).doing(doing),
     }
 }
