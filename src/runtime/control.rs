@@ -1,31 +1,43 @@
 //! The control socket: one JSON object per line in, one per line out. A slow or silent client
-//! costs memory for one line, never time.
+//! costs memory for one line, never time. Who finds every place taken waits to be accepted.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::clock::now;
 use super::poller::{Interest, Poller, Wake};
 use crate::error::{Doing, Error, Result};
+use crate::model::Ktime;
 
 const SOCKET: &str = "iq.sock";
 
 /// Longest request.
 const MOST_REQUEST: usize = 1 << 16;
 
-/// Connections at once; one more ends the oldest.
-const MOST_CLIENTS: usize = 16;
+/// Connections at once; whoever comes then waits.
+const MOST_CLIENTS: usize = 64;
 
-/// How long a command waits for an answer: several of the longest ticks.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may ask, and then take its answer, while others wait for a place. A command
+/// of ours has asked as soon as it is connected.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a command waits for an answer: several of the longest ticks, and others' requests.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Client {
     stream: UnixStream,
+    /// When it was accepted, then when it had asked.
+    since: Ktime,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -35,6 +47,11 @@ pub struct ControlSocket {
     path: PathBuf,
     clients: BTreeMap<u32, Client>,
     next: u32,
+    grace: Duration,
+    /// Every place is taken, and others wait.
+    full: bool,
+    /// Fires when the next one's grace is over while others wait.
+    grace_over: TimerFd,
 }
 
 /// One line that a client sent.
@@ -57,32 +74,52 @@ impl ControlSocket {
         let listener = UnixListener::bind(&path).doing(doing)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).doing(doing)?;
         listener.set_nonblocking(true).doing(doing)?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let grace_over = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).doing(doing)?;
         Ok(Self {
             listener,
             path,
             clients: BTreeMap::new(),
             next: 0,
+            grace: GRACE,
+            full: false,
+            grace_over,
         })
     }
 
-    /// Takes in whoever waits to connect.
+    /// Has [`Self::accept`] called whenever there is reason to.
+    pub fn watch(&self, poller: &Poller) -> Result<()> {
+        poller.watch(&self.listener, Wake::Control)?;
+        poller.watch(&self.grace_over, Wake::Control)
+    }
+
+    /// Takes in whoever waits to connect, as long as there is a place.
     pub fn accept(&mut self, poller: &Poller) -> Result<()> {
+        match self.grace_over.wait() {
+            Ok(()) | Err(Errno::EAGAIN) => {}
+            Err(errno) => return Err(errno).doing(|| "acknowledging the control socket's timer"),
+        }
         loop {
+            if self.clients.len() >= MOST_CLIENTS {
+                let waits = self.someone_waits()?;
+                if !waits || !self.make_room()? {
+                    return self.pause(poller, waits);
+                }
+            }
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.pause(poller, false);
+                }
                 // Whoever it was has left, or descriptors are short: the next one may succeed.
                 Err(error) => {
                     log::debug!("control socket: {error}");
-                    return Ok(());
+                    return self.pause(poller, false);
                 }
             };
             stream
                 .set_nonblocking(true)
                 .doing(|| "preparing a control connection")?;
-            if self.clients.len() >= MOST_CLIENTS {
-                self.clients.pop_first();
-            }
             let number = self.next;
             self.next = self.next.wrapping_add(1);
             poller.watch(&stream, Wake::Client(number))?;
@@ -91,11 +128,57 @@ impl ControlSocket {
                 number,
                 Client {
                     stream,
+                    since: now()?,
                     request,
                     answer,
                 },
             );
         }
+    }
+
+    fn someone_waits(&self) -> Result<bool> {
+        let mut listener = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut listener, PollTimeout::ZERO) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(true),
+            Err(errno) => Err(errno).doing(|| "looking who waits to connect"),
+        }
+    }
+
+    /// Ends the one who has kept others waiting the longest, if its grace is over; else has the
+    /// timer say when. Whether there is a place now.
+    fn make_room(&mut self) -> Result<bool> {
+        let longest = self
+            .clients
+            .iter()
+            .min_by_key(|(_, client)| client.since)
+            .map(|(number, client)| (*number, client.since));
+        let Some((number, since)) = longest else {
+            return Ok(true);
+        };
+        let left = self.grace.saturating_sub(now()?.since(since));
+        if left.is_zero() {
+            self.clients.remove(&number);
+            return Ok(true);
+        }
+        self.grace_over
+            .set(Expiration::OneShot(left.into()), TimerSetTimeFlags::empty())
+            .doing(|| "setting the control socket's timer")?;
+        Ok(false)
+    }
+
+    /// Stops or goes on listening to who waits to connect.
+    fn pause(&mut self, poller: &Poller, full: bool) -> Result<()> {
+        if self.full == full {
+            return Ok(());
+        }
+        self.full = full;
+        let interest = if full {
+            Interest::Nothing
+        } else {
+            Interest::Read
+        };
+        poller.change(&self.listener, Wake::Control, interest)
     }
 
     /// Reads or writes what a client is ready for; the request, once it is whole.
@@ -112,6 +195,7 @@ impl ControlSocket {
             Ok(None) => Ok(None),
             Ok(Some(text)) if !text.is_empty() => {
                 poller.change(&client.stream, Wake::Client(number), Interest::Write)?;
+                client.since = now()?;
                 Ok(Some(Request {
                     client: number,
                     text,
@@ -120,6 +204,7 @@ impl ControlSocket {
             // Answered, closed by the client, or broken: none of it concerns the loop.
             Ok(Some(_)) | Err(_) => {
                 self.clients.remove(&number);
+                self.pause(poller, false)?;
                 Ok(None)
             }
         }
@@ -165,12 +250,6 @@ impl Client {
             }
         }
         Ok(true)
-    }
-}
-
-impl AsFd for ControlSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
     }
 }
 
@@ -257,7 +336,7 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let poller = Poller::new().unwrap();
-        poller.watch(&socket, Wake::Control).unwrap();
+        socket.watch(&poller).unwrap();
         let connect = || UnixStream::connect(dir.path().join(SOCKET)).unwrap();
         let silent = connect();
         let mut endless = connect();
@@ -278,5 +357,64 @@ mod tests {
             None,
             "nobody listens any more"
         );
+    }
+    /// So many ask at once; what they are told.
+    fn at_once(path: &Path, count: usize) -> Vec<Result<Option<String>>> {
+        let ask = |number: usize| ask(path, &number.to_string());
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..count).map(|n| scope.spawn(move || ask(n))).collect();
+            asking.into_iter().map(|one| one.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn nobody_is_turned_away_because_many_ask_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut socket = ControlSocket::listen(dir.path()).unwrap();
+        socket.grace = Duration::from_secs(3_600);
+        let poller = Poller::new().unwrap();
+        socket.watch(&poller).unwrap();
+        // Connected before anybody is accepted, one more than there are places; none of them asks yet.
+        let connect = |_| UnixStream::connect(dir.path().join(SOCKET)).unwrap();
+        let mut early: Vec<_> = (0..=MOST_CLIENTS).map(connect).collect();
+        socket.accept(&poller).unwrap();
+        assert_eq!(socket.clients.len(), MOST_CLIENTS);
+        let path = dir.path().to_owned();
+        let asking = std::thread::spawn(move || {
+            for stream in &mut early {
+                stream.write_all(b"early\n").unwrap();
+            }
+            let told = at_once(&path, 2 * MOST_CLIENTS);
+            (early, told)
+        });
+        echo(&mut socket, &poller, 3 * MOST_CLIENTS + 1);
+        let (early, told) = asking.join().unwrap();
+        for stream in early {
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).unwrap();
+            assert_eq!(line, "early\n");
+        }
+        for (number, told) in told.into_iter().enumerate() {
+            assert_eq!(told.unwrap(), Some(format!("{number}\n")));
+        }
+    }
+
+    #[test]
+    fn who_never_asks_makes_room_for_who_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut socket = ControlSocket::listen(dir.path()).unwrap();
+        socket.grace = Duration::from_millis(1);
+        let poller = Poller::new().unwrap();
+        socket.watch(&poller).unwrap();
+        let connect = |_| UnixStream::connect(dir.path().join(SOCKET)).unwrap();
+        let idle: Vec<_> = (0..MOST_CLIENTS + 30).map(connect).collect();
+        let path = dir.path().to_owned();
+        let asking = std::thread::spawn(move || {
+            let told = ask(&path, "me too");
+            drop(idle);
+            told
+        });
+        echo(&mut socket, &poller, 1);
+        assert_eq!(asking.join().unwrap().unwrap().as_deref(), Some("me too\n"));
     }
 }

@@ -69,6 +69,8 @@ impl Wake {
 pub enum Interest {
     Read,
     Write,
+    /// Nothing for now; it stays known.
+    Nothing,
 }
 
 pub struct Poller {
@@ -125,6 +127,7 @@ fn flags(interest: Interest) -> EpollFlags {
     match interest {
         Interest::Read => EpollFlags::EPOLLIN,
         Interest::Write => EpollFlags::EPOLLOUT,
+        Interest::Nothing => EpollFlags::empty(),
     }
 }
 

@@ -116,7 +116,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
         poller.watch(watchdog, Wake::Watchdog)?;
     }
     poller.watch(&watch, Wake::Files)?;
-    poller.watch(&socket, Wake::Control)?;
+    socket.watch(&poller)?;
     if let Some(server) = iq.exposed().and_then(Exposed::server) {
         poller.watch(server, Wake::Metrics)?;
     }
