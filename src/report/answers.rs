@@ -245,7 +245,7 @@ pub fn status_lines(status: &Status) -> String {
 pub fn why_lines(why: &Why) -> String {
     let mut text = format!("{}: {}", why.source, why.stage);
     if why.dry_run {
-        text.push_str(" (dry run: nothing is enforced)");
+        text.push_str(" (dry run: iq enforces nothing)");
     }
     text.push('\n');
     match &why.policy {

@@ -27,8 +27,8 @@ pub use doctor::{Finding, Level, doctor_json, doctor_text};
 pub use event::log_decision;
 pub use events::{EventLine, event_headings, event_json_lines, event_lines, events_json};
 pub use graph::{
-    EdgeView, GraphView, ReadinessView, ViolationView, drift_text, edge_lines, graph_tree,
-    readiness_json, readiness_lines, violation_lines, violations_json,
+    EdgeView, GraphView, ReadinessView, ViolationView, drift_text, edge_lines, graph_does,
+    graph_tree, readiness_json, readiness_lines, violation_lines, violations_json,
 };
 pub use json::document;
 pub use log::log_as;

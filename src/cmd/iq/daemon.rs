@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::exempt::By;
 use crate::graph::{Edge, Peer};
 use crate::model::{Moment, Source, Wall};
-use crate::report::{settings_yaml, whole_seconds};
+use crate::report::{graph_does, settings_yaml, whole_seconds};
 use crate::runtime::moment;
 use crate::seams::{Enforcer, Order};
 use crate::state::{Journal, State};
@@ -142,12 +142,22 @@ impl<'a> Iq<'a> {
         self.settings.iq.interval
     }
 
-    pub(super) fn mode(&self) -> &'static str {
-        if self.settings.iq.dry_run {
-            "dry run: nothing is enforced"
+    /// What becomes of decisions, and of what the graph lacks.
+    pub(super) fn mode(&self) -> Result<String> {
+        let iq = if self.settings.iq.dry_run {
+            "dry run: iq enforces nothing"
         } else {
             "enforcing"
-        }
+        };
+        Ok(format!("{iq}{}", self.graph_does(moment()?)))
+    }
+
+    /// What the graph does beside IQ, with or without it.
+    fn graph_does(&self, now: Moment) -> String {
+        let gauges = self.graph.as_ref().map(|graph| graph.gauges(now));
+        gauges.map_or_else(String::new, |gauges| {
+            graph_does(gauges.mode, gauges.lease > 0.0)
+        })
     }
 
     /// The files that are read again when they change.
@@ -532,14 +542,15 @@ impl<'a> Iq<'a> {
         self.save(now)?;
         let held = self.engine.held().count();
         if self.settings.iq.dry_run || held == 0 {
-            log::info!(target: IQ, "stopping; nothing is enforced by iq");
+            log::info!(target: IQ, "stopping; iq holds nobody{}", self.graph_does(now));
         } else {
             let ends = self.engine.held().map(|(_, _, until)| until);
             let left = ends.max().unwrap_or(now.ktime).since(now.ktime);
             log::info!(
                 target: IQ,
-                "stopping; {held} sources stay enforced until they expire, the last in {}; 'kernloom reset' frees them now",
-                whole_seconds(left)
+                "stopping; {held} sources stay enforced until they expire, the last in {}; 'kernloom reset' frees them now{}",
+                whole_seconds(left),
+                self.graph_does(now)
             );
         }
         Ok(())

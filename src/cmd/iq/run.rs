@@ -121,9 +121,10 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
         poller.watch(server, Wake::Metrics)?;
     }
     iq.read_lists()?;
-    log::info!(target: IQ, "profile {}, a tick every {}, {}", iq.profile(), format_duration(iq.interval()), iq.mode());
+    let mode = iq.mode()?;
+    log::info!(target: IQ, "profile {}, a tick every {}, {mode}", iq.profile(), format_duration(iq.interval()));
     keep_only(&STEADY)?;
-    tell_ready(&format!("profile {}, {}", iq.profile(), iq.mode()));
+    tell_ready(&format!("profile {}, {mode}", iq.profile()));
     loop {
         for wake in poller.wait()? {
             match wake {

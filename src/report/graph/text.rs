@@ -2,12 +2,23 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::GraphView;
-use crate::graph::{Drift, Edge, HOURS_OF_WEEK, MOST_RISK, Readiness, Record, State};
+use crate::graph::{Drift, Edge, HOURS_OF_WEEK, MOST_RISK, Mode, Readiness, Record, State};
 use crate::report::Table;
 use crate::store::Violation;
 
 /// Singletons that `readiness` names.
 const MOST_SINGLETONS: usize = 20;
+
+/// What the data plane drops by the graph, as the end of a line about IQ; empty if nothing.
+pub fn graph_does(mode: Mode, leased: bool) -> String {
+    let drops = match mode {
+        Mode::Off => return String::new(),
+        Mode::Learn | Mode::Observe => "drops what was denied",
+        Mode::Enforce => "drops what it lacks",
+    };
+    let lease = if leased { ", until its lease ends" } else { "" };
+    format!("; the graph is in {mode} and {drops}{lease}")
+}
 
 pub fn readiness_lines(readiness: &Readiness) -> String {
     let verdict = if readiness.is_ready() {
@@ -161,4 +172,22 @@ pub fn graph_tree(view: &GraphView) -> String {
 fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = text.write_fmt(arguments);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_graph_drops_is_said_by_mode() {
+        assert_eq!(graph_does(Mode::Off, false), "");
+        assert_eq!(
+            graph_does(Mode::Observe, false),
+            "; the graph is in frozen-observe and drops what was denied"
+        );
+        assert_eq!(
+            graph_does(Mode::Enforce, true),
+            "; the graph is in frozen-enforce and drops what it lacks, until its lease ends"
+        );
+    }
 }
