@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::graph::{GRAPH, GraphKeeper};
 use super::exemptions::{Exemptions, Operators};
 use super::exposed::Exposed;
-use super::gate::LogGate;
+use super::gate::{LogGate, Once};
 use super::happened::Happened;
 use super::keep::{self, Keeper, Reconciled};
 use super::learn::Learner;
@@ -38,6 +38,10 @@ use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 const MOST_LINES: u32 = 20;
 const MOST_RECORDS: u32 = 5_000;
 
+/// How often one edge's violation is logged: the program reports it by CPU, and each doubling of its
+/// packets.
+const VIOLATION_EVERY: Duration = Duration::from_secs(60);
+
 pub(super) struct Iq<'a> {
     pub(super) shield: &'a Shield,
     pub(super) pins: &'a PinDir,
@@ -60,6 +64,7 @@ pub(super) struct Iq<'a> {
     journal: Option<Journal>,
     lines: LogGate,
     records: LogGate,
+    violations: Once<Edge>,
     last_tick: Moment,
     resets: u32,
     events_lost: u64,
@@ -111,6 +116,7 @@ impl<'a> Iq<'a> {
             happened: Happened::default(),
             lines: LogGate::new(MOST_LINES),
             records: LogGate::new(MOST_RECORDS),
+            violations: Once::per(VIOLATION_EVERY),
             operators: Operators::default(),
             last_tick: now,
             resets: shield.resets(),
@@ -426,8 +432,9 @@ impl<'a> Iq<'a> {
                         peer: Peer::Source(event.source),
                         service,
                     };
-                    if self.lines.admits("violation") {
+                    if self.violations.is_due(&edge, now.ktime) && self.lines.admits("violation") {
                         log::warn!(target: GRAPH, "violation: {edge}");
+                        self.violations.told(edge, now.ktime);
                     }
                     continue;
                 }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::Duration;
 
 use crate::model::Ktime;
@@ -48,9 +49,49 @@ impl LogGate {
     }
 }
 
+/// Says whether something is due to be told again. Holds what was told in one period, so that
+/// the caller bounds it by how often it tells.
+pub(super) struct Once<T> {
+    period: Duration,
+    told: HashMap<T, Ktime>,
+}
+
+impl<T: Eq + Hash> Once<T> {
+    pub(super) fn per(period: Duration) -> Self {
+        Self {
+            period,
+            told: HashMap::new(),
+        }
+    }
+
+    pub(super) fn is_due(&self, what: &T, now: Ktime) -> bool {
+        let recent = |at: &Ktime| now.since(*at) < self.period;
+        !self.told.get(what).is_some_and(recent)
+    }
+
+    pub(super) fn told(&mut self, what: T, now: Ktime) {
+        self.told.retain(|_, at| now.since(*at) < self.period);
+        self.told.insert(what, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn w48_one_thing_is_told_once_in_a_period_and_forgotten_after_it() {
+        let mut once = Once::per(Duration::from_secs(600));
+        let at = Ktime::from_secs;
+        assert!(once.is_due(&"a", at(100)));
+        once.told("a", at(100));
+        assert!(!once.is_due(&"a", at(100)) && !once.is_due(&"a", at(699)));
+        assert!(once.is_due(&"b", at(101)));
+        once.told("b", at(101));
+        assert!(once.is_due(&"a", at(700)) && !once.is_due(&"b", at(700)));
+        once.told("c", at(5_000));
+        assert_eq!(once.told.len(), 1);
+    }
 
     #[test]
     fn w48_a_flood_of_one_reason_is_counted_and_others_are_still_told() {

@@ -2,6 +2,7 @@
 
 mod commands;
 mod company;
+mod crowd;
 mod frames;
 mod people;
 mod traffic;
