@@ -60,7 +60,7 @@ pub enum GraphCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write the learned graph to the frozen file; packets are not judged by it yet
+    /// Write the learned graph to the frozen file; observe and enforce judge by it, at once if on
     #[command(after_help = "Example: sudo kernloom graph freeze --dry-run")]
     Freeze {
         /// Show what would change, and change nothing
@@ -85,7 +85,7 @@ pub enum GraphCommand {
     /// Accept an edge, in the frozen graph too
     #[command(after_help = "Example: sudo kernloom graph allow 10.0.0.5 tcp/5432")]
     Allow(EdgeArgs),
-    /// Refuse an edge in every mode
+    /// Refuse an edge in every mode; connections that are under way may go on
     #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
     Deny(EdgeArgs),
     /// List what the frozen graph lacks and was tried

@@ -454,6 +454,38 @@ fn w39_a_denied_edge_is_dropped_in_every_mode_and_until_it_is_not() {
 }
 
 #[test]
+fn w39_a_denied_edge_ends_what_came_in_and_is_under_way_in_learn_alone() {
+    for source in families() {
+        for (mode, ends) in [
+            (Mode::Learn, true),
+            (Mode::Observe, false),
+            (Mode::Enforce, false),
+        ] {
+            let plane = plane();
+            let edge = own(&plane, source, "udp/53");
+            switch(&plane, Mode::Learn, &permits(&[]));
+            let ask = |sport| plane.send(&Frame::udp(source, sport, 53).build());
+            assert_eq!(ask(40_000), Reason::Pass);
+            let companion = plane.shield.companion().unwrap().unwrap();
+            let answer = Frame::udp(source, 53, 40_000).leaving().build();
+            assert!(!companion.drops(&answer).unwrap());
+            let denied = Permits {
+                denied: [edge].into(),
+                ..permits(&[])
+            };
+            switch(&plane, mode, &denied);
+            let expected = if ends {
+                Reason::EdgeDenied
+            } else {
+                Reason::Pass
+            };
+            assert_eq!(ask(40_000), expected, "{source} {mode}");
+            assert_eq!(ask(40_001), Reason::EdgeDenied, "{source} {mode}");
+        }
+    }
+}
+
+#[test]
 fn w57_a_flood_that_fills_the_table_hides_no_violation() {
     let (plane, known) = (plane(), ip("10.0.0.5"));
     switch(
