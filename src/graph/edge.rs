@@ -186,6 +186,53 @@ pub struct Edge {
     pub service: Service,
 }
 
+/// Why no packet would match what names a peer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    #[error(
+        "{prefix} is narrower than what is told apart, which is {tracked}: name that, and mean everyone there"
+    )]
+    Narrow { prefix: Source, tracked: Source },
+    #[error("{0} is wider than what is tracked as one source; make it a group: --group name={0}")]
+    Wide(Source),
+    #[error(
+        "what is sent to multicast and broadcast addresses has the peer 'any', and nothing else has: \
+         give --direction cast and 'any' together"
+    )]
+    Any,
+}
+
+impl PeerError {
+    /// Whether a prefix is at least as wide as what is tracked as one source.
+    pub fn of_width(prefix: &Source, v6_bits: u8) -> Result<(), Self> {
+        let bits = prefix.tracked_bits(v6_bits);
+        if prefix.bits() <= bits {
+            return Ok(());
+        }
+        Err(Self::Narrow {
+            prefix: *prefix,
+            tracked: Source::tracked(prefix.ip(), v6_bits),
+        })
+    }
+}
+
+impl Edge {
+    /// Whether packets can match it, where IPv6 is tracked at `v6_bits`.
+    pub fn check(&self, v6_bits: u8) -> Result<(), PeerError> {
+        if (self.direction == Direction::Cast) != (self.peer == Peer::Any) {
+            return Err(PeerError::Any);
+        }
+        let Peer::Source(source) = &self.peer else {
+            return Ok(());
+        };
+        PeerError::of_width(source, v6_bits)?;
+        if source.bits() < source.tracked_bits(v6_bits) {
+            return Err(PeerError::Wide(*source));
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arrow = match self.direction {

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Direction, Edge, Groups, Peer, Record, Service};
+use super::{Direction, Edge, Groups, Peer, PeerError, Record, Service};
 use crate::model::{Source, Wall};
 
 const API_VERSION: &str = "kernloom.io/v1alpha1";
@@ -42,6 +42,8 @@ pub enum FrozenError {
     Edge { line: String, why: String },
     #[error("edge {0} is there twice")]
     Twice(Edge),
+    #[error("edge {edge}: {why}")]
+    Peer { edge: Edge, why: PeerError },
     #[error("{0}")]
     Group(String),
     #[error(
@@ -62,7 +64,8 @@ struct Document {
     only: Vec<String>,
     #[serde(default)]
     groups: BTreeMap<String, Vec<String>>,
-    #[serde(default)]
+    /// Always there: a file that was cut off must not shut everyone out.
+    #[serde(deserialize_with = "Option::deserialize")]
     edges: Option<Vec<Line>>,
 }
 
@@ -184,6 +187,23 @@ impl Frozen {
         text
     }
 
+    /// Whether packets can match every group and edge, where IPv6 is tracked at `v6_bits`.
+    pub fn check(&self, v6_bits: u8) -> Result<(), FrozenError> {
+        for (name, prefixes) in &self.groups {
+            for prefix in prefixes {
+                let fits = PeerError::of_width(prefix, v6_bits);
+                fits.map_err(|error| FrozenError::Group(format!("group {name}: {error}")))?;
+            }
+        }
+        for edge in &self.edges {
+            edge.check(v6_bits).map_err(|why| FrozenError::Peer {
+                edge: edge.clone(),
+                why,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Reads and verifies a file.
     pub fn from_text(text: &str) -> Result<Self, FrozenError> {
         let (frozen, stated) = Self::unverified(text)?;
@@ -227,7 +247,12 @@ impl Frozen {
             frozen.only.insert(service);
         }
         frozen.groups = read_groups(&document.groups)?;
-        for line in document.edges.unwrap_or_default() {
+        let edges = document.edges.ok_or_else(|| {
+            FrozenError::Syntax(
+                "'edges:' has no lines; write 'edges: []' if none is meant".to_owned(),
+            )
+        })?;
+        for line in edges {
             let edge = frozen.edge(&line)?;
             if !frozen.edges.insert(edge.clone()) {
                 return Err(FrozenError::Twice(edge));

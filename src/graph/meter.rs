@@ -1,6 +1,6 @@
 //! Readings of the edge table to what one tick saw, as `telemetry` does for sources.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Direction, Edge, Evidence, Groups, Observation, Peer, Service};
 use crate::model::Source;
@@ -44,6 +44,21 @@ pub struct Reading {
     pub seen: Vec<Observation>,
     /// Packets of edges that the frozen graph lacks, by their source.
     pub violations: Vec<(Edge, u64)>,
+}
+
+impl Reading {
+    /// Takes out what teaches nothing where the frozen graph is enforced: that somebody tried what
+    /// was dropped.
+    pub fn forget_dropped(&mut self) {
+        let dropped: BTreeSet<&Edge> = self.violations.iter().map(|(edge, _)| edge).collect();
+        self.seen.retain(|seen| {
+            let mut edge = seen.edge.clone();
+            if edge.peer != Peer::Any {
+                edge.peer = Peer::Source(seen.source);
+            }
+            !dropped.contains(&edge)
+        });
+    }
 }
 
 /// Remembers the last reading and gives the difference to it.
@@ -163,6 +178,30 @@ mod tests {
         meter.reading();
         meter.row(0, row("10.0.0.6", 11), &groups);
         assert_eq!(meter.reading().seen[0].evidence.packets, 11);
+    }
+
+    #[test]
+    fn what_was_dropped_teaches_nothing_and_others_of_the_group_do() {
+        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
+        for (slot, (source, violations)) in
+            [("192.0.2.5", 2), ("192.0.2.6", 0)].into_iter().enumerate()
+        {
+            let row = EdgeRow {
+                group: 1,
+                violations,
+                ..row(source, 3)
+            };
+            meter.row(slot, row, &groups);
+        }
+        let mut reading = meter.reading();
+        reading.forget_dropped();
+        let sources: Vec<_> = reading
+            .seen
+            .iter()
+            .map(|seen| seen.source.to_string())
+            .collect();
+        assert_eq!(sources, ["192.0.2.6"]);
+        assert_eq!(reading.violations.len(), 1);
     }
 
     #[test]

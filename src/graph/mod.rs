@@ -15,7 +15,7 @@ mod tests;
 
 pub use baseline::Baseline;
 pub use drift::{Change, Drift};
-pub use edge::{Direction, Edge, ParseEdgeError, Peer, Service};
+pub use edge::{Direction, Edge, ParseEdgeError, Peer, PeerError, Service};
 pub use frozen::{FreezeFrom, Frozen, FrozenError};
 pub use group::{GroupError, Groups, INTERNET, MOST_GROUPS};
 pub use learner::{Learner, Observation, Promotion, Surge};

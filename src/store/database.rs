@@ -110,6 +110,15 @@ impl GraphStore {
         Ok(Self { db, path: name })
     }
 
+    /// One that ends with this process.
+    pub fn in_memory(node: &str) -> Result<Self> {
+        let name = "a database in memory".to_owned();
+        let failed = |error| failed(&name, "opening", &error);
+        let mut db = Connection::open_in_memory().map_err(failed)?;
+        create(&mut db, node).map_err(failed)?;
+        Ok(Self { db, path: name })
+    }
+
     pub fn load(&self) -> Result<Kept> {
         self.read()
             .map_err(|error| failed(&self.path, "reading", &error))

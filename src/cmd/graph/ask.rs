@@ -97,6 +97,12 @@ impl GraphAsk {
         )
     }
 
+    /// Whether it lets packets through, or keeps what is in force: not to be refused for want of a
+    /// database.
+    pub(super) const fn releases(&self) -> bool {
+        matches!(self, Self::Thaw | Self::Observe | Self::Confirm)
+    }
+
     fn decide(allow: bool, args: &EdgeArgs) -> Self {
         let (direction, peer, services) = named(args);
         Self::Decide {
@@ -157,24 +163,16 @@ impl GraphKeeper<'_> {
     fn parse_edges(&self, direction: &str, peer: &str, services: &[String]) -> Result<Vec<Edge>> {
         let direction: Direction = direction.parse().map_err(operator)?;
         let peer = Peer::parse(peer, |name| self.groups().contains(name)).map_err(operator)?;
-        let peer = match peer {
-            Peer::Source(source) => Peer::Source(self.tracked(source)?),
-            peer @ (Peer::Any | Peer::Group(_)) => peer,
-        };
-        if (direction == Direction::Cast) != (peer == Peer::Any) {
-            return Err(Error::operator(
-                "what is sent to multicast and broadcast addresses has the peer 'any', and nothing else has: \
-                 give --direction cast and 'any' together",
-            ));
-        }
         services
             .iter()
             .map(|service| {
-                Ok(Edge {
+                let edge = Edge {
                     direction,
                     peer: peer.clone(),
                     service: service.parse().map_err(operator)?,
-                })
+                };
+                edge.check(self.v6_bits()).map_err(operator)?;
+                Ok(edge)
             })
             .collect()
     }

@@ -3,13 +3,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::violations::Violations;
-use super::{GRAPH, frozen_path, in_force, is_excluded, links};
+use super::{GRAPH, frozen_path, in_force, is_excluded, links, read_sound};
 use crate::cli::ExportFormat;
-use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
+use crate::dataplane::{EdgeTable, GraphPlane, Owner, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Coverage, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, MOST_RISK, Mode,
-    Promotion, Readiness, Record, Service, State,
+    Coverage, Direction, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, Mode, Peer,
+    Promotion, Readiness, State,
 };
 use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, format_duration};
@@ -17,8 +17,7 @@ use crate::report::{
     GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
     violation_lines, violations_json,
 };
-use crate::store::{Batch, GraphStore, node_identity, read_frozen, write_whole};
-use crate::trust;
+use crate::store::{Batch, GraphStore, node_identity};
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
@@ -36,15 +35,21 @@ pub(crate) struct Setup {
     pub(crate) exclude: Vec<Source>,
 }
 
+impl Setup {
+    fn dir(&self) -> PathBuf {
+        self.store.parent().map(PathBuf::from).unwrap_or_default()
+    }
+}
+
 /// The one who reads and writes the graph: learns each tick, flushes, and carries out commands.
 pub(crate) struct GraphKeeper<'a> {
-    setup: Setup,
-    shield: Option<&'a Shield>,
-    node: String,
+    pub(super) setup: Setup,
+    pub(super) shield: Option<&'a Shield>,
+    pub(super) node: String,
     store: GraphStore,
-    learner: Learner,
+    pub(super) learner: Learner,
     coverage: Coverage,
-    violations: Violations,
+    pub(super) violations: Violations,
     /// Packets of violations since the start.
     violation_packets: u64,
     /// Entries of the kernel's edge table in use, at the last reading.
@@ -54,7 +59,9 @@ pub(crate) struct GraphKeeper<'a> {
     mode: Option<Mode>,
     mode_changed: bool,
     /// `Err`: the file is there and cannot be used.
-    frozen: Result<Option<(Frozen, String)>, String>,
+    pub(super) frozen: Result<Option<(Frozen, String)>, String>,
+    /// Width that IPv6 sources are tracked at.
+    v6_bits: u8,
     table: Option<(EdgeTable, EdgeMeter)>,
     /// The graph's clock runs this many times as fast as the wall's, from its start on.
     rate: u32,
@@ -65,11 +72,37 @@ pub(crate) struct GraphKeeper<'a> {
 
 impl<'a> GraphKeeper<'a> {
     pub(crate) fn open(shield: Option<&'a Shield>, setup: Setup, now: Moment) -> Result<Self> {
-        let dir = setup.store.parent().map(PathBuf::from).unwrap_or_default();
-        let node = node_identity(&dir)?;
+        let node = node_identity(&setup.dir())?;
         let store = GraphStore::open(&setup.store, &node)?;
+        let mut keeper = Self::with_store(store, node, shield, setup, now)?;
+        // A database that was lost, or that another file was put beside, learns what is frozen.
+        if let Ok(frozen) = keeper.own_frozen() {
+            keeper.note_unknown(&frozen.clone(), keeper.wall(now));
+        }
+        Ok(keeper)
+    }
+
+    /// Of this process alone: the next one knows nothing of what it did to the graph.
+    pub(super) fn without_store(
+        shield: Option<&'a Shield>,
+        setup: Setup,
+        now: Moment,
+    ) -> Result<Self> {
+        let node = node_identity(&setup.dir())?;
+        let store = GraphStore::in_memory(&node)?;
+        Self::with_store(store, node, shield, setup, now)
+    }
+
+    fn with_store(
+        store: GraphStore,
+        node: String,
+        shield: Option<&'a Shield>,
+        setup: Setup,
+        now: Moment,
+    ) -> Result<Self> {
         let kept = store.load()?;
-        let frozen = read_frozen(&frozen_path(&setup.store)).map_err(|error| error.to_string());
+        let v6_bits = shield.map_or(TrackWidth::default().bits(), Shield::v6_bits);
+        let frozen = read_sound(&setup.store, v6_bits).map_err(|error| error.to_string());
         let table = match shield.and_then(Shield::graph) {
             Some(plane) => {
                 let table = plane.edges()?;
@@ -91,6 +124,7 @@ impl<'a> GraphKeeper<'a> {
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
             frozen,
+            v6_bits,
             table,
             rate: 1,
             started: now,
@@ -139,22 +173,13 @@ impl<'a> GraphKeeper<'a> {
         })
     }
 
-    fn wall(&self, now: Moment) -> Wall {
+    pub(super) fn wall(&self, now: Moment) -> Wall {
         let passed = now.ktime.since(self.started.ktime);
         Wall::from_secs(self.started.unix.as_secs()) + passed * self.rate
     }
 
-    pub(super) fn tracked(&self, source: Source) -> Result<Source> {
-        let bits = self
-            .shield
-            .map_or(TrackWidth::default().bits(), Shield::v6_bits);
-        let tracked = Source::tracked(source.ip(), bits);
-        if source.bits() >= tracked.bits() {
-            return Ok(tracked);
-        }
-        Err(Error::operator(format!(
-            "{source} is wider than what is tracked as one source; make it a group: --group name={source}"
-        )))
+    pub(super) fn v6_bits(&self) -> u8 {
+        self.v6_bits
     }
 
     pub(super) fn groups(&self) -> Groups {
@@ -162,7 +187,7 @@ impl<'a> GraphKeeper<'a> {
         in_force(&self.setup.groups, frozen.map(|(frozen, _)| frozen))
     }
 
-    fn frozen(&self) -> Result<&Frozen> {
+    pub(super) fn frozen(&self) -> Result<&Frozen> {
         match &self.frozen {
             Ok(Some((frozen, _))) => Ok(frozen),
             Ok(None) => Err(Error::operator(
@@ -173,7 +198,7 @@ impl<'a> GraphKeeper<'a> {
     }
 
     /// The frozen graph, if it is this host's.
-    fn own_frozen(&self) -> Result<&Frozen> {
+    pub(super) fn own_frozen(&self) -> Result<&Frozen> {
         let frozen = self.frozen()?;
         if frozen.node != self.node {
             return Err(Error::operator(format!(
@@ -213,7 +238,7 @@ impl<'a> GraphKeeper<'a> {
     }
 
     /// The same mode with the graph as it is now, after a decision. Nothing where nothing runs.
-    fn renew(&self, now: Moment) -> Result<()> {
+    pub(super) fn renew(&self, now: Moment) -> Result<()> {
         let Some(plane) = self.shield.and_then(Shield::graph) else {
             return Ok(());
         };
@@ -227,6 +252,7 @@ impl<'a> GraphKeeper<'a> {
     pub(crate) fn tick(&mut self, now: Moment, length: Duration) {
         let wall = self.wall(now);
         let groups = self.groups();
+        let enforcing = self.enforces(now);
         let Some((table, meter)) = &mut self.table else {
             return;
         };
@@ -240,6 +266,9 @@ impl<'a> GraphKeeper<'a> {
         reading
             .seen
             .retain(|seen| !is_excluded(exclude, &seen.edge, &seen.source));
+        if enforcing {
+            reading.forget_dropped();
+        }
         self.coverage_changed |= self.coverage.note(wall);
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
@@ -284,141 +313,12 @@ impl<'a> GraphKeeper<'a> {
         Ok(())
     }
 
-    pub(super) fn freeze(
-        &mut self,
-        only: BTreeSet<Service>,
-        dry_run: bool,
-        accept_risk: bool,
-        now: Moment,
-    ) -> Result<String> {
-        let readiness = self.readiness();
-        let wall = self.wall(now);
-        let frozen = Frozen::freeze(FreezeFrom {
-            node: &self.node,
-            now: wall,
-            only,
-            groups: &self.setup.groups,
-            records: self.learner.records(),
-        });
-        let mut text = readiness_lines(&readiness);
-        text.push_str(&self.changes(&frozen));
-        if dry_run {
-            text.push_str("dry run: nothing was changed\n");
-            return Ok(text);
-        }
-        if !readiness.is_ready() && !accept_risk {
-            return Err(Error::operator(format!(
-                "{text}the risk is above {:.0} %: learn longer, or freeze with --accept-risk. Nothing was changed",
-                MOST_RISK * 100.0
-            )));
-        }
-        text.push_str(&self.put_frozen(frozen, wall, now)?);
-        Ok(text)
-    }
-
-    pub(super) fn accept_edits(&mut self, dry_run: bool, now: Moment) -> Result<String> {
-        let path = frozen_path(&self.setup.store);
-        let named =
-            |error: &dyn std::fmt::Display| Error::operator(format!("{}: {error}", path.display()));
-        let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
-        let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
-        frozen.node.clone_from(&self.node);
-        let mut text = self.changes(&frozen);
-        if dry_run {
-            text.push_str("dry run: nothing was changed\n");
-            return Ok(text);
-        }
-        self.frozen = Ok(Some((frozen.clone(), written)));
-        text.push_str(&self.put_frozen(frozen, self.wall(now), now)?);
-        Ok(text)
-    }
-
-    /// Edges that a new frozen graph adds to the one there is, and that it lacks.
-    fn changes(&self, next: &Frozen) -> String {
-        let none = BTreeSet::new();
-        let before = match &self.frozen {
-            Ok(Some((frozen, _))) => &frozen.edges,
-            Ok(None) | Err(_) => &none,
-        };
-        let mut text = String::new();
-        for edge in next.edges.union(before) {
-            match (before.contains(edge), next.edges.contains(edge)) {
-                (false, true) => text.push_str(&format!("+ {edge}\n")),
-                (true, false) => text.push_str(&format!("- {edge}\n")),
-                _ => {}
-            }
-        }
-        text
-    }
-
-    /// Writes the file, reads it back, and only then goes by it.
-    fn put_frozen(&mut self, frozen: Frozen, wall: Wall, now: Moment) -> Result<String> {
-        let path = frozen_path(&self.setup.store);
-        let before = match &self.frozen {
-            Ok(before) => before.as_ref().map(|(_, text)| text.as_str()),
-            Err(_) => None,
-        };
-        write_whole(&path, &frozen.to_text(before))?;
-        let Some((read, text)) = read_frozen(&path)? else {
-            return Err(Error::world(format!("{}: it vanished", path.display())));
-        };
-        if read != frozen {
-            return Err(Error::world(format!(
-                "{}: it does not read back as it was written",
-                path.display()
-            )));
-        }
-        let noted = self.note_frozen(&frozen, wall);
-        let before = std::mem::replace(&mut self.frozen, Ok(Some((read, text))));
-        if let Err(error) = self.renew(now) {
-            self.frozen = before;
-            for (edge, record) in noted {
-                self.learner.restore(&edge, record);
-            }
-            if let Ok(Some((_, text))) = &self.frozen {
-                write_whole(&path, text)?;
-            }
-            return Err(error);
-        }
-        let hash = frozen.hash();
-        Ok(format!(
-            "{} edges are frozen in {} (sha256 {})\n{}",
-            frozen.edges.len(),
-            path.display(),
-            hash.get(..16).unwrap_or(&hash),
-            self.store_now(now)
-        ))
-    }
-
     /// Flushes; what it could not do, as a line for the operator. Then the next flush does.
-    fn store_now(&mut self, now: Moment) -> String {
+    pub(super) fn store_now(&mut self, now: Moment) -> String {
         match self.flush(now) {
             Ok(()) => String::new(),
             Err(error) => format!("in force, but not stored yet: {error}\n"),
         }
-    }
-
-    /// Brings what is known of each edge in line with a frozen graph. What was known before.
-    fn note_frozen(&mut self, frozen: &Frozen, wall: Wall) -> Vec<(Edge, Option<Record>)> {
-        let mut before = Vec::new();
-        for (edge, record) in self.learner.records() {
-            let frozen = frozen.edges.contains(edge);
-            if frozen != (record.state == State::Frozen) {
-                before.push((edge.clone(), Some(record.clone())));
-            }
-        }
-        let unknown = |edge: &&Edge| !self.learner.records().contains_key(*edge);
-        let unknown = frozen.edges.iter().filter(unknown);
-        before.extend(unknown.map(|edge| (edge.clone(), None)));
-        for (edge, _) in &before {
-            let state = if frozen.edges.contains(edge) {
-                State::Frozen
-            } else {
-                State::Learned
-            };
-            self.learner.decide(edge, state, wall);
-        }
-        before
     }
 
     pub(super) fn switch_to(
@@ -427,14 +327,48 @@ impl<'a> GraphKeeper<'a> {
         lease: Option<Duration>,
         now: Moment,
     ) -> Result<String> {
+        if matches!(mode, Mode::Observe | Mode::Enforce) {
+            self.reread(now)?;
+        }
         self.apply(mode, lease.map(|span| now.ktime + span), now)?;
-        if let Some(span) = lease {
+        let warned = match mode {
+            Mode::Enforce => self.shut_out()?,
+            Mode::Off | Mode::Learn | Mode::Observe => String::new(),
+        };
+        let leased = self.plane()?.status(now.ktime).lease;
+        if let (Some(span), Some((_, after))) = (lease, leased) {
             return Ok(format!(
-                "{mode} for {}; 'kernloom graph confirm' keeps it, else the kernel goes back by itself\n",
+                "{mode} for {}; 'kernloom graph confirm' keeps it, else the kernel goes back by itself, to the \
+                 {after} of before\n{warned}",
                 format_duration(span)
             ));
         }
-        Ok(format!("{mode}\n{}", self.set_mode(mode, now)))
+        Ok(format!("{mode}\n{warned}{}", self.set_mode(mode, now)))
+    }
+
+    /// Management addresses that no frozen edge lets in, as a warning: the graph knows no other way in.
+    fn shut_out(&self) -> Result<String> {
+        let (Some(shield), Ok(frozen)) = (self.shield, self.frozen()) else {
+            return Ok(String::new());
+        };
+        let groups = self.groups();
+        let mut text = String::new();
+        for entry in shield.entries()? {
+            let source = entry.source;
+            let inside = |edge: &Edge| match &edge.peer {
+                Peer::Any => false,
+                Peer::Group(_) => groups.peer(&source) == edge.peer,
+                Peer::Source(peer) => peer.contains(&source) || source.contains(peer),
+            };
+            let comes = |edge: &Edge| edge.direction == Direction::In && inside(edge);
+            if entry.rule.owner == Owner::Management && !frozen.edges.iter().any(comes) {
+                text.push_str(&format!(
+                    "warning: no frozen edge lets the management address {source} in; 'kernloom graph allow \
+                     {source} tcp/22' does\n"
+                ));
+            }
+        }
+        Ok(text)
     }
 
     fn set_mode(&mut self, mode: Mode, now: Moment) -> String {
@@ -455,66 +389,6 @@ impl<'a> GraphKeeper<'a> {
         Ok(format!("{mode} is confirmed\n{}", self.set_mode(mode, now)))
     }
 
-    /// Takes a decision over edges: it counts at once, in every mode.
-    pub(super) fn decide(&mut self, edges: &[Edge], allow: bool, now: Moment) -> Result<String> {
-        let wall = self.wall(now);
-        let state = if allow {
-            State::Approved
-        } else {
-            State::Denied
-        };
-        let before: Vec<_> = edges
-            .iter()
-            .map(|edge| (edge, self.learner.records().get(edge).cloned()))
-            .collect();
-        for edge in edges {
-            self.learner.decide(edge, state, wall);
-        }
-        let mut text: String = edges
-            .iter()
-            .map(|edge| format!("{state}: {edge}\n"))
-            .collect();
-        match self.carry_out(edges, allow, wall, now) {
-            Ok(said) => text.push_str(&said),
-            Err(error) => {
-                for (edge, record) in before {
-                    self.learner.restore(edge, record);
-                }
-                return Err(error);
-            }
-        }
-        for edge in edges.iter().filter(|_| allow) {
-            self.violations.remove(edge);
-        }
-        text.push_str(&self.store_now(now));
-        Ok(text)
-    }
-
-    /// Puts a decision that the records hold into the frozen graph, and in force.
-    fn carry_out(
-        &mut self,
-        edges: &[Edge],
-        allow: bool,
-        wall: Wall,
-        now: Moment,
-    ) -> Result<String> {
-        if let Ok(Some((frozen, _))) = &self.frozen {
-            let mut next = frozen.clone();
-            for edge in edges {
-                if allow {
-                    next.edges.insert(edge.clone());
-                } else {
-                    next.edges.remove(edge);
-                }
-            }
-            if next.edges != frozen.edges {
-                return self.put_frozen(next, wall, now);
-            }
-        }
-        self.renew(now)?;
-        Ok(String::new())
-    }
-
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
         let edges: Vec<Edge> = self.learner.records().keys().cloned().collect();
         edges.iter().for_each(|edge| self.learner.remove(edge));
@@ -529,7 +403,7 @@ impl<'a> GraphKeeper<'a> {
         ))
     }
 
-    fn readiness(&self) -> Readiness {
+    pub(super) fn readiness(&self) -> Readiness {
         Readiness::of(self.learner.records(), &self.coverage)
     }
 

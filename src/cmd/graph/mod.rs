@@ -1,6 +1,7 @@
 //! `kernloom graph`: asks the running IQ, which then is the one writer, or does it itself.
 
 mod ask;
+mod freeze;
 mod keeper;
 mod links;
 mod violations;
@@ -13,9 +14,11 @@ pub(super) use keeper::{GraphKeeper, Setup};
 use super::iq::{self, Asked};
 use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
-use crate::dataplane::Shield;
+use crate::dataplane::{Shield, TrackWidth};
 use crate::error::{Error, Result};
-use crate::graph::{Direction, Edge, Frozen, GroupError, Groups, Peer, Promotion, Service};
+use crate::graph::{
+    Direction, Edge, Frozen, GroupError, Groups, Peer, PeerError, Promotion, Service,
+};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
@@ -110,7 +113,18 @@ fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
         promotion: Promotion::default(),
         exclude: Vec::new(),
     };
-    let mut keeper = GraphKeeper::open(shield.as_ref(), setup, moment()?)?;
+    let mut keeper = match GraphKeeper::open(shield.as_ref(), setup.clone(), moment()?) {
+        Ok(keeper) => keeper,
+        // A broken database must not keep a host shut.
+        Err(error) if ask.releases() => {
+            let mut keeper = GraphKeeper::without_store(shield.as_ref(), setup, moment()?)?;
+            let text = keeper.answer(ask, moment()?)?;
+            return Ok(format!(
+                "{text}it is not stored, and lasts until 'kernloom iq' starts: {error}\n"
+            ));
+        }
+        Err(error) => return Err(error),
+    };
     let answer = keeper.answer(ask, moment()?);
     keeper.flush(moment()?)?;
     answer
@@ -121,6 +135,8 @@ pub(super) fn groups(host: &Host) -> Result<Groups> {
     let mut groups = Groups::new(links::local()?);
     for (name, prefixes) in &host.groups {
         for prefix in prefixes {
+            PeerError::of_width(prefix, TrackWidth::default().bits())
+                .map_err(|error| Error::operator(format!("group {name}: {error}")))?;
             groups.add(name, *prefix)?;
         }
     }
@@ -154,6 +170,17 @@ pub(super) fn group_of(host: &Host, source: &Source) -> Result<Option<Peer>> {
     let frozen = read_frozen(&frozen_path(&host.graph_store(None)))?;
     let groups = in_force(&groups(host)?, frozen.as_ref().map(|(frozen, _)| frozen));
     Ok(Some(groups.peer(source)).filter(|peer| matches!(peer, Peer::Group(_))))
+}
+
+/// The frozen graph and its file's text, if there is one and packets can match all of it.
+fn read_sound(store: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
+    let path = frozen_path(store);
+    let read = read_frozen(&path)?;
+    if let Some((frozen, _)) = &read {
+        let sound = frozen.check(v6_bits);
+        sound.map_err(|error| Error::operator(format!("{}: {error}", path.display())))?;
+    }
+    Ok(read)
 }
 
 /// The frozen graph's file, beside the store.

@@ -218,11 +218,13 @@ struct Settings {
     no_guard: bool,
     /// Where this run is recorded, and at how many bytes that ends.
     record: Option<(PathBuf, u64)>,
-    graph: Option<GraphSettings>,
+    graph: GraphSettings,
 }
 
 /// How the graph starts.
 struct GraphSettings {
+    /// Else it is kept only where it judges already.
+    wanted: bool,
     mode: Option<Mode>,
     clock: u32,
     groups: Groups,
@@ -230,24 +232,23 @@ struct GraphSettings {
 }
 
 impl GraphSettings {
-    fn read(host: &Host, args: &IqRunArgs, plan: GraphPlan) -> Result<Option<Self>> {
-        if !args.graph.unwrap_or(plan.enabled) {
-            if args.graph_mode.is_some() {
-                return Err(Error::operator("--graph-mode says nothing without --graph"));
-            }
-            return Ok(None);
+    fn read(host: &Host, args: &IqRunArgs, plan: GraphPlan) -> Result<Self> {
+        let wanted = args.graph.unwrap_or(plan.enabled);
+        if !wanted && args.graph_mode.is_some() {
+            return Err(Error::operator("--graph-mode says nothing without --graph"));
         }
         let asked = args.graph_mode.map(|mode| match mode {
             GraphModeArg::Learn => Mode::Learn,
             GraphModeArg::FrozenObserve => Mode::Observe,
             GraphModeArg::FrozenEnforce => Mode::Enforce,
         });
-        Ok(Some(Self {
+        Ok(Self {
+            wanted,
             mode: asked.or(plan.mode),
             clock: args.graph_clock,
             groups: super::graph::groups(host)?,
             plan,
-        }))
+        })
     }
 }
 

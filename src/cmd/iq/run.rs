@@ -16,6 +16,7 @@ use crate::dataplane::{
     Attached, Features, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
 };
 use crate::error::{Error, Result};
+use crate::graph::Mode;
 use crate::host::{Host, IqHost};
 use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
@@ -33,10 +34,10 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let mut made = Made::default();
-    if let Some(graph) = &settings.graph {
+    if settings.graph.wanted {
         made.will_make(&settings.iq.store);
-        let setup = graph_setup(&settings.iq.store, graph);
-        GraphKeeper::open(None, setup, moment()?)?.check(graph.mode)?;
+        let setup = graph_setup(&settings.iq.store, &settings.graph);
+        GraphKeeper::open(None, setup, moment()?)?.check(settings.graph.mode)?;
     }
     let pins = pins(&host.places);
     pins.create()?;
@@ -51,7 +52,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         }
         None => None,
     };
-    let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
+    let shield = attach(&pins, &settings.iq, settings.graph.wanted)?;
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
@@ -61,9 +62,11 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         state.exemptions.clone(),
         state.feedback.clone(),
     );
-    let graph = match &settings.graph {
-        Some(graph) => Some(begin_graph(&shield, &settings.iq.store, graph)?),
-        None => None,
+    let graph = if settings.graph.wanted {
+        let graph = &settings.graph;
+        Some(begin_graph(&shield, &settings.iq.store, graph, graph.mode)?)
+    } else {
+        graph_in_force(&shield, &settings.iq.store, &settings.graph)?
     };
     let mut iq = Iq::new(&shield, &pins, settings, keeper, lists, &state, exposed)?;
     iq.graph = graph;
@@ -169,6 +172,7 @@ fn begin_graph<'a>(
     shield: &'a Shield,
     store: &Path,
     settings: &GraphSettings,
+    asked: Option<Mode>,
 ) -> Result<GraphKeeper<'a>> {
     if shield.graph().is_none() {
         return Err(Error::operator(
@@ -179,9 +183,33 @@ fn begin_graph<'a>(
     let setup = graph_setup(store, settings);
     let mut keeper = GraphKeeper::open(Some(shield), setup, moment()?)?;
     keeper.set_rate(settings.clock);
-    let mode = keeper.begin(settings.mode, moment()?)?;
+    let mode = keeper.begin(asked, moment()?)?;
     log::info!(target: GRAPH, "{mode}, kept in {}", store.display());
     Ok(keeper)
+}
+
+/// The graph that judges already, though nobody asked for one: it must not be out of reach of its
+/// commands for as long as this IQ runs.
+fn graph_in_force<'a>(
+    shield: &'a Shield,
+    store: &Path,
+    settings: &GraphSettings,
+) -> Result<Option<GraphKeeper<'a>>> {
+    let Some(plane) = shield.graph() else {
+        return Ok(None);
+    };
+    let mode = plane.status(moment()?.ktime).mode;
+    if !matches!(mode, Mode::Observe | Mode::Enforce) {
+        return Ok(None);
+    }
+    log::warn!(target: GRAPH, "{mode} is in force from before, and stays: the graph is kept without --graph, too");
+    match begin_graph(shield, store, settings, None) {
+        Ok(keeper) => Ok(Some(keeper)),
+        Err(error) => {
+            log::error!(target: GRAPH, "{error}; the graph in force can be changed only while no iq runs");
+            Ok(None)
+        }
+    }
 }
 
 /// What was there before this start, read before anything changes it.

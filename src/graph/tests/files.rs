@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::{
-    Change, Drift, Evidence, FreezeFrom, Frozen, FrozenError, Groups, Record, State,
+    Change, Direction, Drift, Edge, Evidence, FreezeFrom, Frozen, FrozenError, Groups, Peer,
+    Record, Service, State,
 };
 use super::{START, edge, source};
 
@@ -165,6 +166,59 @@ fn bad_files_say_what_is_wrong() {
     assert_eq!(
         error(twice, &twice.repeat(2)),
         "edge 10.0.0.5 -> tcp/5432 is there twice"
+    );
+}
+
+#[test]
+fn a_file_that_was_cut_off_freezes_nobody_out() {
+    let text = frozen(&[]).to_text(None);
+    let edges = text.find("edges:").unwrap();
+    let error = Frozen::from_edited(&text[..edges]).unwrap_err().to_string();
+    assert!(error.contains("missing field `edges`"), "{error}");
+    let none = format!("{}edges:\n", &text[..edges]);
+    assert!(Frozen::from_edited(&none).is_err());
+    assert!(Frozen::from_edited(&none.replace("edges:", "edges: []")).is_ok());
+}
+
+#[test]
+fn a_peer_that_no_packet_could_match_is_refused() {
+    let check = |peer: &str, direction: Direction| {
+        let mut frozen = frozen(&[]);
+        frozen.edges = [Edge {
+            direction,
+            peer: Peer::parse(peer, |_| false).unwrap(),
+            service: Service::tcp(22),
+        }]
+        .into();
+        frozen.check(64).map_err(|error| error.to_string())
+    };
+    for peer in ["10.0.0.5", "fd55::/64", "fe80::7"] {
+        assert_eq!(check(peer, Direction::In), Ok(()), "{peer}");
+    }
+    assert_eq!(check("any", Direction::Cast), Ok(()));
+    assert_eq!(
+        check("10.0.0.0/24", Direction::In).unwrap_err(),
+        "edge 10.0.0.0/24 -> tcp/22: 10.0.0.0/24 is wider than what is tracked as one source; make it a group: \
+         --group name=10.0.0.0/24"
+    );
+    assert_eq!(
+        check("fd55::2", Direction::In).unwrap_err(),
+        "edge fd55::2 -> tcp/22: fd55::2 is narrower than what is told apart, which is fd55::/64: name that, and \
+         mean everyone there"
+    );
+    assert!(
+        check("any", Direction::In)
+            .unwrap_err()
+            .contains("--direction cast")
+    );
+    assert!(check("10.0.0.5", Direction::Cast).is_err());
+    let mut narrow = frozen(&[]);
+    let prefixes = narrow.groups.get_mut("office").unwrap();
+    prefixes.push("fd55::2".parse().unwrap());
+    let error = narrow.check(64).unwrap_err().to_string();
+    assert!(
+        error.starts_with("group office: fd55::2 is narrower"),
+        "{error}"
     );
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::{binary, good, graph};
+use super::{SOON, binary, good, graph};
 use crate::lab::{Kernloom, Lab, Plan, private};
 
 fn lab(name: &str) -> Option<Lab> {
@@ -23,54 +23,68 @@ fn refused(lab: &Lab, words: &str, why: &str) {
     assert!(said.err.contains(why), "graph {words}: {}", said.err);
 }
 
+const WRONG: &[(&str, &str)] = &[
+    ("enforce", "start 'kernloom iq --graph'"),
+    ("observe", "start 'kernloom iq --graph'"),
+    ("thaw", "start 'kernloom iq --graph'"),
+    ("confirm", "start 'kernloom iq --graph'"),
+    ("violations", "start 'kernloom iq --graph'"),
+    ("violations --json", "start 'kernloom iq --graph'"),
+    ("diff", "there is no frozen graph yet"),
+    ("enforce --lease soon", "soon"),
+    ("freeze", "freeze with --accept-risk. Nothing was changed"),
+    (
+        "freeze --only 5432",
+        "'5432' is not a service; write it like tcp/443",
+    ),
+    ("freeze --accept-edits", "frozen-graph.yaml"),
+    (
+        "edges --state frosen",
+        "no state 'frosen'; there are candidate, learned",
+    ),
+    (
+        "allow ofice tcp/443",
+        "'ofice' is no group that is defined, and no address or prefix",
+    ),
+    (
+        "allow fd55::2 tcp/443",
+        "fd55::2 is narrower than what is told apart, which is fd55::/64",
+    ),
+    (
+        "show --group one=fd55::2/128",
+        "group one: fd55::2 is narrower",
+    ),
+    (
+        "freeze --only tcp/22 --accept-risk",
+        "no accepted edge uses tcp/22",
+    ),
+    (
+        "allow 10.0.0.0/8 tcp/443",
+        "make it a group: --group name=10.0.0.0/8",
+    ),
+    ("allow 10.0.0.5 tcp/99999", "'tcp/99999' is not a service"),
+    ("allow 10.0.0.5", "<SERVICE>"),
+    (
+        "deny any tcp/443",
+        "give --direction cast and 'any' together",
+    ),
+    (
+        "deny 10.0.0.5 tcp/443 --direction up",
+        "'up' is not a direction; it is one of in, out and cast",
+    ),
+    (
+        "export --format pdf",
+        "possible values: dot, mermaid, json, yaml, html",
+    ),
+    ("export", "--format"),
+    ("reset", "--yes"),
+    ("shw", "show"),
+];
+
 #[test]
 fn every_verb_says_what_is_wrong_and_how_to_mend_it() {
     let Some(lab) = lab("gwords") else { return };
-    for (words, why) in [
-        ("enforce", "start 'kernloom iq --graph'"),
-        ("observe", "start 'kernloom iq --graph'"),
-        ("thaw", "start 'kernloom iq --graph'"),
-        ("confirm", "start 'kernloom iq --graph'"),
-        ("violations", "start 'kernloom iq --graph'"),
-        ("violations --json", "start 'kernloom iq --graph'"),
-        ("diff", "there is no frozen graph yet"),
-        ("enforce --lease soon", "soon"),
-        ("freeze", "freeze with --accept-risk. Nothing was changed"),
-        (
-            "freeze --only 5432",
-            "'5432' is not a service; write it like tcp/443",
-        ),
-        ("freeze --accept-edits", "frozen-graph.yaml"),
-        (
-            "edges --state frosen",
-            "no state 'frosen'; there are candidate, learned",
-        ),
-        (
-            "allow ofice tcp/443",
-            "'ofice' is no group that is defined, and no address or prefix",
-        ),
-        (
-            "allow 10.0.0.0/8 tcp/443",
-            "make it a group: --group name=10.0.0.0/8",
-        ),
-        ("allow 10.0.0.5 tcp/99999", "'tcp/99999' is not a service"),
-        ("allow 10.0.0.5", "<SERVICE>"),
-        (
-            "deny any tcp/443",
-            "give --direction cast and 'any' together",
-        ),
-        (
-            "deny 10.0.0.5 tcp/443 --direction up",
-            "'up' is not a direction; it is one of in, out and cast",
-        ),
-        (
-            "export --format pdf",
-            "possible values: dot, mermaid, json, yaml, html",
-        ),
-        ("export", "--format"),
-        ("reset", "--yes"),
-        ("shw", "show"),
-    ] {
+    for (words, why) in WRONG {
         refused(&lab, words, why);
     }
     let said = graph(&lab, "export --format dot -o /nowhere/graph.dot");
@@ -154,6 +168,147 @@ fn an_iq_that_cannot_begin_leaves_no_graph_and_a_graph_is_roots_alone() {
     std::fs::set_permissions(&store, Permissions::from_mode(0o644)).unwrap();
     good(&lab, "show");
     assert_eq!(mode(&store), 0o600);
+}
+
+fn attached(lab: &Lab) {
+    let attach = ["shield", "attach", "eth0", "--features", "graph"];
+    Kernloom::run(lab, binary(), &attach).unwrap();
+}
+
+#[test]
+fn an_edited_file_is_neither_enforced_nor_written_over() {
+    let Some(lab) = lab("gover") else { return };
+    attached(&lab);
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    let file = lab.state_dir().join("frozen-graph.yaml");
+    let edited = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("10.0.0.5", "10.0.0.6");
+    std::fs::write(&file, &edited).unwrap();
+    for words in [
+        "enforce",
+        "observe",
+        "allow 10.0.0.7 tcp/22",
+        "deny 10.0.0.5 tcp/443",
+        "freeze --accept-risk",
+    ] {
+        refused(&lab, words, "--accept-edits");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), edited, "{words}");
+    }
+    good(&lab, "freeze --accept-edits");
+    good(&lab, "allow 10.0.0.7 tcp/22");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(
+        text.contains("10.0.0.6") && text.contains("10.0.0.7"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_group_that_is_newer_than_the_freeze_goes_into_the_file_with_its_edge() {
+    let Some(lab) = lab("gnewer") else { return };
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "allow office tcp/22 --group office=10.55.0.0/26");
+    let text = std::fs::read_to_string(lab.state_dir().join("frozen-graph.yaml")).unwrap();
+    assert!(text.contains("\n  office: [\"10.55.0.0/26\"]\n"), "{text}");
+    // Readable by whoever knows nothing of the group.
+    assert!(good(&lab, "show").contains("office"));
+}
+
+#[test]
+fn nobody_is_shut_out_by_an_empty_graph() {
+    let Some(lab) = lab("gempty") else { return };
+    attached(&lab);
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "enforce --lease 0");
+    let file = lab.state_dir().join("frozen-graph.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let edges = text.find("edges:").unwrap();
+    std::fs::write(&file, format!("{}edges: []\n", &text[..edges])).unwrap();
+    refused(
+        &lab,
+        "freeze --accept-edits",
+        "'kernloom graph observe' first",
+    );
+    refused(&lab, "deny 10.0.0.5 tcp/443", "--accept-edits");
+    std::fs::write(&file, &text).unwrap();
+    refused(
+        &lab,
+        "deny 10.0.0.5 tcp/443",
+        "'kernloom graph observe' first",
+    );
+    assert!(good(&lab, "show").contains("frozen-enforce"));
+}
+
+/// What opens a host again needs no database, and what was frozen outlives one.
+#[test]
+fn a_broken_database_keeps_no_host_shut_and_a_new_one_knows_what_is_frozen() {
+    let Some(lab) = lab("gbroken") else { return };
+    attached(&lab);
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "enforce --lease 1h");
+    let store = lab.state_dir().join("graph.db");
+    std::fs::write(&store, "no database").unwrap();
+    assert_eq!(graph(&lab, "show").code, Some(1));
+    assert_eq!(graph(&lab, "deny 10.0.0.5 tcp/443").code, Some(1));
+    for words in ["confirm", "observe", "thaw"] {
+        let told = good(&lab, words);
+        assert!(
+            told.contains("it is not stored, and lasts until 'kernloom iq' starts"),
+            "{told}"
+        );
+    }
+    std::fs::remove_file(&store).unwrap();
+    good(&lab, "allow 10.0.0.6 tcp/443");
+    let told = good(&lab, "edges --state frozen");
+    assert!(told.contains("10.0.0.5"), "{told}");
+    let told = good(&lab, "freeze --accept-risk");
+    assert!(told.contains("\n2 edges are frozen"), "{told}");
+}
+
+#[test]
+fn a_lease_says_what_it_falls_back_to_and_who_has_no_way_in() {
+    let Some(lab) = lab("gback") else { return };
+    attached(&lab);
+    Kernloom::run(
+        &lab,
+        binary(),
+        &["shield", "management", "add", "10.55.0.66"],
+    )
+    .unwrap();
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    let told = good(&lab, "enforce --lease 1h");
+    assert_eq!(
+        told,
+        "frozen-enforce for 1h; 'kernloom graph confirm' keeps it, else the kernel goes back by itself, to the \
+         off of before\nwarning: no frozen edge lets the management address 10.55.0.66 in; 'kernloom graph allow \
+         10.55.0.66 tcp/22' does\n"
+    );
+    good(&lab, "allow 10.55.0.66 tcp/22");
+    let told = good(&lab, "enforce --lease 0");
+    assert_eq!(told, "frozen-enforce\n");
+}
+
+/// The graph that judges stays within reach of its commands, whoever runs.
+#[test]
+fn an_iq_without_graph_keeps_the_one_in_force() {
+    let Some(lab) = lab("gkept") else { return };
+    attached(&lab);
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "enforce --lease 0");
+    let mut iq = Kernloom::iq(&lab, binary(), &["--profile=idp"]).unwrap();
+    iq.wait_line(SOON, "the graph is kept without --graph")
+        .unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    good(&lab, "observe");
+    assert!(good(&lab, "show").contains("frozen-observe"));
+    good(&lab, "thaw");
 }
 
 #[test]
