@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{graph, iq};
 use crate::cli::{IqHostArgs, ReportArgs};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::graph::Direction;
 use crate::host::Host;
 use crate::model::Wall;
@@ -17,7 +17,8 @@ pub(super) fn run(host: &Host, args: &ReportArgs) -> Result<()> {
     let journal = args.journal.clone();
     let named = journal.is_some();
     let journal = journal.unwrap_or_else(|| host.iq(&IqHostArgs::default()).journal);
-    if named && !journal.exists() {
+    let there = journal.try_exists();
+    if named && !there.doing(|| format!("looking for {}", journal.display()))? {
         return Err(Error::operator(format!(
             "cannot read {}: there is no such journal; leave out --journal to read this instance's",
             journal.display()

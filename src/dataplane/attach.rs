@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::foreign::{self, Foreign};
 use super::interface::{interface_index, interface_name, refuse_without_ethernet};
 use super::load::Variant;
-use super::pin::{PinDir, remove_if_there};
+use super::pin::{PinDir, exists, remove_if_there};
 use super::{sys, tc};
 use crate::error::{Doing, Error, Result};
 
@@ -333,18 +333,14 @@ pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
 /// False if the instance was not attached there.
 pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
     let (path, filter) = (pins.link(ifindex), pins.filter(ifindex));
-    let there = |path: &std::path::Path| {
-        path.try_exists()
-            .doing(|| format!("looking for {}", path.display()))
-    };
-    if there(&filter)? {
+    if exists(&filter)? {
         if tc::is_there(&filter, index(ifindex)?, TC_INGRESS)? {
             tc::detach(index(ifindex)?, TC_INGRESS)?;
         }
         remove_if_there(&filter)?;
         return Ok(true);
     }
-    if !there(&path)? {
+    if !exists(&path)? {
         return Ok(false);
     }
     let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;

@@ -151,10 +151,17 @@ impl PinDir {
 
     /// Whether a whole instance is pinned here.
     pub fn is_loaded(&self) -> Result<bool> {
-        self.path
-            .join(PROGRAM)
-            .try_exists()
-            .doing(|| format!("looking into {}", self.path.display()))
+        self.has(PROGRAM)
+    }
+
+    /// Whether the directory is there, with a whole instance or what is left of one.
+    pub fn is_made(&self) -> Result<bool> {
+        exists(&self.path)
+    }
+
+    /// Whether something is pinned by that name.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        exists(&self.path.join(name))
     }
 
     pub(super) fn program(&self, variant: Variant) -> PathBuf {
@@ -250,8 +257,7 @@ impl PinDir {
 
     /// `None` for a map that was not made.
     pub(super) fn open_made(&self, name: &str) -> Result<Option<MapHandle>> {
-        let made = self.path.join(name).try_exists();
-        made.doing(|| format!("looking into {}", self.path.display()))?
+        self.has(name)?
             .then(|| self.open_map(name))
             .transpose()
     }
@@ -277,6 +283,12 @@ impl PinDir {
         }
         Ok(())
     }
+}
+
+/// What may not be looked at is no reason to say that nothing is there.
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    path.try_exists()
+        .doing(|| format!("looking for {}", path.display()))
 }
 
 pub(super) fn remove_if_there(path: &Path) -> Result<()> {

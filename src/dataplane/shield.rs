@@ -399,7 +399,7 @@ impl Companion {
 
 /// An interface that is attached although the instance in `pins` is not whole.
 fn unsteered(pins: &PinDir) -> Result<Option<String>> {
-    if !pins.path().exists() {
+    if !pins.is_made()? {
         return Ok(None);
     }
     let attached = attach::attached(pins)?;

@@ -123,15 +123,20 @@ fn without_rights_it_says_which_and_how_to_get_them() {
     let closed = dir.path().join("state");
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let cases: [&[&str]; 11] = [
+    let journal = closed.join("journal.jsonl");
+    let cases: [&[&str]; 15] = [
         &["shield", "events"],
         &["shield", "top", "--once"],
         &["iq", "top", "--json"],
         &["iq", "decisions"],
         &["report", "-o", "-"],
+        &["report", "--journal", journal.to_str().unwrap()],
         &["graph", "show"],
         &["shield", "attach", "lo"],
         &["shield", "status"],
+        &["shield", "detach"],
+        &["shield", "detach", "--all", "--purge"],
+        &["shield", "upgrade"],
         &["iq", "--profile=idp", "--iface", "lo"],
         &["reset"],
         &["shield", "deny", "add", "192.0.2.1"],
