@@ -226,7 +226,7 @@ pub(super) fn index(ifindex: u32) -> Result<i32> {
 }
 
 /// The attachment this instance already has there, if it is still alive.
-fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
+pub(super) fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
     let found = attached(pins)?;
     let mine = found.into_iter().find(|there| there.ifindex == ifindex);
     Ok(mine.map(|there| Attached {
@@ -307,6 +307,9 @@ pub(super) fn cause(interface: &str, error: &io::Error) -> String {
 /// Every interface of the instance, in order of number; one whose interface is gone is left out.
 pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
     let mut places = Vec::new();
+    if !pins.is_made()? {
+        return Ok(Vec::new());
+    }
     for path in pins.links()? {
         let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
         places.extend(place_of(&link));

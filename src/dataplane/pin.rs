@@ -257,9 +257,7 @@ impl PinDir {
 
     /// `None` for a map that was not made.
     pub(super) fn open_made(&self, name: &str) -> Result<Option<MapHandle>> {
-        self.has(name)?
-            .then(|| self.open_map(name))
-            .transpose()
+        self.has(name)?.then(|| self.open_map(name)).transpose()
     }
 
     /// Removes every pin and the directory. Links must be detached before.
