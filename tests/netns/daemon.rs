@@ -131,6 +131,35 @@ fn state_alone_holds_attackers_again_when_the_kernels_tables_are_gone() {
 }
 
 #[test]
+fn what_was_sent_while_nobody_ran_is_told_and_not_judged() {
+    let Some(lab) = lab("before") else { return };
+    // The program raises alerts from here on, whether or not somebody reads them.
+    stop(start(&lab, &ENFORCE));
+    let evil = lab.source("evil", Family::V4).unwrap();
+    let scan = Assault::Scan {
+        family: Family::V4,
+        technique: "-sS",
+        ports: 800,
+    };
+    Attack::launch(&lab, "evil", scan)
+        .unwrap()
+        .finish(SOON)
+        .unwrap();
+    let mut iq = start(&lab, &ENFORCE);
+    wait_until(SOON, "the alert of before", || {
+        let told = json(&lab, &["shield", "events", "--json"]);
+        Ok(told["events"].to_string().contains(&evil))
+    })
+    .unwrap();
+    assert_eq!(why(&lab, &evil)["stage"], "OBSERVE");
+    assert!(iq.transitions().is_empty(), "{}", iq.text());
+    // What comes from here on is.
+    let _scan = Attack::launch(&lab, "evil", scan).unwrap();
+    iq.wait_transition(SOON, &evil, |step| step.to > Stage::Observe)
+        .unwrap();
+}
+
+#[test]
 fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
     let Some(lab) = lab("dry") else { return };
     fs::create_dir_all(lab.state_dir()).unwrap();

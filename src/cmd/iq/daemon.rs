@@ -422,6 +422,10 @@ impl<'a> Iq<'a> {
                     continue;
                 }
             };
+            // The window of that alert is over: a tick has judged it, or nobody ran then.
+            if event.time < self.last_tick.ktime {
+                continue;
+            }
             let sample = alerted(event.source, bits);
             let covered = |source: &Source| exempt.cover(source);
             let decision = self.engine.alert(now.ktime, &sample, &covered);
