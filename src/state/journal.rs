@@ -108,6 +108,11 @@ impl Journal {
         may_matter: impl Fn(&str) -> bool,
         mut show: impl FnMut(Record),
     ) -> Result<()> {
+        // Read last and asked first: what stands in the way of both is told of this one.
+        match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            file => drop(file.doing(|| format!("reading the journal {}", path.display()))?),
+        }
         for path in [older(path), path.to_owned()] {
             let doing = || format!("reading the journal {}", path.display());
             let file = match File::open(&path) {
