@@ -56,12 +56,19 @@ impl<T> Doing<T> for libbpf_rs::Result<T> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
-        self.map_err(|error| {
-            if error.kind() == std::io::ErrorKind::PermissionDenied {
+        use std::io::ErrorKind;
+        self.map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => {
                 Error::Operator(format!("{}: {RIGHTS} ({error})", what()))
-            } else {
-                Error::World(format!("{}: {error}", what()))
             }
+            ErrorKind::NotADirectory => Error::Operator(format!(
+                "{}: a file stands in the place of a directory; give another path",
+                what()
+            )),
+            ErrorKind::IsADirectory => {
+                Error::Operator(format!("{}: it is a directory; give a file", what()))
+            }
+            _ => Error::World(format!("{}: {error}", what())),
         })
     }
 }

@@ -15,6 +15,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::load::{Maps, Variant};
 use super::sys;
 use crate::error::{Doing, Error, Result};
+use crate::trust;
 
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/kernloom";
 const BPFFS: &str = "/sys/fs/bpf";
@@ -69,11 +70,7 @@ impl PinDir {
             mount_bpffs()?;
         }
         let doing = || format!("making {}", self.path.display());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
-            .doing(doing)?;
+        trust::make_dir(&self.path).doing(doing)?;
         let kind = statfs(&self.path).doing(doing)?.filesystem_type();
         if kind != BPF_FS_MAGIC {
             return Err(Error::operator(format!(

@@ -1,14 +1,15 @@
 //! One IQ per instance.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Doing, Error, Result};
+use crate::trust;
 
 enum Instance {
     Ours(Flock<File>),
@@ -36,11 +37,7 @@ pub fn no_iq(run_dir: &Path) -> Result<Option<Flock<File>>> {
 }
 
 fn instance(run_dir: &Path) -> Result<Instance> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(run_dir)
-        .doing(|| format!("making {}", run_dir.display()))?;
+    trust::make_dir(run_dir).doing(|| format!("making {}", run_dir.display()))?;
     let path = run_dir.join("iq.lock");
     let doing = || format!("locking {}", path.display());
     let file = OpenOptions::new()

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 use crate::model::Wall;
+use crate::trust;
 
 /// At this size the file becomes `FILE.1`, replacing the one before.
 const MOST_BYTES: u64 = 4 << 20;
@@ -48,11 +49,7 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self> {
         let doing = || format!("opening the journal {}", path.display());
         if let Some(dir) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .doing(doing)?;
+            trust::make_dir(dir).doing(doing)?;
         }
         let file = open(path).doing(doing)?;
         let bytes = file.metadata().doing(doing)?.len();

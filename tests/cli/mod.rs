@@ -103,6 +103,50 @@ fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
 }
 
 #[test]
+fn a_path_to_the_wrong_kind_of_thing_is_the_operators_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (file, profile) = (named("file"), named("profile.yaml"));
+    std::fs::write(&file, "").unwrap();
+    std::fs::write(&profile, b"kind: \xff").unwrap();
+    let misplaced = "a file stands in the place of a directory; give another path";
+    let iq = ["iq", "--profile=idp", "--iface", "lo"];
+    let run_dir = ["--run-dir", &file];
+    let state_dir = ["--run-dir", &named("run"), "--state-dir", &file];
+    let cases = [
+        (
+            vec!["iq", "--print-config", "--pdp-config", &profile],
+            format!("cannot read profile {profile}: stream did not contain valid UTF-8"),
+        ),
+        (
+            [&run_dir[..], &iq].concat(),
+            format!("making {file}: {misplaced}"),
+        ),
+        (
+            [&run_dir[..], &["iq", "status"]].concat(),
+            format!("asking the IQ at {file}/iq.sock: {misplaced}"),
+        ),
+        (
+            [&state_dir[..], &iq].concat(),
+            format!("making {file}: {misplaced}"),
+        ),
+        (
+            [&state_dir[..], &["iq", "decisions"]].concat(),
+            format!("reading the journal {file}/journal.jsonl: {misplaced}"),
+        ),
+        (
+            vec!["--bpffs", &file, "shield", "status"],
+            format!("looking for {file}/program: {misplaced}"),
+        ),
+    ];
+    for (words, mend) in cases {
+        let output = kernloom(&words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert_eq!(stderr(&output), format!("kernloom: {mend}\n"), "{words:?}");
+    }
+}
+
+#[test]
 fn without_rights_it_says_which_and_how_to_get_them() {
     if !nix::unistd::geteuid().is_root() {
         return; // the test becomes nobody, which only root can

@@ -47,6 +47,11 @@ fn lists_go_in_and_out_whole() {
     bench.ok(&["shield", "deny", "del", &client, "198.51.100.0/24"]);
     assert!(bench.pings("one", Family::V4));
 
+    let place = bench.lab.dir().to_string_lossy().into_owned();
+    assert_eq!(
+        bench.refused(&["shield", "deny", "import", &place], 2),
+        format!("kernloom: reading {place}: it is a directory; give a file\n")
+    );
     let bad = format!("{client}\n10.0.0.300\n");
     let said = bench.feed(&["shield", "deny", "import", "-"], &bad);
     assert_eq!(said.code, 2);
