@@ -103,6 +103,62 @@ fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
 }
 
 #[test]
+fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
+    let count = "give a whole number, 1 to 4294967295";
+    let limit = ["shield", "limit", "set", "192.0.2.7", "--rate=5pps"];
+    let deny = ["shield", "deny", "add", "192.0.2.7"];
+    let cases: [(&[&str], [&str; 2], &str, &str); 9] = [
+        (
+            &limit[..4],
+            ["--rate", "-5"],
+            "RATE",
+            "'-5' is not a rate; write it like 5000pps, 10mbit or 2MB/s",
+        ),
+        (&limit[..4], ["--pps", "0"], "N", count),
+        (&limit[..4], ["--pps", "-5"], "N", count),
+        (&limit, ["--burst", "0"], "N", count),
+        (&limit, ["--burst", "-1"], "N", count),
+        (&limit, ["--burst", "99999999999"], "N", count),
+        (
+            &limit,
+            ["--ttl", "36501d"],
+            "TIME",
+            "'36501d' is too long; give at most 36500d",
+        ),
+        (
+            &deny,
+            ["--ttl", "0s"],
+            "TIME",
+            "'0s' is no time at all; give more than 0",
+        ),
+        (
+            &deny,
+            ["--ttl", "-5s"],
+            "TIME",
+            "'-5s' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
+        ),
+    ];
+    for (words, [flag, value], shape, mend) in cases {
+        let output = kernloom(&[words, &[flag, value]].concat());
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {output:?}");
+        assert_eq!(
+            stderr(&output),
+            format!(
+                "error: invalid value '{value}' for '{flag} <{shape}>': {mend}\n\nFor more information, try '--help'.\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn the_help_and_the_readme_tell_the_same_exit_codes() {
+    let told = "2 the command or a file is wrong, or rights are missing";
+    let whole = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(whole(&stdout(&kernloom(&["--help"]))).contains(told));
+    assert!(whole(include_str!("../../README.md")).contains(told));
+}
+
+#[test]
 fn a_path_to_the_wrong_kind_of_thing_is_the_operators_mistake() {
     let dir = tempfile::tempdir().unwrap();
     let named = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
@@ -113,7 +169,14 @@ fn a_path_to_the_wrong_kind_of_thing_is_the_operators_mistake() {
     let iq = ["iq", "--profile=idp", "--iface", "lo"];
     let run_dir = ["--run-dir", &file];
     let state_dir = ["--run-dir", &named("run"), "--state-dir", &file];
+    let place = dir.path().to_str().unwrap();
+    let directory = format!("cannot read {place}: it is a directory; give a file");
     let cases = [
+        (
+            vec!["iq", "replay", place, "--profile=idp"],
+            directory.clone(),
+        ),
+        (vec!["iq", "simulate", place], directory),
         (
             vec!["iq", "--print-config", "--pdp-config", &profile],
             format!("cannot read profile {profile}: stream did not contain valid UTF-8"),

@@ -39,7 +39,7 @@ pub enum ShieldCommand {
     Top(TopArgs),
     /// Show what the program reported by itself: port scans, and what the frozen graph lacks
     #[command(
-        after_help = "Of a running IQ, its last 1000. Exit codes: 0 done; 1 the machine refused; 2 nothing is loaded.\n\n\
+        after_help = "Of a running IQ, its last 1000. Exit codes: 0 done; 1 the machine refused; 2 nothing is loaded, or rights are missing.\n\n\
                             Examples:\n  sudo kernloom shield events\n  sudo kernloom shield events --follow --json"
     )]
     Events(EventsArgs),
