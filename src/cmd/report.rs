@@ -7,7 +7,7 @@ use crate::cli::{IqHostArgs, ReportArgs};
 use crate::error::{Doing, Error, Result};
 use crate::graph::Direction;
 use crate::host::Host;
-use crate::model::Wall;
+use crate::model::{Wall, counted};
 use crate::page::{Graph, GraphEdge, Report};
 use crate::report::{GraphView, print, write_out};
 use crate::runtime::moment;
@@ -52,9 +52,9 @@ pub(super) fn run(host: &Host, args: &ReportArgs) -> Result<()> {
         return Ok(());
     }
     print(&format!(
-        "{}: {} decisions since {from}\n",
+        "{}: {} since {from}\n",
         args.output.display(),
-        report.records.len()
+        counted(report.records.len(), "decision", "decisions")
     ))
 }
 

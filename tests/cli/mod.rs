@@ -151,6 +151,38 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
 }
 
 #[test]
+fn what_is_one_is_told_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (page, journal, state) = (named("page.html"), named("journal.jsonl"), named("state"));
+    let record = r#"{"time":"2100-01-01T00:00:00Z","source":"192.0.2.7","from":"OBSERVE","to":"RATE_SOFT",
+        "kind":"escalate","severity":3.0,"signal":"syn","rate":5012.0,"trigger":250.0,"strikes":3,
+        "hold":"none","until":"","dry_run":true}"#;
+    let record = record.replace('\n', "");
+    let words = [
+        "--run-dir",
+        &named("run"),
+        "--state-dir",
+        &state,
+        "report",
+        "-o",
+        &page,
+        "--journal",
+        &journal,
+    ];
+    for (records, told) in [(0, "0 decisions"), (1, "1 decision"), (2, "2 decisions")] {
+        std::fs::write(&journal, format!("{record}\n").repeat(records)).unwrap();
+        let output = kernloom(&words);
+        let said = stdout(&output);
+        assert!(
+            said.starts_with(&format!("{page}: {told} since ")),
+            "{said}{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
 fn the_help_and_the_readme_tell_the_same_exit_codes() {
     let told = "2 the command or a file is wrong, or rights are missing";
     let whole = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -95,7 +95,7 @@ fn w18_killed_and_started_again_it_keeps_attackers_held_and_frees_nothing() {
     );
 
     let mut iq = start(&lab, &ENFORCE);
-    iq.wait_line(SOON, "1 more were found in the kernel")
+    iq.wait_line(SOON, "1 more was found in the kernel")
         .unwrap();
     let told = why(&lab, &evil);
     assert_ne!(told["stage"], "OBSERVE", "{told}");
@@ -103,9 +103,9 @@ fn w18_killed_and_started_again_it_keeps_attackers_held_and_frees_nothing() {
     assert!(run(&lab, &["shield", "deny", "list"]).contains("203.0.113.9"));
 
     // An orderly end writes the state: the stage and its cause come back from there.
-    assert!(stop(iq).contains("sources stay enforced until they expire"));
+    assert!(stop(iq).contains("1 source stays enforced until it expires"));
     let mut iq = start(&lab, &ENFORCE);
-    iq.wait_line(SOON, "1 sources stay held as before").unwrap();
+    iq.wait_line(SOON, "1 source stays held as before").unwrap();
     assert_eq!(why(&lab, &evil)["stage"], told["stage"]);
 
     // What was reset while nobody ran is not brought back from the state.
@@ -336,7 +336,7 @@ fn it_forgives_and_exempts_on_request_and_remembers() {
 
     assert_eq!(
         run(&lab, &["iq", "forgive", &evil]),
-        format!("1 sources inside {evil} were let go\n")
+        format!("let go of 1 source inside {evil}\n")
     );
     assert_eq!(why(&lab, &evil)["policy"], Value::Null);
     run(&lab, &["iq", "exempt", &evil, "--ttl", "1h"]);

@@ -12,7 +12,7 @@ use crate::graph::{
     Promotion, Readiness, Record, Service, State,
 };
 use crate::metrics::GraphGauges;
-use crate::model::{Ktime, Moment, Source, Wall, format_duration};
+use crate::model::{Ktime, Moment, Source, Wall, counted, format_duration};
 use crate::report::{
     GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
     violation_lines, violations_json,
@@ -382,8 +382,8 @@ impl<'a> GraphKeeper<'a> {
         }
         let hash = frozen.hash();
         Ok(format!(
-            "{} edges are frozen in {} (sha256 {})\n{}",
-            frozen.edges.len(),
+            "{} frozen in {} (sha256 {})\n{}",
+            counted(frozen.edges.len(), "edge is", "edges are"),
             path.display(),
             hash.get(..16).unwrap_or(&hash),
             self.store_now(now)
@@ -523,8 +523,8 @@ impl<'a> GraphKeeper<'a> {
         self.coverage_changed = true;
         self.renew(now)?;
         Ok(format!(
-            "{} edges are forgotten; the frozen file stays\n{}",
-            edges.len(),
+            "{} forgotten; the frozen file stays\n{}",
+            counted(edges.len(), "edge is", "edges are"),
             self.store_now(now)
         ))
     }

@@ -11,6 +11,7 @@ use crate::dataplane::{
     kernel, locks_memory, predicted_memory,
 };
 use crate::error::{Error, Result};
+use crate::model::counted;
 use crate::report::{Finding, Level, attached_in, doctor_json, doctor_text, print};
 
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
@@ -142,8 +143,9 @@ fn of_interface(interface: &Interface, pins: &PinDir) -> Vec<Finding> {
         Level::Fine,
         "interface",
         format!(
-            "{name}: driver {driver}, {} receive queues, MTU {}",
-            interface.rx_queues, interface.mtu
+            "{name}: driver {driver}, {}, MTU {}",
+            counted(interface.rx_queues, "receive queue", "receive queues"),
+            interface.mtu
         ),
         "",
     )];

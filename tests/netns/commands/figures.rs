@@ -109,7 +109,7 @@ fn the_doctor_says_what_works_and_what_stands_in_the_way() {
     );
     let (_, found) = level(&report, "interface").unwrap();
     assert!(
-        found.contains("eth0: driver veth, 1 receive queues, MTU 1500"),
+        found.contains("eth0: driver veth, 1 receive queue, MTU 1500"),
         "{found}"
     );
     bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
