@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Signal;
 use crate::error::{Doing, Error, Result};
 use crate::model::Wall;
 use crate::trust;
@@ -26,7 +27,7 @@ pub struct Record {
     pub kind: String,
     pub severity: f64,
     pub signal: String,
-    /// Per second, like `trigger`.
+    /// Over the time that the signal is of, like `trigger`.
     pub rate: f64,
     pub trigger: f64,
     pub strikes: u32,
@@ -35,6 +36,13 @@ pub struct Record {
     /// RFC 3339; empty if nothing is held.
     pub until: String,
     pub dry_run: bool,
+}
+
+impl Record {
+    /// The time that rate and trigger are counted over: `/s`.
+    pub fn per(&self) -> &'static str {
+        Signal::per_of(&self.signal)
+    }
 }
 
 #[derive(Debug)]

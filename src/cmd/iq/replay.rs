@@ -392,7 +392,7 @@ struct HeldSource {
 impl Told {
     fn text(&self) -> String {
         let mut table = Table::new([
-            "AT", "SOURCE", "FROM", "TO", "SIGNAL", "RATE/S", "TRIGGER", "HOLD",
+            "AT", "SOURCE", "FROM", "TO", "SIGNAL", "RATE", "TRIGGER", "HOLD",
         ]);
         for one in &self.decisions {
             table.row([
