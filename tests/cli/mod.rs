@@ -71,7 +71,7 @@ fn every_command_has_help_and_every_top_level_one_an_example() {
 
 #[test]
 fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["iq"], "--profile"),
         (&["iq", "--profile=web-sever"], "web-server"),
         (
@@ -88,6 +88,10 @@ fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
             "/nonexistent.yaml",
         ),
         (&["shield", "deny", "add", "10.0.0.300"], "10.0.0.300"),
+        (
+            &["shield", "verdict", "10.0.0.0/8"],
+            "'10.0.0.0/8' is not one address; write it like 192.0.2.7 or 2001:db8::7",
+        ),
         (&["reset", "--everything"], "--everything"),
     ];
     for (words, mend) in cases {

@@ -215,7 +215,7 @@ pub const DEFAULT_PORT: u16 = 443;
 #[derive(Debug, Args)]
 pub struct VerdictArgs {
     /// Address the packet comes from
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = address)]
     pub source: IpAddr,
     /// Destination port
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PORT)]
@@ -226,6 +226,11 @@ pub struct VerdictArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let one = |_| format!("'{text}' is not one address; write it like 192.0.2.7 or 2001:db8::7");
+    text.parse().map_err(one)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
