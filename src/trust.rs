@@ -62,10 +62,12 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
 /// `NotADirectory` where a file stands in its place; otherwise what making it says.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => ErrorKind::NotADirectory.into(),
-        _ => error,
-    })
+    match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(ErrorKind::NotADirectory.into())
+        }
+        made => made,
+    }
 }
 
 #[cfg(test)]

@@ -88,10 +88,7 @@ pub(super) fn import(pins: &PinDir, file: &Path, how: &EntryArgs, list: List) ->
     }
     let more = read.repeated.len().saturating_sub(NAMED);
     if more > 0 {
-        text.push_str(&format!(
-            "{name}: {} earlier ones\n",
-            counted(more, "more repeats", "more repeat")
-        ));
+        text.push_str(&format!("{name}: and {more} more\n"));
     }
     text.push_str(&format!(
         "{} added, {} changed, {} kept as the operator has them, {} repeated\n",

@@ -48,9 +48,10 @@ fn lists_go_in_and_out_whole() {
     assert!(bench.pings("one", Family::V4));
 
     let place = bench.lab.dir().to_string_lossy().into_owned();
-    assert_eq!(
-        bench.refused(&["shield", "deny", "import", &place], 2),
-        format!("kernloom: reading {place}: it is a directory; give a file\n")
+    let said = bench.refused(&["shield", "deny", "import", &place], 2);
+    assert!(
+        said.ends_with(": it is a directory; give a file\n"),
+        "{said}"
     );
     let bad = format!("{client}\n10.0.0.300\n");
     let said = bench.feed(&["shield", "deny", "import", "-"], &bad);
