@@ -47,12 +47,6 @@ fn lists_go_in_and_out_whole() {
     bench.ok(&["shield", "deny", "del", &client, "198.51.100.0/24"]);
     assert!(bench.pings("one", Family::V4));
 
-    let place = bench.lab.dir().to_string_lossy().into_owned();
-    let said = bench.refused(&["shield", "deny", "import", &place], 2);
-    assert!(
-        said.ends_with(": it is a directory; give a file\n"),
-        "{said}"
-    );
     let bad = format!("{client}\n10.0.0.300\n");
     let said = bench.feed(&["shield", "deny", "import", "-"], &bad);
     assert_eq!(said.code, 2);
@@ -153,6 +147,18 @@ fn the_way_in_survives_blanket_rules_and_is_given_up_only_on_demand() {
     assert!(bench.pings("one", Family::V4) && bench.pings("two", Family::V4));
     bench.ok(&["shield", "deny", "add", &two, "--no-guard"]);
     assert!(!bench.pings("two", Family::V4));
+}
+
+#[test]
+fn a_directory_is_no_list() {
+    let Some(bench) = Bench::new("no-list") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    assert_eq!(
+        bench.refused(&["shield", "deny", "import", "/tmp"], 2),
+        "kernloom: reading /tmp: it is a directory; give a file\n"
+    );
 }
 
 #[test]
