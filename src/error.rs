@@ -56,11 +56,19 @@ impl<T> Doing<T> for libbpf_rs::Result<T> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        use std::io::ErrorKind;
         self.map_err(|error| {
-            if error.kind() == std::io::ErrorKind::PermissionDenied {
-                Error::Operator(format!("{}: {RIGHTS} ({error})", what()))
+            let (kind, what) = (error.kind(), what());
+            if kind == ErrorKind::PermissionDenied {
+                Error::Operator(format!("{what}: {RIGHTS} ({error})"))
+            } else if kind == ErrorKind::NotADirectory {
+                Error::Operator(format!(
+                    "{what}: a file stands in the place of a directory; give another path"
+                ))
+            } else if kind == ErrorKind::IsADirectory {
+                Error::Operator(format!("{what}: it is a directory; give a file"))
             } else {
-                Error::World(format!("{}: {error}", what()))
+                Error::World(format!("{what}: {error}"))
             }
         })
     }

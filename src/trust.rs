@@ -1,8 +1,8 @@
 //! Files that decide what is protected: whoever may write one may open the host.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -56,9 +56,39 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
     Ok(text)
 }
 
+/// Makes a directory for its owner alone, and those above it.
+///
+/// # Errors
+/// `NotADirectory` where a file stands in its place; otherwise what making it says.
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(ErrorKind::NotADirectory.into())
+        }
+        made => made,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_made_for_its_owner_and_a_file_in_its_place_is_named_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("a/b");
+        make_dir(&made).unwrap();
+        make_dir(&made).unwrap();
+        let mode = std::fs::metadata(&made).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        let file = made.join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = make_dir(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotADirectory, "{error}");
+        }
+    }
 
     #[test]
     fn a_file_that_others_may_write_is_refused_with_the_way_out() {

@@ -19,13 +19,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The world.
     (
         "dataplane",
-        &["error", "graph", "model", "seams", "telemetry"],
+        &["error", "graph", "model", "seams", "telemetry", "trust"],
     ),
     ("trust", &[]),
     ("version", &[]),
     ("profile", &["engine", "graph", "model", "trust"]),
-    ("runtime", &["error", "model"]),
-    ("state", &["autotune", "engine", "error", "exempt", "model"]),
+    ("runtime", &["error", "model", "trust"]),
+    (
+        "state",
+        &["autotune", "engine", "error", "exempt", "model", "trust"],
+    ),
     ("store", &["error", "graph", "model", "trust"]),
     (
         "metrics",

@@ -66,10 +66,11 @@ impl Capture {
             Error::operator(format!("cannot read {}: {why}", path.display()))
         };
         let mut file = File::open(path).map_err(|error| cannot(&error))?;
-        let size = file
-            .metadata()
-            .doing(|| "asking for the file's size")?
-            .len();
+        let about = file.metadata().doing(|| "asking for the file's size")?;
+        if about.is_dir() {
+            return Err(cannot(&"it is a directory; give a file"));
+        }
+        let size = about.len();
         let mut magic = [0; 2];
         if file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b] {
             return Err(cannot(&"it is compressed; unpack it with gunzip first"));

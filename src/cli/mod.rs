@@ -31,7 +31,7 @@ use crate::model::parse_duration;
     long_version = crate::version::long(),
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "Exit codes: 0 done; 1 the machine refused; 2 the command or a file is wrong.\n\n\
+    after_help = "Exit codes: 0 done; 1 the machine refused; 2 the command or a file is wrong, or rights are missing.\n\n\
                   Example: sudo kernloom iq --profile=web-server --iface eth0"
 )]
 pub struct Cli {

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::{graph, iq};
 use crate::cli::{IqHostArgs, ReportArgs};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::graph::Direction;
 use crate::host::Host;
-use crate::model::Wall;
+use crate::model::{Wall, counted};
 use crate::page::{Graph, GraphEdge, Report};
 use crate::report::{GraphView, print, write_out};
 use crate::runtime::moment;
@@ -17,7 +17,8 @@ pub(super) fn run(host: &Host, args: &ReportArgs) -> Result<()> {
     let journal = args.journal.clone();
     let named = journal.is_some();
     let journal = journal.unwrap_or_else(|| host.iq(&IqHostArgs::default()).journal);
-    if named && !journal.exists() {
+    let there = journal.try_exists();
+    if named && !there.doing(|| format!("looking for {}", journal.display()))? {
         return Err(Error::operator(format!(
             "cannot read {}: there is no such journal; leave out --journal to read this instance's",
             journal.display()
@@ -51,9 +52,9 @@ pub(super) fn run(host: &Host, args: &ReportArgs) -> Result<()> {
         return Ok(());
     }
     print(&format!(
-        "{}: {} decisions since {from}\n",
+        "{}: {} since {from}\n",
         args.output.display(),
-        report.records.len()
+        counted(report.records.len(), "decision", "decisions")
     ))
 }
 

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::foreign::{self, Foreign};
 use super::interface::{interface_index, interface_name, refuse_without_ethernet};
 use super::load::Variant;
-use super::pin::{PinDir, remove_if_there};
+use super::pin::{PinDir, exists, remove_if_there};
 use super::{sys, tc};
 use crate::error::{Doing, Error, Result};
 
@@ -226,7 +226,7 @@ pub(super) fn index(ifindex: u32) -> Result<i32> {
 }
 
 /// The attachment this instance already has there, if it is still alive.
-fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
+pub(super) fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<Option<Attached>> {
     let found = attached(pins)?;
     let mine = found.into_iter().find(|there| there.ifindex == ifindex);
     Ok(mine.map(|there| Attached {
@@ -307,6 +307,9 @@ pub(super) fn cause(interface: &str, error: &io::Error) -> String {
 /// Every interface of the instance, in order of number; one whose interface is gone is left out.
 pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
     let mut places = Vec::new();
+    if !pins.is_made()? {
+        return Ok(Vec::new());
+    }
     for path in pins.links()? {
         let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
         places.extend(place_of(&link));
@@ -333,18 +336,14 @@ pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
 /// False if the instance was not attached there.
 pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
     let (path, filter) = (pins.link(ifindex), pins.filter(ifindex));
-    let there = |path: &std::path::Path| {
-        path.try_exists()
-            .doing(|| format!("looking for {}", path.display()))
-    };
-    if there(&filter)? {
+    if exists(&filter)? {
         if tc::is_there(&filter, index(ifindex)?, TC_INGRESS)? {
             tc::detach(index(ifindex)?, TC_INGRESS)?;
         }
         remove_if_there(&filter)?;
         return Ok(true);
     }
-    if !there(&path)? {
+    if !exists(&path)? {
         return Ok(false);
     }
     let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;

@@ -6,7 +6,7 @@ use libbpf_rs::{Link, TC_EGRESS};
 use nix::errno::Errno;
 
 use super::attach::{index, place_of};
-use super::pin::{PinDir, remove_if_there};
+use super::pin::{PinDir, exists, remove_if_there};
 use super::{sys, tc};
 use crate::error::{Doing, Error, Result};
 
@@ -48,19 +48,14 @@ pub(super) fn put_filter(
 
 fn is_attached(pins: &PinDir, ifindex: u32) -> Result<bool> {
     let (link, filter) = (pins.egress(ifindex), pins.egress_filter(ifindex));
-    if there(&filter)? && tc::is_there(&filter, index(ifindex)?, TC_EGRESS)? {
+    if exists(&filter)? && tc::is_there(&filter, index(ifindex)?, TC_EGRESS)? {
         return Ok(true);
     }
-    if !there(&link)? {
+    if !exists(&link)? {
         return Ok(false);
     }
     let link = Link::open(&link).doing(|| format!("opening {}", link.display()))?;
     Ok(place_of(&link).is_some())
-}
-
-fn there(path: &std::path::Path) -> Result<bool> {
-    path.try_exists()
-        .doing(|| format!("looking for {}", path.display()))
 }
 
 /// Every companion runs another program from the next packet on.
@@ -84,7 +79,7 @@ pub(super) fn change_over(pins: &PinDir, prog: BorrowedFd<'_>) -> Result<()> {
 /// Detaches; nothing happens where it was not attached. The clsact stays: others may use it.
 pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<()> {
     let (path, filter) = (pins.egress(ifindex), pins.egress_filter(ifindex));
-    if there(&path)? {
+    if exists(&path)? {
         let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
         if place_of(&link).is_some() {
             link.detach().doing(|| {
@@ -93,7 +88,7 @@ pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<()> {
         }
         remove_if_there(&path)?;
     }
-    if there(&filter)? {
+    if exists(&filter)? {
         if tc::is_there(&filter, index(ifindex)?, TC_EGRESS)? {
             tc::detach(index(ifindex)?, TC_EGRESS)?;
         }

@@ -42,11 +42,13 @@ const ONE_BUFFER_MTU: u32 = 3_498;
 #[derive(Debug, Clone)]
 pub struct Interface {
     pub name: String,
+    pub ifindex: u32,
     pub driver: Option<String>,
     pub rx_queues: u32,
     pub mtu: u32,
     pub large_receive_offload: bool,
-    pub foreign: Option<Foreign>,
+    /// Whoever is at the XDP hook, be it this instance.
+    pub there: Option<Foreign>,
     /// Why no program can judge its frames at all.
     pub unfit: Option<String>,
     /// What the driver said it can do; `None` before Linux 6.3.
@@ -60,11 +62,12 @@ impl Interface {
         let features = sys::xdp_features(index(ifindex)?).ok();
         Ok(Self {
             name: name.to_owned(),
+            ifindex,
             driver: sys::driver(name),
             rx_queues: sys::receive_queues(name),
             mtu: sys::mtu(name).unwrap_or_default(),
             large_receive_offload: sys::large_receive_offload(name),
-            foreign: foreign::xdp(name, ifindex)?,
+            there: foreign::xdp(name, ifindex)?,
             unfit: refuse_without_ethernet(name)
                 .err()
                 .map(|error| error.to_string()),
@@ -80,9 +83,9 @@ impl Interface {
         }
     }
 
-    /// The mode `attach` would come to, and why not a better one.
+    /// The mode `attach` would come to, and why not a better one, where this instance is not attached.
     pub fn expected_mode(&self) -> (AttachMode, Option<String>) {
-        if let Some(there) = &self.foreign {
+        if let Some(there) = &self.there {
             return (
                 AttachMode::Tc,
                 Some(format!("the XDP hook is taken by {there}")),

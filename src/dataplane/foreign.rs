@@ -11,17 +11,21 @@ use super::attach::index;
 use super::sys;
 use crate::error::{Doing, Error, Result};
 
-/// A program at the XDP hook that is not this instance's.
+/// A program at the XDP hook, of whoever asks or of somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreign {
-    pub name: String,
+    /// `None` without the rights to ask.
+    pub name: Option<String>,
     pub id: u32,
     mode: u32,
 }
 
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "XDP program '{}' (id {})", self.name, self.id)
+        match &self.name {
+            Some(name) => write!(f, "XDP program '{name}' (id {})", self.id),
+            None => write!(f, "an XDP program (id {})", self.id),
+        }
     }
 }
 
@@ -39,10 +43,9 @@ pub(super) fn xdp(interface: &str, ifindex: u32) -> Result<Option<Foreign>> {
     ];
     let found = found.into_iter().find(|(id, _)| *id != 0);
     Ok(found.map(|(id, mode)| Foreign {
-        name: ProgramHandle::from_prog_id(id).map_or_else(
-            |_| "unknown".to_owned(),
-            |program| program.name().to_string_lossy().into_owned(),
-        ),
+        name: ProgramHandle::from_prog_id(id)
+            .ok()
+            .map(|program| program.name().to_string_lossy().into_owned()),
         id,
         mode,
     }))

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::abi::{bss, kl_config, kl_feature, kl_graph_limits, kl_layout, kl_limits};
 use super::graph_maps::GraphMaps;
-use super::pin::PinDir;
+use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
@@ -351,7 +351,7 @@ fn kept(skel: &ShieldSkel<'_>, name: &str) -> Result<OwnedFd> {
 pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<OwnedFd>> {
     let path = pins.program(variant);
     let doing = || format!("opening {}", path.display());
-    if !path.try_exists().doing(doing)? {
+    if !exists(&path)? {
         return Ok(None);
     }
     let prog = libbpf_rs::ProgramHandle::from_pinned_path(&path).doing(doing)?;

@@ -15,6 +15,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::load::{Maps, Variant};
 use super::sys;
 use crate::error::{Doing, Error, Result};
+use crate::trust;
 
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/kernloom";
 const BPFFS: &str = "/sys/fs/bpf";
@@ -69,11 +70,7 @@ impl PinDir {
             mount_bpffs()?;
         }
         let doing = || format!("making {}", self.path.display());
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.path)
-            .doing(doing)?;
+        trust::make_dir(&self.path).doing(doing)?;
         let kind = statfs(&self.path).doing(doing)?.filesystem_type();
         if kind != BPF_FS_MAGIC {
             return Err(Error::operator(format!(
@@ -151,10 +148,17 @@ impl PinDir {
 
     /// Whether a whole instance is pinned here.
     pub fn is_loaded(&self) -> Result<bool> {
-        self.path
-            .join(PROGRAM)
-            .try_exists()
-            .doing(|| format!("looking into {}", self.path.display()))
+        self.has(PROGRAM)
+    }
+
+    /// Whether the directory is there, with a whole instance or what is left of one.
+    pub fn is_made(&self) -> Result<bool> {
+        exists(&self.path)
+    }
+
+    /// Whether something is pinned by that name.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        exists(&self.path.join(name))
     }
 
     pub(super) fn program(&self, variant: Variant) -> PathBuf {
@@ -250,10 +254,7 @@ impl PinDir {
 
     /// `None` for a map that was not made.
     pub(super) fn open_made(&self, name: &str) -> Result<Option<MapHandle>> {
-        let made = self.path.join(name).try_exists();
-        made.doing(|| format!("looking into {}", self.path.display()))?
-            .then(|| self.open_map(name))
-            .transpose()
+        self.has(name)?.then(|| self.open_map(name)).transpose()
     }
 
     /// Removes every pin and the directory. Links must be detached before.
@@ -277,6 +278,12 @@ impl PinDir {
         }
         Ok(())
     }
+}
+
+/// What may not be looked at is no reason to say that nothing is there.
+pub(super) fn exists(path: &Path) -> Result<bool> {
+    path.try_exists()
+        .doing(|| format!("looking for {}", path.display()))
 }
 
 pub(super) fn remove_if_there(path: &Path) -> Result<()> {

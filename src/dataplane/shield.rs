@@ -9,6 +9,7 @@ use super::attach::{self, Attached, ModeChoice};
 use super::control::{AllowOnly, Control};
 use super::counters::Counters;
 use super::events::Events;
+use super::examine::Interface;
 use super::graph::{EdgeBy, GraphPlane, GraphWord};
 use super::load::{self, LoadOptions, Loaded, Maps, Variant};
 use super::notes::Notes;
@@ -155,6 +156,11 @@ impl Shield {
     /// Every interface the instance in `pins` is attached to.
     pub fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
         attach::attached(pins)
+    }
+
+    /// How the instance in `pins` is attached to one interface.
+    pub fn attached_to(pins: &PinDir, interface: &Interface) -> Result<Option<Attached>> {
+        attach::existing(pins, &interface.name, interface.ifindex)
     }
 
     /// False if the instance was not attached there.
@@ -399,9 +405,6 @@ impl Companion {
 
 /// An interface that is attached although the instance in `pins` is not whole.
 fn unsteered(pins: &PinDir) -> Result<Option<String>> {
-    if !pins.path().exists() {
-        return Ok(None);
-    }
     let attached = attach::attached(pins)?;
     Ok(attached
         .into_iter()

@@ -48,10 +48,8 @@ pub struct Sizes {
 }
 
 fn layout(pins: &PinDir) -> Result<Option<super::abi::kl_layout>> {
-    if !pins.path().join("layout").exists() {
-        return Ok(None);
-    }
-    load::layout_of(&pins.open_map("layout")?).map(Some)
+    let layout = pins.open_made("layout")?;
+    layout.as_ref().map(load::layout_of).transpose()
 }
 
 pub(super) fn fits_pinned(pins: &PinDir) -> Result<bool> {
@@ -71,11 +69,10 @@ impl Shield {
     /// What the pinned instance was loaded to do: a map that was left out was not pinned. An untold
     /// layout had no choice.
     pub fn features(pins: &PinDir) -> Result<Features> {
-        let there = |name: &str| pins.path().join(name).exists();
         let told = layout(pins)?.is_some();
-        Ok(if there("graphs") {
+        Ok(if pins.has("graphs")? {
             Features::Graph
-        } else if told && !there("ports") {
+        } else if told && !pins.has("ports")? {
             Features::Light
         } else {
             Features::Learn
@@ -222,11 +219,9 @@ fn old_policy(pins: &PinDir) -> Result<(Vec<Entry>, Notes)> {
         Entry::of(source_of(&read::<kl_prefix>(&key)?), &read(&value)?)
     });
     let entries = entries.filter(|entry| entry.rule.owner != Owner::Ceiling);
-    let notes = if pins.path().join("notes").exists() {
-        Notes::read(&pins.open_map("notes")?)?
-    } else {
-        Notes::default()
-    };
+    let notes = pins.open_made("notes")?;
+    let notes = notes.as_ref().map(Notes::read).transpose()?;
+    let notes = notes.unwrap_or_default();
     Ok((entries.collect(), notes))
 }
 

@@ -87,6 +87,8 @@ impl Engine {
 
     fn explanation(&self, source: &Source, ladder: &Ladder, now: Ktime) -> Explanation {
         let hold = ladder.hold();
+        let alerted = self.alerted_ports.get(source).copied().unwrap_or_default();
+        let ports = self.tracks.ports(source, now);
         Explanation {
             source: *source,
             stage: ladder.stage,
@@ -104,7 +106,7 @@ impl Engine {
                 Stage::RateSoft | Stage::RateHard | Stage::Block => ladder.hosts.into(),
             },
             proven: ladder.proven,
-            ports: self.tracks.ports(source, now),
+            ports: ports.map(|seen| seen.max(alerted)),
             cause: ladder.cause(),
             last: ladder.last(),
         }

@@ -66,6 +66,8 @@ pub struct Engine {
     sorted: Vec<Sample>,
     /// Sources that an alert brought up since the last tick; none of them is in `sources`.
     alerted: BTreeMap<Source, Ladder>,
+    /// Ports that alerts told of since the last tick: the tracks do not know them yet.
+    alerted_ports: BTreeMap<Source, u32>,
     /// When the running window began.
     window_start: Option<Ktime>,
     window_length: Duration,
@@ -85,6 +87,7 @@ impl Engine {
             tracks: Tracks::default(),
             sorted: Vec::new(),
             alerted: BTreeMap::new(),
+            alerted_ports: BTreeMap::new(),
             window_start: None,
             window_length: SECOND,
             overview: Overview::default(),
@@ -124,6 +127,7 @@ impl Engine {
         self.window_start = Some(now);
         self.window_length = window.length.clamp(SECOND, LONGEST_TICK);
         self.sources.ladders.extend(mem::take(&mut self.alerted));
+        self.alerted_ports.clear();
         let mut sorted = mem::take(&mut self.sorted);
         let samples = in_order(window.samples, &mut sorted);
         let window = Window { samples, ..window };
@@ -270,6 +274,7 @@ impl Engine {
         if !score.flashes(tick.config) || exempt(&source) {
             return None;
         }
+        self.alerted_ports.insert(source, sample.ports);
         let ladder = match self.sources.ladders.get_mut(&source) {
             Some(ladder) => ladder,
             None => self.alerted.entry(source).or_default(),
@@ -286,11 +291,13 @@ impl Engine {
         self.tracks = Tracks::default();
         self.sorted = Vec::new();
         self.alerted.clear();
+        self.alerted_ports.clear();
     }
 
     /// Forgets one source or prefix.
     pub fn forget(&mut self, source: &Source) {
         self.alerted.remove(source);
+        self.alerted_ports.remove(source);
         self.tracks.forget(source);
         for roster in [&mut self.sources, &mut self.prefixes, &mut self.overall] {
             roster.ladders.remove(source);

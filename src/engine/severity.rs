@@ -11,6 +11,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as Unknown, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Triggers};
@@ -88,6 +90,12 @@ impl Signal {
             | Self::Drops
             | Self::Silence => "/s",
         }
+    }
+
+    /// The same by the signal's name, as records keep it; per second for a name that is unknown.
+    pub fn per_of(name: &str) -> &'static str {
+        let name: StrDeserializer<'_, Unknown> = name.into_deserializer();
+        Self::deserialize(name).map_or("/s", Self::per)
     }
 
     /// Whether the number of packets is itself the harm.

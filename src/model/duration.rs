@@ -11,13 +11,21 @@ const UNITS: [(&str, f64); 7] = [
     ("d", 86_400.0),
 ];
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d")]
-pub struct ParseDurationError(String);
+/// The longest duration that is read: beyond it the end of what is held would leave the clock's range.
+const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
 
-/// Reads a duration such as `1h30m`; `0` alone needs no unit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseDurationError {
+    #[error("'{0}' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d")]
+    Syntax(String),
+    #[error("'{0}' is too long; give at most {longest}", longest = format_duration(LONGEST))]
+    Range(String),
+}
+
+/// Reads a duration such as `1h30m`, of at most 36500d; `0` alone needs no unit.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
-    let error = || ParseDurationError(text.to_owned());
+    let error = || ParseDurationError::Syntax(text.to_owned());
+    let range = || ParseDurationError::Range(text.to_owned());
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -37,12 +45,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
             .iter()
             .find(|(name, _)| *name == unit)
             .ok_or_else(error)?;
-        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| error())?;
-        total = total.checked_add(part).ok_or_else(error)?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| range())?;
+        total = total.checked_add(part).ok_or_else(range)?;
         rest = tail;
     }
     if text.is_empty() {
         Err(error())
+    } else if total > LONGEST {
+        Err(range())
     } else {
         Ok(total)
     }
@@ -102,6 +112,15 @@ mod tests {
     fn refuses_what_could_be_misread() {
         for text in ["", "30", "s", "-5s", "5 s", "5y", "1h30", "1..5s", "1e400s"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_beyond_the_bound_is_refused_and_never_cut() {
+        assert_eq!(parse_duration("36500d"), Ok(LONGEST));
+        for text in ["36500d1ns", "876001h", "99999999d", "999999999999999d"] {
+            let told = parse_duration(text).unwrap_err().to_string();
+            assert_eq!(told, format!("'{text}' is too long; give at most 36500d"));
         }
     }
 

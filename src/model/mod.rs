@@ -1,5 +1,6 @@
 //! Nouns every other module speaks in. Pure: no input, no output, no clock.
 
+mod counted;
 mod duration;
 mod nearest;
 mod rate;
@@ -8,6 +9,7 @@ mod stage;
 mod time;
 mod wall;
 
+pub use counted::counted;
 pub use duration::{ParseDurationError, format_duration, parse_duration};
 pub use nearest::nearest;
 pub use rate::{ByteLimit, Hold, LimitScope, ParseRateError, Rate, RateLimit};

@@ -87,6 +87,11 @@ impl Source {
         self.bits >= MAPPED_BITS && upper == 0 && lower >> 32 == 0xffff
     }
 
+    /// Whether it is every address of a family: `0.0.0.0/0` or `::/0`.
+    pub fn is_everyone(&self) -> bool {
+        self.bits == if self.is_ipv4() { MAPPED_BITS } else { 0 }
+    }
+
     /// The first address of the prefix.
     pub fn ip(&self) -> IpAddr {
         let v6 = Ipv6Addr::from(self.addr);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::html::escaped;
+use crate::model::counted;
 
 /// The graph at the time of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,9 +52,9 @@ fn rank(state: &str) -> usize {
 impl Graph {
     pub(super) fn draw(&self, text: &mut String) {
         text.push_str(&format!(
-            "<h2>Graph</h2>\n<p>{}; {} edges</p>\n",
+            "<h2>Graph</h2>\n<p>{}; {}</p>\n",
             escaped(&self.mode),
-            self.edges.len()
+            counted(self.edges.len(), "edge", "edges")
         ));
         if self.edges.is_empty() {
             return;
@@ -77,7 +78,8 @@ impl Graph {
         let hidden = left.len().saturating_sub(MOST) + right.len().saturating_sub(MOST);
         if hidden > 0 {
             text.push_str(&format!(
-                "<p>{hidden} more are in 'kernloom graph export --format html'</p>\n"
+                "<p>{} in 'kernloom graph export --format html'</p>\n",
+                counted(hidden, "more is", "more are")
             ));
         }
     }

@@ -133,13 +133,13 @@ impl Report {
         text.push_str(
             "<h2>Top sources</h2>\n<div class=\"scroll\"><table id=\"top\"><tr><th>Source</th>\
              <th>Harshest stage</th><th class=\"n\">Decisions</th><th>First</th><th>Last</th>\
-             <th>Signal</th><th class=\"n\">Peak rate/s</th></tr>\n",
+             <th>Signal</th><th class=\"n\">Peak rate</th></tr>\n",
         );
         for (source, records) in sources.iter().take(TOP) {
             let (Some(first), Some(last)) = (records.first(), records.last()) else {
                 continue;
             };
-            let peak = records.iter().map(|record| record.rate).fold(0.0, f64::max);
+            let peak = records.iter().max_by(|a, b| a.rate.total_cmp(&b.rate));
             text.push_str(&format!(
                 "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td>\
                  <td class=\"n\">{}</td></tr>\n",
@@ -149,7 +149,7 @@ impl Report {
                 escaped(&first.time),
                 escaped(&last.time),
                 escaped(&first.signal),
-                number(peak)
+                peak.map_or_else(String::new, |record| number(record.rate) + record.per())
             ));
         }
         text.push_str("</table></div>\n");
@@ -164,8 +164,8 @@ impl Report {
         }
         text.push_str(
             "<h2>Every decision, newest first</h2>\n<div class=\"scroll\"><table id=\"log\"><tr><th>Time</th>\
-             <th>Source</th><th>From</th><th>To</th><th>Signal</th><th class=\"n\">Rate/s</th>\
-             <th class=\"n\">Threshold/s</th><th class=\"n\">Severity</th><th>Hold</th></tr>\n",
+             <th>Source</th><th>From</th><th>To</th><th>Signal</th><th class=\"n\">Rate</th>\
+             <th class=\"n\">Threshold</th><th class=\"n\">Severity</th><th>Hold</th></tr>\n",
         );
         for record in self.records.iter().rev().take(MOST_ROWS) {
             text.push_str(&format!(
@@ -176,8 +176,8 @@ impl Report {
                 escaped(&record.from),
                 escaped(&record.to),
                 escaped(&record.signal),
-                number(record.rate),
-                number(record.trigger),
+                number(record.rate) + record.per(),
+                number(record.trigger) + record.per(),
                 record.severity,
                 escaped(&record.hold)
             ));

@@ -57,7 +57,9 @@ impl ProfileError {
                 io::ErrorKind::NotFound
                     | io::ErrorKind::IsADirectory
                     | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::NotADirectory
                     | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::InvalidData
                     | io::ErrorKind::FileTooLarge
             ),
             Self::UnknownName { .. }

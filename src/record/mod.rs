@@ -165,7 +165,11 @@ impl Reader {
             Error::operator(format!("cannot read {}: {why}", path.display()))
         };
         let file = File::open(path).map_err(|error| cannot(&error))?;
-        let size = file.metadata().map_err(|error| cannot(&error))?.len();
+        let about = file.metadata().map_err(|error| cannot(&error))?;
+        if about.is_dir() {
+            return Err(cannot(&"it is a directory; give a file"));
+        }
+        let size = about.len();
         let mut input = BufReader::new(file);
         let mut magic = [0; 8];
         if input.read_exact(&mut magic).is_err() || magic[..5] != MAGIC[..5] {

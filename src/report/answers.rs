@@ -1,10 +1,11 @@
-//! What a running IQ answers, as JSON (`--json`, stable) and as text. Rates are per second, times
-//! RFC 3339 in UTC.
+//! What a running IQ answers, as JSON (`--json`, stable) and as text. Rates are per second, or
+//! over the time that the signal names; times RFC 3339 in UTC.
 
 use serde::{Deserialize, Serialize};
 
 use super::events::EventLine;
 use super::table::Table;
+use crate::engine::Signal;
 use crate::model::{Source, Stage};
 use crate::state::Record;
 
@@ -294,10 +295,8 @@ fn standing(why: &Why) -> String {
     }
     if let Some(cause) = &why.cause {
         text.push_str(&format!(
-            "cause: {} {}/s against {}/s, severity {:.2}\n",
-            cause.signal,
-            tidy(cause.rate),
-            tidy(cause.trigger),
+            "cause: {}, severity {:.2}\n",
+            measured(&cause.signal, cause.rate, "against", cause.trigger),
             cause.severity
         ));
     }
@@ -332,14 +331,35 @@ fn tick_table(ticks: &[Note]) -> String {
 
 fn record_line(record: &Record) -> String {
     format!(
-        "{} {} -> {} ({}) {} {}/s of {}/s, {}\n",
+        "{} {} -> {} ({}) {}, {}\n",
         record.time,
         record.from,
         record.to,
         record.kind,
-        record.signal,
-        tidy(record.rate),
-        tidy(record.trigger),
+        measured(&record.signal, record.rate, "of", record.trigger),
         record.hold
     )
+}
+
+fn measured(signal: &str, rate: f64, than: &str, trigger: f64) -> String {
+    let per = Signal::per_of(signal);
+    format!("{signal} {}{per} {than} {}{per}", tidy(rate), tidy(trigger))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_longer_than_a_second_is_told_over_its_time() {
+        for (signal, told) in [
+            ("ports", "ports 266/s of 20/s"),
+            ("ports-1m", "ports-1m 266/m of 20/m"),
+            ("ports-1h", "ports-1h 266/h of 20/h"),
+            ("ports-24h", "ports-24h 266/d of 20/d"),
+            ("of another version", "of another version 266/s of 20/s"),
+        ] {
+            assert_eq!(measured(signal, 266.0, "of", 20.0), told);
+        }
+    }
 }

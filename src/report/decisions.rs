@@ -8,7 +8,7 @@ use crate::state::Record;
 
 pub fn decisions_table(records: &[Record]) -> String {
     let mut table = Table::new([
-        "TIME", "SOURCE", "FROM", "TO", "SIGNAL", "RATE/S", "TRIGGER", "STRIKES", "HOLD",
+        "TIME", "SOURCE", "FROM", "TO", "SIGNAL", "RATE", "TRIGGER", "STRIKES", "HOLD",
     ]);
     for record in records {
         let dry_run = if record.dry_run { " (dry run)" } else { "" };

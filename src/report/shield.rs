@@ -12,22 +12,23 @@ fn mode_text(mode: Option<AttachMode>) -> String {
     mode.map_or_else(|| "unknown".to_owned(), |mode| mode.to_string())
 }
 
+/// `attached in generic mode`
+pub fn attached_in(attached: &Attached) -> String {
+    format!("attached in {} mode", mode_text(attached.mode))
+}
+
 /// `eth0: attached in generic mode (driver mode refused: ...)`
 pub fn attached_line(attached: &Attached) -> String {
-    let state = if attached.already {
-        "already attached"
-    } else {
-        "attached"
-    };
+    let already = if attached.already { "already " } else { "" };
     let why = attached
         .fallback
         .as_deref()
         .map(|why| format!(" ({why})"))
         .unwrap_or_default();
     format!(
-        "{}: {state} in {} mode{why}",
+        "{}: {already}{}{why}",
         attached.interface,
-        mode_text(attached.mode)
+        attached_in(attached)
     )
 }
 
@@ -90,10 +91,7 @@ impl Status {
         let mut text: String = self
             .attached
             .iter()
-            .map(|attached| {
-                let mode = mode_text(attached.mode);
-                format!("{}: attached in {mode} mode\n", attached.interface)
-            })
+            .map(|attached| format!("{}: {}\n", attached.interface, attached_in(attached)))
             .collect();
         if self.attached.is_empty() {
             text.push_str("attached to no interface; policy and counters are kept\n");

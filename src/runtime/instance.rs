@@ -1,14 +1,15 @@
 //! One IQ per instance, and one command at a time where none runs.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Doing, Error, Result};
+use crate::trust;
 
 /// Held by an IQ for as long as it runs; holds its process id.
 const RUNS: &str = "iq.lock";
@@ -69,11 +70,7 @@ fn turn(run_dir: &Path) -> Result<Flock<File>> {
 }
 
 fn open(run_dir: &Path, name: &str) -> Result<File> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(run_dir)
-        .doing(|| format!("making {}", run_dir.display()))?;
+    trust::make_dir(run_dir).doing(|| format!("making {}", run_dir.display()))?;
     let path = run_dir.join(name);
     OpenOptions::new()
         .read(true)
@@ -138,7 +135,7 @@ mod tests {
     fn of_many_iqs_and_commands_one_iq_runs_and_the_others_name_it() {
         let dir = tempfile::tempdir().unwrap();
         // What one that crashed left behind.
-        fs::write(dir.path().join(RUNS), "4194304999").unwrap();
+        std::fs::write(dir.path().join(RUNS), "4194304999").unwrap();
         let path = dir.path();
         let started: Vec<_> = thread::scope(|scope| {
             let commands = [0; 8].map(|_| {

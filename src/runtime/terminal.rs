@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
+use nix::unistd::{getpgrp, tcgetpgrp};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 
 /// Why waiting for a key ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stir {
     /// Something can be read, or the window changed its size.
     Input,
-    /// A signal to end, or nobody is at the other end of the terminal any more.
+    /// A signal to end, or nobody is at the other end of the terminal any more, or another job has it.
     Over,
     /// The time is up.
     Nothing,
@@ -27,22 +29,47 @@ pub struct Keyboard(Option<File>);
 
 impl Keyboard {
     /// # Errors
-    /// Operator's, if there is no terminal.
+    /// Operator's, if there is no terminal, or it is another job's.
     pub fn open() -> Result<Self> {
-        if stdin().is_terminal() {
-            return Ok(Self(None));
+        let tty = if stdin().is_terminal() {
+            None
+        } else {
+            let tty = File::open("/dev/tty").map_err(|error| {
+                Error::operator(format!(
+                    "no terminal to read keys from (/dev/tty: {error}); --once and --json need none"
+                ))
+            })?;
+            Some(tty)
+        };
+        // Else giving the terminal back would stop a job that was sent to the background meanwhile.
+        SigSet::from(Signal::SIGTTOU)
+            .thread_block()
+            .doing(|| "preparing for signals")?;
+        let keyboard = Self(tty);
+        if keyboard.is_lent() {
+            return Err(Error::operator(
+                "only a job in the foreground has the terminal; start it without '&', or with --once or --json",
+            ));
         }
-        let tty = File::open("/dev/tty").map_err(|error| {
-            Error::operator(format!(
-                "no terminal to read keys from (/dev/tty: {error}); --once and --json need none"
-            ))
-        })?;
-        Ok(Self(Some(tty)))
+        Ok(keyboard)
+    }
+
+    /// Whether another job has the terminal (POSIX.1-2017, 11.1.4); none has one that does not
+    /// control us.
+    fn is_lent(&self) -> bool {
+        let group = match &self.0 {
+            Some(tty) => tcgetpgrp(tty),
+            None => tcgetpgrp(stdin()),
+        };
+        group.is_ok_and(|group| group != getpgrp())
     }
 
     /// Waits for a key, a signal or the terminal's end, at most `limit`. Unless `listening`, keys
     /// do not end the wait.
     pub fn wait(&self, shutdown: &SignalFd, limit: Duration, listening: bool) -> Result<Stir> {
+        if self.is_lent() {
+            return Ok(Stir::Over);
+        }
         let standard = stdin();
         let keys = match &self.0 {
             Some(tty) => tty.as_fd(),

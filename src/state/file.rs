@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 
 use super::schema::State;
 use crate::error::{Doing, Error, Result};
+use crate::trust;
 
 /// Of the envelope and the body. A newer one is refused, an older one is read.
 const VERSION: u32 = 1;
@@ -61,11 +62,7 @@ impl StateFile {
     /// Operator's, if there are files and none of them can be used, unless `fresh`; World's if the
     /// directory cannot be read.
     pub fn open(dir: &Path, fresh: bool) -> Result<(Self, Found)> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .doing(|| format!("making {}", dir.display()))?;
+        trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
         let newest = read(&dir.join(NEWEST))?;
         let mut file = Self {
             dir: dir.to_owned(),

@@ -2,13 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Signal;
 use crate::error::{Doing, Error, Result};
 use crate::model::Wall;
+use crate::trust;
 
 /// At this size the file becomes `FILE.1`, replacing the one before.
 const MOST_BYTES: u64 = 4 << 20;
@@ -25,7 +27,7 @@ pub struct Record {
     pub kind: String,
     pub severity: f64,
     pub signal: String,
-    /// Per second, like `trigger`.
+    /// Over the time that the signal is of, like `trigger`.
     pub rate: f64,
     pub trigger: f64,
     pub strikes: u32,
@@ -34,6 +36,13 @@ pub struct Record {
     /// RFC 3339; empty if nothing is held.
     pub until: String,
     pub dry_run: bool,
+}
+
+impl Record {
+    /// The time that rate and trigger are counted over: `/s`.
+    pub fn per(&self) -> &'static str {
+        Signal::per_of(&self.signal)
+    }
 }
 
 #[derive(Debug)]
@@ -48,11 +57,7 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self> {
         let doing = || format!("opening the journal {}", path.display());
         if let Some(dir) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .doing(doing)?;
+            trust::make_dir(dir).doing(doing)?;
         }
         let file = open(path).doing(doing)?;
         let bytes = file.metadata().doing(doing)?.len();
@@ -108,6 +113,11 @@ impl Journal {
         may_matter: impl Fn(&str) -> bool,
         mut show: impl FnMut(Record),
     ) -> Result<()> {
+        // Read last and asked first: what stands in the way of both is told of this one.
+        match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            file => drop(file.doing(|| format!("reading the journal {}", path.display()))?),
+        }
         for path in [older(path), path.to_owned()] {
             let doing = || format!("reading the journal {}", path.display());
             let file = match File::open(&path) {

@@ -4,8 +4,8 @@
 //! the caller then keeps what it could not store and gives it again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use crate::error::{Doing, Error, Result};
 use crate::graph::{Baseline, Coverage, Direction, Edge, Evidence, Peer, Record, Service, State};
 use crate::model::Wall;
+use crate::trust;
 
 /// Version of the tables below.
 const SCHEMA: i64 = 1;
@@ -85,11 +86,7 @@ impl GraphStore {
 
     pub(super) fn open_bounded(path: &Path, node: &str, pages: u32) -> Result<Self> {
         if let Some(dir) = path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .doing(|| format!("making {}", dir.display()))?;
+            trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
         }
         let name = path.display().to_string();
         // SQLite would ask the umask, and makes its journals like the database. Where this fails it

@@ -71,7 +71,7 @@ fn every_command_has_help_and_every_top_level_one_an_example() {
 
 #[test]
 fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["iq"], "--profile"),
         (&["iq", "--profile=web-sever"], "web-server"),
         (
@@ -88,6 +88,10 @@ fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
             "/nonexistent.yaml",
         ),
         (&["shield", "deny", "add", "10.0.0.300"], "10.0.0.300"),
+        (
+            &["shield", "verdict", "10.0.0.0/8"],
+            "'10.0.0.0/8' is not one address; write it like 192.0.2.7 or 2001:db8::7",
+        ),
         (&["reset", "--everything"], "--everything"),
     ];
     for (words, mend) in cases {
@@ -99,6 +103,145 @@ fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
             stderr(&output)
         );
         assert_eq!(stdout(&output), "", "{words:?}");
+    }
+}
+
+#[test]
+fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
+    let count = "give a whole number, 1 to 4294967295";
+    let limit = ["shield", "limit", "set", "192.0.2.7", "--rate=5pps"];
+    let deny = ["shield", "deny", "add", "192.0.2.7"];
+    let cases: [(&[&str], [&str; 2], &str, &str); 9] = [
+        (
+            &limit[..4],
+            ["--rate", "-5"],
+            "RATE",
+            "'-5' is not a rate; write it like 5000pps, 10mbit or 2MB/s",
+        ),
+        (&limit[..4], ["--pps", "0"], "N", count),
+        (&limit[..4], ["--pps", "-5"], "N", count),
+        (&limit, ["--burst", "0"], "N", count),
+        (&limit, ["--burst", "-1"], "N", count),
+        (&limit, ["--burst", "99999999999"], "N", count),
+        (
+            &limit,
+            ["--ttl", "36501d"],
+            "TIME",
+            "'36501d' is too long; give at most 36500d",
+        ),
+        (
+            &deny,
+            ["--ttl", "0s"],
+            "TIME",
+            "'0s' is no time at all; give more than 0",
+        ),
+        (
+            &deny,
+            ["--ttl", "-5s"],
+            "TIME",
+            "'-5s' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
+        ),
+    ];
+    for (words, [flag, value], shape, mend) in cases {
+        let output = kernloom(&[words, &[flag, value]].concat());
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {output:?}");
+        assert_eq!(
+            stderr(&output),
+            format!(
+                "error: invalid value '{value}' for '{flag} <{shape}>': {mend}\n\nFor more information, try '--help'.\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_is_one_is_told_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (page, journal, state) = (named("page.html"), named("journal.jsonl"), named("state"));
+    let record = r#"{"time":"2100-01-01T00:00:00Z","source":"192.0.2.7","from":"OBSERVE","to":"RATE_SOFT",
+        "kind":"escalate","severity":3.0,"signal":"syn","rate":5012.0,"trigger":250.0,"strikes":3,
+        "hold":"none","until":"","dry_run":true}"#;
+    let record = record.replace('\n', "");
+    let words = [
+        "--run-dir",
+        &named("run"),
+        "--state-dir",
+        &state,
+        "report",
+        "-o",
+        &page,
+        "--journal",
+        &journal,
+    ];
+    for (records, told) in [(0, "0 decisions"), (1, "1 decision"), (2, "2 decisions")] {
+        std::fs::write(&journal, format!("{record}\n").repeat(records)).unwrap();
+        let output = kernloom(&words);
+        let said = stdout(&output);
+        assert!(
+            said.starts_with(&format!("{page}: {told} since ")),
+            "{said}{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn the_help_and_the_readme_tell_the_same_exit_codes() {
+    let told = "2 the command or a file is wrong, or rights are missing";
+    let whole = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(whole(&stdout(&kernloom(&["--help"]))).contains(told));
+    assert!(whole(include_str!("../../README.md")).contains(told));
+}
+
+#[test]
+fn a_path_to_the_wrong_kind_of_thing_is_the_operators_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (file, profile) = (named("file"), named("profile.yaml"));
+    std::fs::write(&file, "").unwrap();
+    std::fs::write(&profile, b"kind: \xff").unwrap();
+    let misplaced = "a file stands in the place of a directory; give another path";
+    let iq = ["iq", "--profile=idp", "--iface", "lo"];
+    let run_dir = ["--run-dir", &file];
+    let state_dir = ["--run-dir", &named("run"), "--state-dir", &file];
+    let place = dir.path().to_str().unwrap();
+    let directory = format!("cannot read {place}: it is a directory; give a file");
+    let cases = [
+        (
+            vec!["iq", "replay", place, "--profile=idp"],
+            directory.clone(),
+        ),
+        (vec!["iq", "simulate", place], directory),
+        (
+            vec!["iq", "--print-config", "--pdp-config", &profile],
+            format!("cannot read profile {profile}: stream did not contain valid UTF-8"),
+        ),
+        (
+            [&run_dir[..], &iq].concat(),
+            format!("making {file}: {misplaced}"),
+        ),
+        (
+            [&run_dir[..], &["iq", "status"]].concat(),
+            format!("asking the IQ at {file}/iq.sock: {misplaced}"),
+        ),
+        (
+            [&state_dir[..], &iq].concat(),
+            format!("making {file}: {misplaced}"),
+        ),
+        (
+            [&state_dir[..], &["iq", "decisions"]].concat(),
+            format!("reading the journal {file}/journal.jsonl: {misplaced}"),
+        ),
+        (
+            vec!["--bpffs", &file, "shield", "status"],
+            format!("looking for {file}/program: {misplaced}"),
+        ),
+    ];
+    for (words, mend) in cases {
+        let output = kernloom(&words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert_eq!(stderr(&output), format!("kernloom: {mend}\n"), "{words:?}");
     }
 }
 
@@ -123,15 +266,20 @@ fn without_rights_it_says_which_and_how_to_get_them() {
     let closed = dir.path().join("state");
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let cases: [&[&str]; 11] = [
+    let journal = closed.join("journal.jsonl");
+    let cases: [&[&str]; 15] = [
         &["shield", "events"],
         &["shield", "top", "--once"],
         &["iq", "top", "--json"],
         &["iq", "decisions"],
         &["report", "-o", "-"],
+        &["report", "--journal", journal.to_str().unwrap()],
         &["graph", "show"],
         &["shield", "attach", "lo"],
         &["shield", "status"],
+        &["shield", "detach"],
+        &["shield", "detach", "--all", "--purge"],
+        &["shield", "upgrade"],
         &["iq", "--profile=idp", "--iface", "lo"],
         &["reset"],
         &["shield", "deny", "add", "192.0.2.1"],

@@ -96,7 +96,7 @@ fn w18_killed_and_started_again_it_keeps_attackers_held_and_frees_nothing() {
     );
 
     let mut iq = start(&lab, &ENFORCE);
-    iq.wait_line(SOON, "1 more were found in the kernel")
+    iq.wait_line(SOON, "1 more was found in the kernel")
         .unwrap();
     let told = why(&lab, &evil);
     assert_ne!(told["stage"], "OBSERVE", "{told}");
@@ -104,9 +104,9 @@ fn w18_killed_and_started_again_it_keeps_attackers_held_and_frees_nothing() {
     assert!(run(&lab, &["shield", "deny", "list"]).contains("203.0.113.9"));
 
     // An orderly end writes the state: the stage and its cause come back from there.
-    assert!(stop(iq).contains("sources stay enforced until they expire"));
+    assert!(stop(iq).contains("1 source stays enforced until it expires"));
     let mut iq = start(&lab, &ENFORCE);
-    iq.wait_line(SOON, "1 sources stay held as before").unwrap();
+    iq.wait_line(SOON, "1 source stays held as before").unwrap();
     assert_eq!(why(&lab, &evil)["stage"], told["stage"]);
 
     // What was reset while nobody ran is not brought back from the state.
@@ -129,6 +129,35 @@ fn state_alone_holds_attackers_again_when_the_kernels_tables_are_gone() {
     assert_ne!(told["stage"], "OBSERVE", "{told}");
     assert_eq!(told["policy"]["source"], evil.as_str(), "{told}");
     drop(iq);
+}
+
+#[test]
+fn what_was_sent_while_nobody_ran_is_told_and_not_judged() {
+    let Some(lab) = lab("before") else { return };
+    // The program raises alerts from here on, whether or not somebody reads them.
+    stop(start(&lab, &ENFORCE));
+    let evil = lab.source("evil", Family::V4).unwrap();
+    let scan = Assault::Scan {
+        family: Family::V4,
+        technique: "-sS",
+        ports: 800,
+    };
+    Attack::launch(&lab, "evil", scan)
+        .unwrap()
+        .finish(SOON)
+        .unwrap();
+    let mut iq = start(&lab, &ENFORCE);
+    wait_until(SOON, "the alert of before", || {
+        let told = json(&lab, &["shield", "events", "--json"]);
+        Ok(told["events"].to_string().contains(&evil))
+    })
+    .unwrap();
+    assert_eq!(why(&lab, &evil)["stage"], "OBSERVE");
+    assert!(iq.transitions().is_empty(), "{}", iq.text());
+    // What comes from here on is.
+    let _scan = Attack::launch(&lab, "evil", scan).unwrap();
+    iq.wait_transition(SOON, &evil, |step| step.to > Stage::Observe)
+        .unwrap();
 }
 
 #[test]
@@ -333,7 +362,7 @@ fn it_forgives_and_exempts_on_request_and_remembers() {
 
     assert_eq!(
         run(&lab, &["iq", "forgive", &evil]),
-        format!("1 sources inside {evil} were let go\n")
+        format!("let go of 1 source inside {evil}\n")
     );
     assert_eq!(why(&lab, &evil)["policy"], Value::Null);
     run(&lab, &["iq", "exempt", &evil, "--ttl", "1h"]);

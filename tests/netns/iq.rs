@@ -147,7 +147,7 @@ fn a_clean_end_keeps_what_is_enforced_until_it_expires() {
     assert_eq!(status.code(), Some(0), "{}", iq.text());
     assert!(
         iq.text()
-            .contains("stopping; 1 sources stay enforced until they expire"),
+            .contains("stopping; 1 source stays enforced until it expires"),
         "{}",
         iq.text()
     );

@@ -320,6 +320,35 @@ fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
 }
 
 #[test]
+fn a_job_in_the_background_leaves_the_terminal_alone() {
+    let Some(lab) = lab("top-job", 0) else {
+        return;
+    };
+    assert_eq!(ask(&lab, "shield attach eth0 --no-guard").code, Some(0));
+    let over = |ended: &str| format!("{ended}; echo ended with $?; exec cat");
+    let told = "#{alternate_on} #{cursor_flag}";
+    let Some(top) = Terminal::open_with(&lab, "LC_ALL=C", "set -m;", &over(" & wait $!")) else {
+        return;
+    };
+    let screen = top.shows("ended with 2").replace('\n', "");
+    assert!(
+        screen.contains(
+            "kernloom: only a job in the foreground has the terminal; start it without '&', or with --once or --json"
+        ),
+        "{screen}"
+    );
+    drop(top);
+    // The same of one that is sent there later.
+    let Some(top) = Terminal::open_with(&lab, "LC_ALL=C", "set -m;", &over("; bg; wait %1")) else {
+        return;
+    };
+    top.shows("kernloom top");
+    kill(Pid::from_raw(top.pid()), Signal::SIGSTOP).unwrap();
+    top.shows("ended with 0");
+    assert_eq!(top.tmux(&["display-message", "-p", told]).trim(), "0 1");
+}
+
+#[test]
 fn decisions_are_events_that_the_schema_allows() {
     let Some(lab) = lab("events", 0) else {
         return;

@@ -9,6 +9,7 @@ use crate::model::{Rate, Source};
 #[derive(Debug, Subcommand)]
 pub enum LimitCommand {
     /// Set the limit of sources: addresses or prefixes; a prefix shares one limit
+    #[command(visible_alias = "add")]
     Set(LimitSetArgs),
     /// Set, lift or show the limit of every source without a rule of its own
     #[command(
@@ -33,17 +34,22 @@ pub enum LimitCommand {
 #[derive(Debug, Args)]
 pub struct RateArgs {
     /// What passes: packets (5000pps) or bytes (10mbit, 2MB/s) per second
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     pub rate: Option<Rate>,
     /// The same in packets per second
-    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, conflicts_with = "rate")]
     pub pps: Option<NonZeroU32>,
     /// Packets, or bytes of a rate in bytes, that may come at once [default: one second's worth]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
     pub burst: Option<NonZeroU32>,
     /// What is limited: every packet, or only what opens something (TCP SYN, UDP, ICMP)
     #[arg(long, value_enum, default_value_t = Scope::All)]
     pub scope: Scope,
+}
+
+fn count(text: &str) -> Result<NonZeroU32, String> {
+    let bounds = |_| format!("give a whole number, 1 to {}", u32::MAX);
+    text.parse().map_err(bounds)
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +59,7 @@ pub struct LimitSetArgs {
     #[command(flatten)]
     pub rate: RateArgs,
     /// Ends by itself after this long, even if nothing runs by then
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, allow_hyphen_values = true)]
     pub ttl: Option<Duration>,
     /// Why, in a line of at most 64 bytes
     #[arg(

@@ -51,7 +51,7 @@ pub enum ListCommand {
 #[derive(Debug, Args)]
 pub struct EntryArgs {
     /// Ends by itself after this long, even if nothing runs by then
-    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    #[arg(long, value_name = "TIME", value_parser = positive_duration, allow_hyphen_values = true)]
     pub ttl: Option<Duration>,
     /// Whose entry it is; a feed's never overrules an allow, nor an operator's entry
     #[arg(long, value_enum, default_value_t = OwnerArg::Operator)]

@@ -39,7 +39,7 @@ pub enum ShieldCommand {
     Top(TopArgs),
     /// Show what the program reported by itself: port scans, and what the frozen graph lacks
     #[command(
-        after_help = "Of a running IQ, its last 1000. Exit codes: 0 done; 1 the machine refused; 2 nothing is loaded.\n\n\
+        after_help = "Of a running IQ, its last 1000. Exit codes: 0 done; 1 the machine refused; 2 nothing is loaded, or rights are missing.\n\n\
                             Examples:\n  sudo kernloom shield events\n  sudo kernloom shield events --follow --json"
     )]
     Events(EventsArgs),
@@ -215,7 +215,7 @@ pub const DEFAULT_PORT: u16 = 443;
 #[derive(Debug, Args)]
 pub struct VerdictArgs {
     /// Address the packet comes from
-    #[arg(value_name = "SRC")]
+    #[arg(value_name = "SRC", value_parser = address)]
     pub source: IpAddr,
     /// Destination port
     #[arg(long, value_name = "N", default_value_t = DEFAULT_PORT)]
@@ -226,6 +226,11 @@ pub struct VerdictArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    let one = |_| format!("'{text}' is not one address; write it like 192.0.2.7 or 2001:db8::7");
+    text.parse().map_err(one)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

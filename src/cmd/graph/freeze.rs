@@ -8,7 +8,7 @@ use super::{frozen_path, read_sound};
 use crate::dataplane::Shield;
 use crate::error::{Error, Result};
 use crate::graph::{Edge, FreezeFrom, Frozen, MOST_RISK, Mode, Peer, Record, Service, State};
-use crate::model::{Moment, Wall};
+use crate::model::{Moment, Wall, counted};
 use crate::report::readiness_lines;
 use crate::store::write_whole;
 use crate::trust;
@@ -127,7 +127,8 @@ impl GraphKeeper<'_> {
             return Err(error);
         }
         Ok(format!(
-            "{count} edges are frozen in {} (sha256 {})\n{}",
+            "{} frozen in {} (sha256 {})\n{}",
+            counted(count, "edge is", "edges are"),
             path.display(),
             hash.get(..16).unwrap_or(&hash),
             self.store_now(now)

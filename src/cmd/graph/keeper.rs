@@ -12,7 +12,7 @@ use crate::graph::{
     Promotion, Readiness, State,
 };
 use crate::metrics::GraphGauges;
-use crate::model::{Ktime, Moment, Source, Wall, format_duration};
+use crate::model::{Ktime, Moment, Source, Wall, counted, format_duration};
 use crate::report::{
     GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
     violation_lines, violations_json,
@@ -397,8 +397,8 @@ impl<'a> GraphKeeper<'a> {
         self.coverage_changed = true;
         self.renew(now)?;
         Ok(format!(
-            "{} edges are forgotten; the frozen file stays\n{}",
-            edges.len(),
+            "{} forgotten; the frozen file stays\n{}",
+            counted(edges.len(), "edge is", "edges are"),
             self.store_now(now)
         ))
     }

@@ -15,7 +15,7 @@ use super::iq::{self, Asked};
 use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::{Shield, TrackWidth};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::graph::{
     Direction, Edge, Frozen, GroupError, Groups, Peer, PeerError, Promotion, Service,
 };
@@ -87,7 +87,8 @@ fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
 /// The graph as it is, for the report; `None` where none was ever kept.
 pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
     let store = host.graph_store(None);
-    if !store.exists() {
+    let there = store.try_exists();
+    if !there.doing(|| format!("looking for {}", store.display()))? {
         return Ok(None);
     }
     let (run_dir, show) = (&host.places.run_dir, GraphAsk::Show { json: true });

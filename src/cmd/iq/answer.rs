@@ -13,7 +13,7 @@ use crate::autotune::Revision;
 use crate::cli::{DEFAULT_PORT, Proto};
 use crate::engine::Reading;
 use crate::error::{Error, Result};
-use crate::model::{Moment, Source, Stage};
+use crate::model::{Moment, Source, Stage, counted};
 use crate::report::{
     Answer, HeldCount, HeldLine, IqStatus, LiveVerdict, Note, Policy, RevisionLine, Why,
     action_text, owner_text,
@@ -76,7 +76,10 @@ impl Iq<'_> {
                 0 => Answer::Done(format!(
                     "nothing inside {source} was held; its strikes are forgotten"
                 )),
-                count => Answer::Done(format!("{count} sources inside {source} were let go")),
+                count => Answer::Done(format!(
+                    "let go of {} inside {source}",
+                    counted(count, "source", "sources")
+                )),
             },
             Ask::Exempt { source, ttl_s } => {
                 let until = wall(now) + Duration::from_secs(*ttl_s);
@@ -84,7 +87,8 @@ impl Iq<'_> {
                 let freed = self.forgive(&[*source], "exemption")?;
                 self.sync_lists(now)?;
                 Answer::Done(format!(
-                    "{source} is exempt until {until}; {freed} sources were let go"
+                    "{source} is exempt until {until}; let go of {}",
+                    counted(freed, "source", "sources")
                 ))
             }
             Ask::Graph { ask } => match &mut self.graph {

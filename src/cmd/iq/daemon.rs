@@ -27,7 +27,7 @@ use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
 use crate::exempt::By;
 use crate::graph::{Edge, Peer};
-use crate::model::{Moment, Source, Wall};
+use crate::model::{Moment, Source, Wall, counted};
 use crate::report::{graph_does, settings_yaml, whole_seconds};
 use crate::runtime::moment;
 use crate::seams::{Enforcer, Order};
@@ -198,7 +198,11 @@ impl<'a> Iq<'a> {
             orders,
         } = keep::reconcile(engine, held, before);
         if kept + adopted > 0 {
-            log::info!(target: IQ, "{kept} sources stay held as before, {adopted} more were found in the kernel");
+            log::info!(target: IQ,
+                "{} held as before, {} found in the kernel",
+                counted(kept, "source stays", "sources stay"),
+                counted(adopted, "more was", "more were")
+            );
         }
         for (order, outcome) in orders
             .iter()
@@ -439,6 +443,10 @@ impl<'a> Iq<'a> {
                     continue;
                 }
             };
+            // The window of that alert is over: a tick has judged it, or nobody ran then.
+            if event.time < self.last_tick.ktime {
+                continue;
+            }
             let sample = alerted(event.source, bits);
             let covered = |source: &Source| exempt.cover(source);
             let decision = self.engine.alert(now.ktime, &sample, &covered);
@@ -519,7 +527,7 @@ impl<'a> Iq<'a> {
     fn watch_ring(&mut self) -> Result<()> {
         let lost = self.shield.counters()?.events_lost;
         if lost > self.events_lost {
-            log::warn!(target: IQ, "{} alerts found the ring full; the tick sees those sources", lost - self.events_lost);
+            log::warn!(target: IQ, "{} found the ring full; the tick sees those sources", counted(lost - self.events_lost, "alert", "alerts"));
             self.events_lost = lost;
         }
         Ok(())
@@ -555,7 +563,12 @@ impl<'a> Iq<'a> {
             let left = ends.max().unwrap_or(now.ktime).since(now.ktime);
             log::info!(
                 target: IQ,
-                "stopping; {held} sources stay enforced until they expire, the last in {}; 'kernloom reset' frees them now{}",
+                "stopping; {}, the last in {}; 'kernloom reset' frees them now{}",
+                counted(
+                    held,
+                    "source stays enforced until it expires",
+                    "sources stay enforced until they expire"
+                ),
                 whole_seconds(left),
                 self.graph_does(now)
             );

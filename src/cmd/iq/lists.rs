@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::exempt::{
     Action as Feedbacks, By, Entry as Said, Exempt, Exempted, Feedback, Whitelist,
 };
-use crate::model::{Ktime, Moment, Source, Wall};
+use crate::model::{Ktime, Moment, Source, Wall, counted};
 use crate::state::{Exemption, FirstSeen};
 use crate::trust;
 
@@ -71,7 +71,7 @@ impl Lists {
             log::error!(target: IQ, "{path}:{bad}; the rest of the file is used");
         }
         if whitelist.sources != self.whitelist {
-            log::info!(target: IQ, "{path}: {} sources are exempt", whitelist.sources.len());
+            log::info!(target: IQ, "{path}: {} exempt", counted(whitelist.sources.len(), "source is", "sources are"));
         }
         self.whitelist = whitelist.sources;
     }

@@ -18,7 +18,7 @@ use crate::cli::ReplayArgs;
 use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What};
 use crate::engine::{Decision, Engine, Kind};
 use crate::error::{Doing, Error, Result};
-use crate::model::{Ktime, Moment, Source, Stage, format_duration};
+use crate::model::{Ktime, Moment, Source, Stage, counted, format_duration};
 use crate::profile::Overrides;
 use crate::report::{Table, document, print, progress};
 use crate::seams::{Enforcer, Order};
@@ -392,7 +392,7 @@ struct HeldSource {
 impl Told {
     fn text(&self) -> String {
         let mut table = Table::new([
-            "AT", "SOURCE", "FROM", "TO", "SIGNAL", "RATE/S", "TRIGGER", "HOLD",
+            "AT", "SOURCE", "FROM", "TO", "SIGNAL", "RATE", "TRIGGER", "HOLD",
         ]);
         for one in &self.decisions {
             table.row([
@@ -425,11 +425,11 @@ impl Told {
         }
         let whole = Duration::from_secs_f64(self.seconds.ceil());
         text.push_str(&format!(
-            "{} of {} sources would have been held; {} of {} packets dropped in {}; {} skipped\n",
+            "{} of {} would have been held; {} of {} dropped in {}; {} skipped\n",
             self.sources.len(),
-            self.seen,
+            counted(self.seen, "source", "sources"),
             self.dropped,
-            self.packets,
+            counted(self.packets, "packet", "packets"),
             format_duration(whole),
             self.skipped,
         ));

@@ -18,7 +18,7 @@ use crate::dataplane::{
 use crate::error::{Error, Result};
 use crate::graph::Mode;
 use crate::host::{Host, IqHost};
-use crate::model::{Moment, format_duration};
+use crate::model::{Moment, counted, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
     ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq,
@@ -235,7 +235,7 @@ impl Before {
         if !same_boot {
             let back = keep::put_back(&state.operators, shield, pins, reading)?;
             if back > 0 {
-                log::info!(target: IQ, "put back {back} entries of operators after the reboot");
+                log::info!(target: IQ, "put back {} of operators after the reboot", counted(back, "entry", "entries"));
             }
         }
         Ok(Self {

@@ -12,7 +12,7 @@ use super::recorder::began;
 use crate::cli::SimulateArgs;
 use crate::engine::{Decision, Engine, Kind};
 use crate::error::{Error, Result};
-use crate::model::{Ktime, Moment, Source, Stage, Wall};
+use crate::model::{Ktime, Moment, Source, Stage, Wall, counted};
 use crate::page::Traffic;
 use crate::profile::{Effective, Overrides, Profile};
 use crate::record::{Frame, Reader, Start};
@@ -342,8 +342,11 @@ impl Course {
             || "-".to_owned(),
             |one| {
                 format!(
-                    "{} at +{:.0}s ({}, {} transitions)",
-                    one.stage, one.first_at_seconds, one.signal, one.transitions
+                    "{} at +{:.0}s ({}, {})",
+                    one.stage,
+                    one.first_at_seconds,
+                    one.signal,
+                    counted(one.transitions, "transition", "transitions")
                 )
             },
         )
@@ -353,9 +356,9 @@ impl Course {
 impl Told {
     fn text(&self) -> String {
         let mut text = format!(
-            "{} ticks; {} decisions live under {}, {} simulated under {}\n",
-            self.ticks,
-            self.live_decisions,
+            "{}; {} live under {}, {} simulated under {}\n",
+            counted(self.ticks, "tick", "ticks"),
+            counted(self.live_decisions, "decision", "decisions"),
             self.recorded_profile,
             self.simulated_decisions,
             self.profile

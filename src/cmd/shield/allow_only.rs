@@ -3,7 +3,7 @@ use super::guard::Guard;
 use crate::cli::{EnforceAllowArgs, Switch};
 use crate::dataplane::{Action, AllowOnly, PinDir};
 use crate::error::{Error, Result};
-use crate::model::format_duration;
+use crate::model::{counted, format_duration};
 use crate::report::print;
 use crate::runtime::now;
 
@@ -38,7 +38,8 @@ pub(super) fn enforce(pins: &PinDir, args: &EnforceAllowArgs) -> Result<()> {
         .map_or(AllowOnly::On, |lease| AllowOnly::Leased(at + lease));
     shield.set_allow_only(state, &lock);
     text.push_str(&format!(
-        "only allowed sources pass: {allowed} allow entries"
+        "only allowed sources pass: {}",
+        counted(allowed, "allow entry", "allow entries")
     ));
     if let Some(lease) = args.lease {
         text.push_str(&format!(

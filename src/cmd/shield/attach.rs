@@ -130,7 +130,7 @@ pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
 }
 
 pub(super) fn detach(pins: &PinDir, args: &DetachArgs) -> Result<()> {
-    if !pins.path().exists() {
+    if !pins.is_made()? {
         return Err(Error::operator(format!(
             "nothing is attached: {} does not exist",
             pins.path().display()

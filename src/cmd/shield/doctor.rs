@@ -7,18 +7,19 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::attach::load_options;
 use crate::cli::DoctorArgs;
 use crate::dataplane::{
-    AttachMode, Interface, LoadOptions, PinDir, Shield, default_interface, has_bpffs, kernel,
-    locks_memory, predicted_memory,
+    AttachMode, Attached, Interface, LoadOptions, PinDir, Shield, default_interface, has_bpffs,
+    kernel, locks_memory, predicted_memory,
 };
 use crate::error::{Error, Result};
-use crate::report::{Finding, Level, doctor_json, doctor_text, print};
+use crate::model::counted;
+use crate::report::{Finding, Level, attached_in, doctor_json, doctor_text, print};
 
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
     let name = args.iface.clone().map_or_else(default_interface, Ok)?;
     let interface = Interface::examine(&name)?;
     let options = load_options(&args.sizes);
     let mut findings = host();
-    findings.extend(of_interface(&interface));
+    findings.extend(of_interface(&interface, pins));
     findings.push(memory(&options)?);
     findings.push(instance(pins));
     print(&if args.json {
@@ -135,15 +136,16 @@ fn memlock() -> Finding {
     }
 }
 
-fn of_interface(interface: &Interface) -> Vec<Finding> {
+fn of_interface(interface: &Interface, pins: &PinDir) -> Vec<Finding> {
     let name = &interface.name;
     let driver = interface.driver.as_deref().unwrap_or("unknown");
     let mut findings = vec![finding(
         Level::Fine,
         "interface",
         format!(
-            "{name}: driver {driver}, {} receive queues, MTU {}",
-            interface.rx_queues, interface.mtu
+            "{name}: driver {driver}, {}, MTU {}",
+            counted(interface.rx_queues, "receive queue", "receive queues"),
+            interface.mtu
         ),
         "",
     )];
@@ -162,29 +164,45 @@ fn of_interface(interface: &Interface) -> Vec<Finding> {
             &format!("ethtool -K {name} lro off"),
         ));
     }
-    let (mode, why) = interface.expected_mode();
-    findings.push(match (mode, why) {
-        (AttachMode::Driver, _) => finding(Level::Fine, "mode", "driver mode expected", ""),
-        (mode, why) => {
-            let mend = match (&interface.foreign, mode) {
-                (Some(_), _) => {
-                    "detach the other program, or let 'attach --force' remove it".to_owned()
-                }
-                (None, _) if interface.mtu > 1_500 => {
-                    format!("ip link set {name} mtu 1500, if the network allows it")
-                }
-                (None, _) => String::new(),
-            };
-            let why = why.unwrap_or_default();
-            finding(
-                Level::Notice,
-                "mode",
-                format!("{mode} mode expected: {why}"),
-                &mend,
-            )
-        }
-    });
+    findings.push(mode(interface, Shield::attached_to(pins, interface)));
     findings
+}
+
+/// `ours`: how this instance is attached there, as far as it may be known.
+fn mode(interface: &Interface, ours: Result<Option<Attached>>) -> Finding {
+    const OTHERS: &str = "detach the other program, or let 'attach --force' remove it";
+    let is_tc = |ours: &Attached| ours.mode == Some(AttachMode::Tc);
+    match (ours, &interface.there) {
+        (Ok(Some(ours)), Some(there)) if is_tc(&ours) => finding(
+            Level::Notice,
+            "mode",
+            format!("attached in tc mode: the XDP hook is taken by {there}"),
+            OTHERS,
+        ),
+        (Ok(Some(ours)), _) => finding(Level::Fine, "mode", attached_in(&ours), ""),
+        (Err(error), Some(there)) => finding(
+            Level::Notice,
+            "mode",
+            format!("the XDP hook is taken by {there}, and whose it is cannot be told: {error}"),
+            "",
+        ),
+        (_, there) => match interface.expected_mode() {
+            (AttachMode::Driver, _) => finding(Level::Fine, "mode", "driver mode expected", ""),
+            (mode, why) => {
+                let why = why.unwrap_or_default();
+                let found = format!("{mode} mode expected: {why}");
+                let mend = match there {
+                    Some(_) => OTHERS.to_owned(),
+                    None if interface.mtu > 1_500 => {
+                        let name = &interface.name;
+                        format!("ip link set {name} mtu 1500, if the network allows it")
+                    }
+                    None => String::new(),
+                };
+                finding(Level::Notice, "mode", found, &mend)
+            }
+        },
+    }
 }
 
 fn memory(options: &LoadOptions) -> Result<Finding> {

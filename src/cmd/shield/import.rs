@@ -14,7 +14,7 @@ use super::policy::List;
 use crate::cli::{EntryArgs, OwnerArg};
 use crate::dataplane::{Action, NoteId, Owner, PinDir, Rule};
 use crate::error::{Doing, Error, Result};
-use crate::model::{Source, format_duration, parse_duration};
+use crate::model::{Source, counted, format_duration, parse_duration};
 use crate::report::{print, progress, write_out};
 use crate::runtime::now;
 
@@ -88,7 +88,7 @@ pub(super) fn import(pins: &PinDir, file: &Path, how: &EntryArgs, list: List) ->
     }
     let more = read.repeated.len().saturating_sub(NAMED);
     if more > 0 {
-        text.push_str(&format!("{name}: {more} more repeat earlier ones\n"));
+        text.push_str(&format!("{name}: and {more} more\n"));
     }
     text.push_str(&format!(
         "{} added, {} changed, {} kept as the operator has them, {} repeated\n",
@@ -126,8 +126,8 @@ fn refuse_bad(name: &str, bad: &[(usize, String)]) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    let lines = if bad.len() == 1 { "line" } else { "lines" };
-    let mut text = format!("{name}: {} bad {lines}, nothing was changed", bad.len());
+    let lines = counted(bad.len(), "bad line", "bad lines");
+    let mut text = format!("{name}: {lines}, nothing was changed");
     for (number, why) in bad.iter().take(NAMED) {
         text.push_str(&format!("\n  line {number}: {why}"));
     }

@@ -79,7 +79,13 @@ fn set_limit(pins: &PinDir, args: &LimitSetArgs) -> Result<()> {
         owner: Owner::Operator,
         expires,
     };
-    set(pins, &args.sources, &rule, &args.reason, args.no_guard)
+    set(pins, &args.sources, &rule, &args.reason, args.no_guard)?;
+    for source in args.sources.iter().filter(|source| source.is_everyone()) {
+        log::warn!(
+            "{source} is one limit that everybody shares; 'kernloom shield limit default' gives each source its own"
+        );
+    }
+    Ok(())
 }
 
 /// `None` where no rate was given.

@@ -28,6 +28,31 @@ fn an_alert_limits_between_ticks_and_the_tick_counts_the_window_once() {
 }
 
 #[test]
+fn who_asks_right_after_an_alert_is_told_its_ports_and_later_what_the_tick_saw() {
+    let mut world = World::new(web());
+    world.tick(&[]);
+    let ports = |world: &World, secs| {
+        let explanation = world.engine.explain(&attacker(), Ktime::from_secs(secs));
+        explanation.ports
+    };
+    let now = Ktime::from_secs(world.secs);
+    let scan = port_scan(attacker(), 222);
+    world.engine.alert(now, &scan, &|_| false).unwrap();
+    assert_eq!(ports(&world, world.secs), [222; 3]);
+    world.engine.forget(&attacker());
+    assert_eq!(ports(&world, world.secs), [0; 3]);
+    world.engine.alert(now, &scan, &|_| false).unwrap();
+    let seen = Sample {
+        port_bits: u64::MAX >> 1,
+        ports: 266,
+        ..port_scan(attacker(), 266)
+    };
+    world.tick(&[seen]);
+    assert_eq!(ports(&world, world.secs), [266; 3]);
+    assert_eq!(ports(&world, world.secs + 100), [0, 266, 266]);
+}
+
+#[test]
 fn an_alert_below_flash_or_of_an_exempt_source_does_nothing() {
     let mut world = World::new(web());
     let now = Ktime::from_secs(1000);

@@ -3,6 +3,7 @@ use std::fmt::Write;
 
 use super::GraphView;
 use crate::graph::{Drift, Edge, HOURS_OF_WEEK, MOST_RISK, Mode, Readiness, Record, State};
+use crate::model::counted;
 use crate::report::Table;
 use crate::store::Violation;
 
@@ -28,21 +29,28 @@ pub fn readiness_lines(readiness: &Readiness) -> String {
     };
     let mut text = format!(
         "risk {:.1} % that the next legitimate edge seen in a day is one that would not be frozen: {verdict} (bound {:.0} %)\n\
-         {} edges would be frozen, {} are still candidates\n\
-         learned on {} days, in {} of {HOURS_OF_WEEK} hours of the week; {} edge-days\n",
+         {} would be frozen, {}\n\
+         learned on {}, in {} of {HOURS_OF_WEEK} hours of the week; {}\n",
         readiness.risk * 100.0,
         MOST_RISK * 100.0,
-        readiness.accepted,
-        readiness.candidates,
-        readiness.days,
+        counted(readiness.accepted, "edge", "edges"),
+        counted(
+            readiness.candidates,
+            "is still a candidate",
+            "are still candidates"
+        ),
+        counted(readiness.days, "day", "days"),
         readiness.hours_of_week,
-        readiness.edge_days
+        counted(readiness.edge_days, "edge-day", "edge-days")
     );
     let count = readiness.singletons.len();
     if count > 0 {
         push(
             &mut text,
-            format_args!("{count} edges were seen on one day only:\n"),
+            format_args!(
+                "{} seen on one day only:\n",
+                counted(count, "edge was", "edges were")
+            ),
         );
         for edge in readiness.singletons.iter().take(MOST_SINGLETONS) {
             push(&mut text, format_args!("  {edge}\n"));

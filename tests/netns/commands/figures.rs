@@ -109,7 +109,7 @@ fn the_doctor_says_what_works_and_what_stands_in_the_way() {
     );
     let (_, found) = level(&report, "interface").unwrap();
     assert!(
-        found.contains("eth0: driver veth, 1 receive queues, MTU 1500"),
+        found.contains("eth0: driver veth, 1 receive queue, MTU 1500"),
         "{found}"
     );
     bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
@@ -120,6 +120,58 @@ fn the_doctor_says_what_works_and_what_stands_in_the_way() {
             && found.contains("tc mode expected: the XDP hook is taken by XDP program 'kernloom'"),
         "{found}"
     );
+}
+
+#[test]
+fn the_doctor_tells_its_own_program_from_others_and_says_where_it_cannot() {
+    let Some(bench) = Bench::new("doctor-own") else {
+        return;
+    };
+    let mode = |said: &str| -> String {
+        let mut lines = said.lines();
+        let line = lines.find(|line| line[10..].starts_with("mode "));
+        let mend = lines.next().filter(|line| line.contains("mend:"));
+        [line.unwrap(), mend.unwrap_or_default().trim()].join("|")
+    };
+    let id = |said: &str| said.split(['(', ')']).nth(1).unwrap().to_owned();
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    assert_eq!(
+        mode(&bench.ok(&["shield", "doctor", "eth0"])),
+        "fine      mode       attached in driver mode|"
+    );
+    let said = bench.say_as_nobody(&["shield", "doctor", "eth0"]);
+    let (code, found) = (said.code, mode(&said.out));
+    let there = id(&found);
+    assert_eq!(
+        (code, found),
+        (
+            0,
+            format!(
+                "notice    mode       the XDP hook is taken by an XDP program ({there}), and whose it is cannot be \
+                 told: looking for {}: needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo \
+                 (Permission denied (os error 13))|",
+                bench.lab.bpffs().display()
+            )
+        )
+    );
+    bench.ok(&[
+        "--instance",
+        "dmz",
+        "shield",
+        "attach",
+        "eth0",
+        "--no-guard",
+    ]);
+    let found = mode(&bench.ok(&["--instance", "dmz", "shield", "doctor", "eth0"]));
+    let there = id(&found);
+    assert_eq!(
+        found,
+        format!(
+            "notice    mode       attached in tc mode: the XDP hook is taken by XDP program 'kernloom' ({there})|\
+             mend: detach the other program, or let 'attach --force' remove it"
+        )
+    );
+    bench.ok(&["--instance", "dmz", "shield", "detach", "--all", "--purge"]);
 }
 
 #[test]

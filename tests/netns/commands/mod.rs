@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::lab::{Family, Lab, Plan};
+use crate::lab::{Family, Lab, Plan, private};
 use crate::seat::documented as json;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_kernloom");
@@ -48,6 +48,19 @@ impl Bench {
 
     fn say(&self, args: &[&str]) -> Said {
         said(self.command(args).stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// The same without any right, by a copy that everybody may run.
+    fn say_as_nobody(&self, args: &[&str]) -> Said {
+        let copy = self.lab.dir().join("kernloom");
+        std::fs::copy(BINARY, &copy).unwrap();
+        // Not by the command itself: the namespace is entered with rights.
+        let mut command = self.lab.server().net.command("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(copy);
+        private(&mut command, &self.lab);
+        said(command.args(args).stdin(Stdio::null()).output().unwrap())
     }
 
     /// Must succeed; what it printed.

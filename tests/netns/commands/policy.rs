@@ -150,6 +150,45 @@ fn the_way_in_survives_blanket_rules_and_is_given_up_only_on_demand() {
 }
 
 #[test]
+fn a_directory_is_no_list() {
+    let Some(bench) = Bench::new("no-list") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    assert_eq!(
+        bench.refused(&["shield", "deny", "import", "/tmp"], 2),
+        "kernloom: reading /tmp: it is a directory; give a file\n"
+    );
+}
+
+#[test]
+fn a_limit_that_everybody_shares_is_set_with_a_word_about_it() {
+    let Some(bench) = Bench::new("shared") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    for (source, told) in [
+        ("0.0.0.0/0", true),
+        ("::/0", true),
+        ("10.0.0.0/8", false),
+        ("2001:db8::/32", false),
+    ] {
+        // `add`, as the other lists say it.
+        let said = bench.say(&["shield", "limit", "add", source, "--rate", "1mbit"]);
+        assert_eq!(said.code, 0, "{}", said.err);
+        assert_eq!(
+            said.out,
+            format!("{source} limit-all:125000B/s/125000B, by operator, ends never\n")
+        );
+        let word = format!(
+            "] {source} is one limit that everybody shares; 'kernloom shield limit default' gives each source its own\n"
+        );
+        assert_eq!(said.err.ends_with(&word), told, "{}", said.err);
+        assert_eq!(said.err.lines().count(), usize::from(told));
+    }
+}
+
+#[test]
 fn the_running_program_is_asked_for_its_verdict() {
     let Some(bench) = Bench::new("verdict") else {
         return;

@@ -138,7 +138,7 @@ fn w41_a_frozen_file_that_was_edited_is_not_enforced_until_it_is_accepted() {
     assert!(said.err.contains("--accept-edits"), "{said:?}");
     assert!(!lab.bpffs().join("program").exists(), "nothing is attached");
     let accepted = good(&lab, "freeze --accept-edits");
-    assert!(accepted.contains("1 edges are frozen"), "{accepted}");
+    assert!(accepted.contains("1 edge is frozen"), "{accepted}");
     let read = std::fs::read_to_string(&file).unwrap();
     assert!(
         read.contains("10.0.0.6") && !read.contains("10.0.0.5"),

@@ -5,7 +5,7 @@ use super::super::notes::stamp;
 use super::{IQ, Iq};
 use crate::engine::{Decision, Kind};
 use crate::error::Result;
-use crate::model::{Moment, Source};
+use crate::model::{Moment, Source, counted};
 use crate::report::{decision_line, log_decision};
 use crate::seams::{Order, Outcome};
 use crate::state::Record;
@@ -23,7 +23,7 @@ impl Iq<'_> {
         let outcomes = match self.enforcer.enforce(&orders, now.ktime) {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                log::error!(target: IQ, "enforcing {} decisions: {error}; trying again", orders.len());
+                log::error!(target: IQ, "enforcing {}: {error}; trying again", counted(orders.len(), "decision", "decisions"));
                 let sources: Vec<Source> = orders.iter().map(|order| order.source).collect();
                 sources.iter().for_each(|source| self.engine.forget(source));
                 if let Some(exposed) = &mut self.exposed {
@@ -131,10 +131,10 @@ impl Iq<'_> {
 
     pub(super) fn say_held_back(&mut self, now: Moment) {
         for (reason, count) in self.lines.held_back(now.ktime) {
-            log::warn!(target: IQ, "{count} more lines like '{reason}' were not logged");
+            log::warn!(target: IQ, "{} like '{reason}' not logged", counted(count, "more line was", "more lines were"));
         }
         for (_, count) in self.records.held_back(now.ktime) {
-            log::warn!(target: IQ, "{count} more transitions were not journalled");
+            log::warn!(target: IQ, "{} not journalled", counted(count, "more transition was", "more transitions were"));
         }
     }
 }
