@@ -14,7 +14,6 @@ use super::sources::entries_of;
 use super::sys;
 use crate::error::{Doing, Error, Result};
 use crate::model::Source;
-use crate::telemetry::Sample;
 
 /// Where our filter stands among clsact's; one that a killed process left is replaced.
 const HANDLE: u32 = 0x6b6c;
@@ -143,14 +142,5 @@ impl Refusals {
             (u32::from_ne_bytes(*epoch) == ended).then_some((source, u32::from_ne_bytes(*count)))
         });
         Ok(counts.collect())
-    }
-
-    /// Adds to each sample what its source was refused since the last reading.
-    pub fn mark(&mut self, samples: &mut [Sample]) -> Result<()> {
-        let refused = self.take()?;
-        for sample in samples.iter_mut().filter(|_| !refused.is_empty()) {
-            sample.refusals = refused.get(&sample.source).copied().unwrap_or_default();
-        }
-        Ok(())
     }
 }

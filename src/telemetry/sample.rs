@@ -93,11 +93,11 @@ pub struct Coverage {
     pub consent: bool,
 }
 
-/// Samples and the window they were counted in.
+/// Samples, as a slice or one after the other, and the window they were counted in.
 #[derive(Debug, Clone, Copy)]
-pub struct Window<'a> {
+pub struct Window<S> {
     pub length: Duration,
-    pub samples: &'a [Sample],
+    pub samples: S,
     pub coverage: Coverage,
 }
 
