@@ -313,11 +313,12 @@ fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
         return 1.0;
     }
     let packets = sample.packets as f64;
-    let established = packets - f64::from(sample.opens) - f64::from(sample.refusals);
+    let answers = f64::from(sample.answers);
+    let established = packets - f64::from(sample.opens) - f64::from(sample.refusals) + answers;
     let (asked, consent) = match (coverage.proof && sample.proven, coverage.refusals) {
         (true, true) => (established, consent),
         (true, false) => (established, consent.sqrt()),
-        (false, _) => (f64::from(sample.answers), consent),
+        (false, _) => (answers, consent),
     };
     let asked = asked.clamp(0.0, packets);
     (packets - asked + asked / consent) / packets

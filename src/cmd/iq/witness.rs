@@ -1,9 +1,10 @@
-//! What is known of sources beyond their packets: whose address is real, whom this host refused.
+//! What is known of sources beyond their packets: whose address is real, whom this host refused or
+//! asked.
 
 use std::collections::{HashMap, HashSet};
 
 use super::IQ;
-use crate::dataplane::{Proofs, Refusals, Shield};
+use crate::dataplane::{Proofs, Refusals, Shield, Told};
 use crate::error::Result;
 use crate::model::Source;
 use crate::telemetry::{Coverage, Sample};
@@ -11,6 +12,9 @@ use crate::telemetry::{Coverage, Sample};
 /// Of the sources a table holds, one in so many is thought to connect or be refused, and is
 /// remembered.
 const SHARE: usize = 8;
+
+/// A question may be answered with so many packets: what is too large for one comes in fragments.
+const FRAGMENTS: u32 = 4;
 
 /// Each part of it may be missing: who cannot be told from others is still scored.
 pub(super) struct Witness {
@@ -21,7 +25,7 @@ pub(super) struct Witness {
 /// What is known at the end of one window.
 pub(super) struct Known {
     proven: HashSet<Source>,
-    refused: HashMap<Source, u32>,
+    told: HashMap<Source, Told>,
     /// What can be told from it.
     pub(super) coverage: Coverage,
 }
@@ -30,7 +34,11 @@ impl Known {
     /// Adds it to a sample of that window.
     pub(super) fn mark(&self, sample: &mut Sample) {
         sample.proven = self.proven.contains(&sample.source);
-        sample.refusals = self.refused.get(&sample.source).copied().unwrap_or(0);
+        if let Some(told) = self.told.get(&sample.source) {
+            sample.refusals = told.refused;
+            // What is no connection's may be an answer; connections have their proof.
+            sample.answers = told.asked.saturating_mul(FRAGMENTS).min(sample.opens);
+        }
     }
 }
 
@@ -63,7 +71,7 @@ impl Witness {
     /// Ends a window.
     pub(super) fn ask(&mut self) -> Result<Known> {
         let proven = self.proofs.as_ref().map(Proofs::all).transpose()?;
-        let refused = self.refusals.as_mut().map(Refusals::take).transpose()?;
+        let told = self.refusals.as_mut().map(Refusals::take).transpose()?;
         Ok(Known {
             coverage: Coverage {
                 proof: proven.is_some(),
@@ -71,7 +79,7 @@ impl Witness {
                 consent: true,
             },
             proven: proven.unwrap_or_default(),
-            refused: refused.unwrap_or_default(),
+            told: told.unwrap_or_default(),
         })
     }
 }
