@@ -153,6 +153,8 @@ pub(super) struct Score {
     pub(super) answers: bool,
     /// Somebody else could have sent all of it in this source's name.
     pub(super) spoofable: bool,
+    /// Most of what was refused had not tried to open a connection.
+    pub(super) strays: bool,
 }
 
 impl Score {
@@ -172,6 +174,7 @@ impl Score {
         proven: false,
         answers: false,
         spoofable: false,
+        strays: false,
     };
 
     /// The score of `sample`, counted in a window of `length`, and the rates that it was scored
@@ -201,6 +204,7 @@ impl Score {
             proven: sample.proven,
             answers: sample.answers > 0,
             spoofable: is_spoofable(sample, coverage),
+            strays: u64::from(sample.refusals) > 2 * u64::from(sample.syns),
             ..Self::SILENT
         };
         score.weigh(config, &terms);

@@ -95,6 +95,7 @@ fn loads() -> Vec<Load> {
             vec![benign(Sample {
                 packets: 2_000,
                 bytes: 300_000,
+                opens: 2_000,
                 answers: 2_000,
                 ..Sample::silent("192.0.2.53".parse().unwrap())
             })]
