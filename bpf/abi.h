@@ -22,7 +22,7 @@ enum kl_limits {
 	KL_RECHECK_JIFFIES = 16,	/* how long a verdict with an end or a limit is believed */
 	KL_SILENT_JIFFIES = 1 << 18,	/* silence after which any verdict is evaluated anew */
 	KL_AGE_SHIFT = 9,		/* jiffies per age class of the replacement rule, log2 */
-	KL_NOT_BEFORE_SHIFT = 16,	/* unit of not_before: 2^16 ns */
+	KL_NOT_BEFORE_SHIFT = 16,	/* finer unit of not_before: 2^16 ns */
 	KL_REASONS = 64,
 	KL_LENGTHS = 16,			/* bins of the length histogram */
 	KL_LENGTH_SHIFT = 7,		/* width of a bin: 128 bytes; the last is open */
@@ -122,7 +122,7 @@ struct kl_source {
 	__u32 drops;
 	__u32 seen;		/* jiffies of the last packet */
 	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
-	/* With a rule: jiffies of its evaluation; with a limit, held: passes nothing before, 2^16 ns, */
+	/* With a rule: jiffies of its evaluation; with a limit, held: passes nothing before (limiter.h), */
 	/* else the packets it may still pass unasked. */
 	/* Without: the ceiling's window, jiffies of its start (24 bits), then its count (8 bits). */
 	__u16 checked;
@@ -223,7 +223,8 @@ struct kl_config {
 	__u32 test_clock;	/* 1: time comes from kl_control, verdicts go there */
 	__u32 bench_sources;	/* not 0: each packet takes the next of so many (2^n) sources */
 	__u32 edge_mask;	/* sets of one CPU's partition of the edge table - 1 */
-	__u32 lease_shift;	/* packets of burst from which on a limit is leased, log2 */
+	__u16 lease_shift;	/* packets of burst from which on a limit is leased, log2 */
+	__u16 jiffy_shift;	/* ns that a jiffy is at most, log2 */
 };
 
 /* kl_control.allow_only */

@@ -5,7 +5,8 @@
  *
  * A packet that does not conform never takes the lock, and its CPU remembers
  * until when none can: arrival times only move forward, so the bound holds
- * whatever other CPUs do.
+ * whatever other CPUs do. A bound that is a jiffy or more away is remembered in
+ * whole jiffies first, rounded down: what is dropped until then needs no clock.
  *
  * Clock, lookup and lock cost more than all the rest. Where the burst is large a
  * CPU therefore takes KL_LEASE packets at once, if all of them conform now, and
@@ -19,20 +20,40 @@
 #include "config.h"
 #include "policy.h"
 
-#define KL_NOT_BEFORE_MOST (1ULL << 30)	/* ns; half the range of the 16-bit unit */
+#define KL_NOT_BEFORE_MOST (1ULL << 29)	/* ns; a quarter of the range of the 15-bit unit */
+#define KL_IN_JIFFIES 0x8000		/* of not_before: the unit, else 2^KL_NOT_BEFORE_SHIFT ns */
+
+/* Of two numbers of 15 bits, whichever wrapped. */
+static __always_inline int kl_ahead(__u16 at, __u16 now)
+{
+	return (__s16)((at - now) << 1) > 0;
+}
+
+static __always_inline int kl_held_jiffies(const struct kl_source *src, __u32 verdict,
+					   __u32 jiffies)
+{
+	return verdict & KL_VERDICT_HELD && src->not_before & KL_IN_JIFFIES &&
+	       kl_ahead(src->not_before, jiffies);
+}
 
 static __always_inline int kl_held(const struct kl_source *src, __u32 verdict, __u64 now)
 {
-	__u16 unit = now >> KL_NOT_BEFORE_SHIFT;
-
-	return verdict & KL_VERDICT_HELD && (__s16)(src->not_before - unit) > 0;
+	return verdict & KL_VERDICT_HELD && !(src->not_before & KL_IN_JIFFIES) &&
+	       kl_ahead(src->not_before, now >> KL_NOT_BEFORE_SHIFT);
 }
 
-static __always_inline void kl_hold(struct kl_source *src, __u32 verdict, __u64 conforms, __u64 now)
+/* Jiffies are read before the clock, and come in time: whole ones are over before `conforms`. */
+static __always_inline void kl_hold(struct kl_source *src, __u32 verdict, __u64 conforms,
+				    __u32 jiffies, __u64 now)
 {
-	if (conforms - now > KL_NOT_BEFORE_MOST)
-		conforms = now + KL_NOT_BEFORE_MOST;
-	src->not_before = conforms >> KL_NOT_BEFORE_SHIFT;
+	__u64 wait = conforms - now;
+
+	if (wait > KL_NOT_BEFORE_MOST)
+		wait = KL_NOT_BEFORE_MOST;
+	if (wait >> kl_config.jiffy_shift)
+		src->not_before = KL_IN_JIFFIES | (jiffies + (wait >> kl_config.jiffy_shift));
+	else
+		src->not_before = ((now + wait) >> KL_NOT_BEFORE_SHIFT) & ~KL_IN_JIFFIES;
 	src->verdict = verdict | KL_VERDICT_HELD;
 }
 
@@ -58,7 +79,7 @@ static __always_inline __u64 kl_lease(const struct kl_policy_locked *policy, __u
 
 /* 1 if the packet is within the limit of its source, else 0. */
 static __always_inline int kl_admit(struct kl_source *src, const struct kl_packet *pkt,
-				    __u32 verdict)
+				    __u32 verdict, __u32 jiffies)
 {
 	struct kl_policy_locked *policy = NULL;
 	__u64 now, tat, cost, lease;
@@ -67,6 +88,8 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 
 	if (kl_leased(src, verdict))
 		return 1;
+	if (kl_held_jiffies(src, verdict, jiffies))
+		return 0;
 	now = kl_now_ns();
 	if (kl_held(src, verdict, now))
 		return 0;
@@ -100,7 +123,7 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 		}
 	}
 	if (!conforms)
-		kl_hold(src, verdict, tat - policy->tolerance_ns, now);
+		kl_hold(src, verdict, tat - policy->tolerance_ns, jiffies, now);
 	return conforms;
 }
 

@@ -110,7 +110,7 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 		action = verdict & KL_VERDICT_ACTION;
 	}
 	if (action >= KL_ACTION_LIMIT_NEW && (pkt->opens || !kl_only_new(action)) &&
-	    !kl_admit(src, pkt, verdict))
+	    !kl_admit(src, pkt, verdict, jiffies))
 		return KL_REASON_LIMIT;
 	if (pkt->odd)
 		return pkt->odd;

@@ -2,10 +2,10 @@
 # Builds the static release binaries, by default for every architecture, from one Debian 12 machine:
 # target/static/kernloom-{x86_64,aarch64,armv7}.
 #
-# usage: scripts/static.sh [--guest] [x86_64] [aarch64] [armv7]
+# usage: scripts/static.sh [--fetch | --guest] [x86_64] [aarch64] [armv7]
 #
-# --guest also builds what `make matrix` runs inside its guests: the guest's init and the packet
-# tests. CARGO_TARGET_DIR moves everything.
+# --fetch only downloads what the build takes from elsewhere. --guest also builds what `make matrix`
+# runs inside its guests: the guest's init and the packet tests. CARGO_TARGET_DIR moves everything.
 #
 # musl, because a static glibc loads the target's NSS modules, of another glibc, and crashes. No musl
 # std is packaged, so std is built from the compiler's source; libelf and zlib come with libbpf-sys.
@@ -20,9 +20,10 @@ out=$target/static
 tools=$cache/musl
 
 main() {
-    local guest='' arch arches=()
+    local fetch='' guest='' arch arches=()
     for arch in "$@"; do
         case $arch in
+            --fetch) fetch=yes ;;
             --guest) guest=yes ;;
             x86_64 | aarch64 | armv7) arches+=("$arch") ;;
             *)
@@ -33,6 +34,10 @@ main() {
     done
     ((${#arches[@]})) || arches=(x86_64 aarch64 armv7)
     toolchain "${arches[@]}"
+    if [[ -n $fetch ]]; then
+        fetch
+        return
+    fi
     mkdir -p "$out"
     for arch in "${arches[@]}"; do
         build "$arch" "$guest"
@@ -109,6 +114,11 @@ C
     cp "$tools/libunwind-14-dev-$arch/usr/lib/llvm-14/lib/libunwind.a" "$unwind/new.a"
     ar rD "$unwind/new.a" "$unwind/fortify.o"
     mv "$unwind/new.a" "$unwind/libunwind.a"
+}
+
+# The crates, and those of the standard library.
+fetch() {
+    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo fetch -q --locked -Z build-std=std,panic_abort,test
 }
 
 build() {

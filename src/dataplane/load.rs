@@ -446,6 +446,7 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         true => Some(sets_per_cpu(options.graph.edges, cpus)?),
         false => None,
     };
+    let hertz = if options.test_clock { 1_000 } else { hertz()? };
     let missing = || Error::world("configuring the program: it has no .rodata; build it anew");
     let bits = options.v6_width.bits();
     let rodata = open.maps.rodata_data.as_deref_mut().ok_or_else(missing)?;
@@ -462,10 +463,11 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
         bench_sources: options.bench_sources,
         edge_mask: edge_sets.unwrap_or(1) - 1,
         lease_shift: lease_shift(cpus),
+        jiffy_shift: jiffy_shift(hertz),
     };
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
-    bss.kl_control.hz = if options.test_clock { 1_000 } else { hertz()? };
+    bss.kl_control.hz = hertz;
     bss.kl_control.v6_bits = bits.into();
     size_graph(open, options, edge_sets.map(|sets| sets * cpus))?;
     let sized = || "sizing the maps";
@@ -491,9 +493,21 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
 }
 
 /// The burst from which on a limit is leased, log2: the leases of all CPUs are at most a 64th of it.
-fn lease_shift(cpus: u32) -> u32 {
-    let all = kl_limits::KL_LEASE.0 * cpus.next_power_of_two();
-    6 + all.ilog2()
+fn lease_shift(cpus: u32) -> u16 {
+    6 + log2(kl_limits::KL_LEASE.0 * cpus)
+}
+
+/// Nanoseconds that a jiffy is at most, log2.
+fn jiffy_shift(hertz: u32) -> u16 {
+    log2(1_000_000_000_u32.div_ceil(hertz))
+}
+
+/// Rounded up.
+const fn log2(number: u32) -> u16 {
+    let bits = number.next_power_of_two().trailing_zeros();
+    #[expect(clippy::cast_possible_truncation, reason = "at most 31")]
+    let log = bits as u16;
+    log
 }
 
 /// Sizes the edge stage's maps, or leaves them out.

@@ -4,8 +4,8 @@
 //! the caller then keeps what it could not store and gives it again.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -92,10 +92,21 @@ impl GraphStore {
                 .doing(|| format!("making {}", dir.display()))?;
         }
         let name = path.display().to_string();
+        // SQLite would ask the umask, and makes its journals like the database. Where this fails it
+        // is the one to tell.
+        let made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
+        drop(made);
         let failed = |error| failed(&name, "opening", &error);
         let mut db = Connection::open(path).map_err(failed)?;
         configure(&db, pages).map_err(failed)?;
         prepare(&mut db, &name, node)?;
+        // Earlier versions left it to the umask.
+        fs::set_permissions(path, Permissions::from_mode(0o600))
+            .doing(|| format!("keeping {name} from others"))?;
         Ok(Self { db, path: name })
     }
 

@@ -2,7 +2,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use kernloom::dataplane::{Owner, Reason, Rule};
-use kernloom::model::LimitScope;
+use kernloom::model::{Ktime, LimitScope};
 use proptest::prelude::*;
 
 use super::{Plane, families, ip, limit};
@@ -100,6 +100,34 @@ fn a_large_burst_passes_whole_and_at_most_a_64th_larger() {
         plane.pass_time(Duration::from_hours(1));
         plane.shield.test_run(&frame, 2 * burst).unwrap();
         assert_eq!(within(&plane), u64::from(burst) + 1 + 7 + u64::from(burst));
+    }
+}
+
+/// Until then it is dropped by jiffies first, then by the clock.
+#[test]
+fn what_is_held_passes_again_to_the_nanosecond() {
+    for pps in [16, 100, 320, 800, 8_000] {
+        let interval = Duration::from_secs(1) / pps;
+        let mut plane = Plane::new();
+        let source = ip("192.0.2.7");
+        plane.set("192.0.2.7", limit(pps, 1, LimitScope::All));
+        let frame = Frame::syn(source, 443).build();
+        let mut conforms = plane.now;
+        for packet in 0..200 {
+            plane.at(conforms);
+            assert_eq!(plane.send(&frame), Reason::WithinLimit, "{pps}: {packet}");
+            // Wherever in a jiffy it was held, and however often since.
+            let step = Duration::from_micros(61 + 13 * packet);
+            let mut now = conforms + step;
+            conforms = conforms + interval;
+            while now < conforms {
+                plane.at(now);
+                assert_eq!(plane.send(&frame), Reason::Limit, "{pps}: {packet}");
+                now = now + step;
+            }
+            plane.at(Ktime::from_nanos(conforms.as_nanos() - 1));
+            assert_eq!(plane.send(&frame), Reason::Limit, "{pps}: {packet}");
+        }
     }
 }
 

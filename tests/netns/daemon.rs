@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
+use kernloom::state::{Found, StateFile};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -157,6 +158,31 @@ fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
         (&first["source"], &first["dry_run"]),
         (&evil.as_str().into(), &Value::Bool(true))
     );
+    drop(iq);
+}
+
+#[test]
+fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
+    let Some(lab) = lab("reboot") else { return };
+    let iq = start(&lab, &ENFORCE[..1]);
+    let [denied, allowed] = ["203.0.113.9", "203.0.113.10"];
+    run(&lab, &["shield", "deny", "add", denied]);
+    run(&lab, &["shield", "allow", "add", allowed, "--ttl", "1h"]);
+    stop(iq);
+    // A reboot is a new kernel with the old files: no maps, and another boot than the state's.
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
+    let (mut file, found) = StateFile::open(&lab.state_dir(), false).unwrap();
+    let Found::Newest(mut state) = found else {
+        panic!("{found:?}")
+    };
+    state.written.boot = "the one before".to_owned();
+    file.write(&state).unwrap();
+
+    let mut iq = start(&lab, &ENFORCE[..1]);
+    iq.wait_line(SOON, "put back 2 entries of operators after the reboot")
+        .unwrap();
+    assert!(run(&lab, &["shield", "deny", "list"]).contains(denied));
+    assert!(run(&lab, &["shield", "allow", "list"]).contains(allowed));
     drop(iq);
 }
 

@@ -145,6 +145,16 @@ const MUTANTS: &[Patch] = &[
         "!src->not_before",
     ),
     patch(
+        "limiter.h",
+        "KL_IN_JIFFIES | (jiffies + ",
+        "KL_IN_JIFFIES | (jiffies + 9 + ",
+    ),
+    patch(
+        "limiter.h",
+        "KL_NOT_BEFORE_SHIFT) & ~KL_IN_JIFFIES",
+        "KL_NOT_BEFORE_SHIFT) | KL_IN_JIFFIES",
+    ),
+    patch(
         "policy.h",
         "if ((verdict ^ src->verdict) & ((1 << KL_VERDICT_SHIFT) - 1))\n			src->not_before = 0;",
         "",

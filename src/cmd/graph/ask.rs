@@ -142,7 +142,7 @@ impl GraphKeeper<'_> {
                 let edges = self.parse_edges(direction, peer, services)?;
                 self.decide(&edges, *allow, now)
             }
-            GraphAsk::Violations { json } => Ok(self.violations_told(*json)),
+            GraphAsk::Violations { json } => self.violations_told(*json),
             GraphAsk::Export { format } => self.export(*format, now),
             GraphAsk::Enforce { lease_ms } => {
                 let lease = (*lease_ms > 0).then(|| Duration::from_millis(*lease_ms));

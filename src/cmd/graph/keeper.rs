@@ -542,13 +542,18 @@ impl<'a> GraphKeeper<'a> {
         }
     }
 
-    pub(super) fn violations_told(&self, json: bool) -> String {
+    /// # Errors
+    /// Operator's, where there are none and nothing runs that could have told of any.
+    pub(super) fn violations_told(&self, json: bool) -> Result<String> {
         let all = self.violations.all();
-        if json {
+        if all.is_empty() {
+            self.plane()?;
+        }
+        Ok(if json {
             violations_json(all)
         } else {
             violation_lines(all)
-        }
+        })
     }
 
     pub(super) fn diff(&self, now: Moment) -> Result<String> {

@@ -1,7 +1,7 @@
 //! The daemon: one epoll loop, no thread.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::graph::{GRAPH, GraphKeeper, Setup};
 use super::super::pins;
@@ -32,7 +32,9 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let _only = only_iq(&host.places.run_dir)?;
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
+    let mut made = Made::default();
     if let Some(graph) = &settings.graph {
+        made.will_make(&settings.iq.store);
         let setup = graph_setup(&settings.iq.store, graph);
         GraphKeeper::open(None, setup, moment()?)?.check(graph.mode)?;
     }
@@ -43,17 +45,16 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let reused = pins.is_loaded()?;
     let exposed = Exposed::new(&settings.iq)?;
     let recorder = match &settings.record {
-        Some((path, most)) => Some(Recorder::create(path, *most)?),
+        Some((path, most)) => {
+            made.will_make(path);
+            Some(Recorder::create(path, *most)?)
+        }
         None => None,
     };
-    let shield = attach(&pins, &settings.iq, settings.graph.is_some()).inspect_err(|_| {
-        if let Some((path, _)) = &settings.record {
-            // Nothing was recorded, and the next try makes it anew.
-            let _ = std::fs::remove_file(path);
-        }
-    })?;
+    let shield = attach(&pins, &settings.iq, settings.graph.is_some())?;
+    made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
-    let before = Before::find(&settings, &keeper, &state, (&shield, &pins), reused)?;
+    let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
     let lists = Lists::new(
         host.management.clone(),
         (&settings.iq.whitelist, &settings.iq.feedback),
@@ -71,6 +72,31 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         iq.record(recorder)?;
     }
     attend(host, &shield, &shutdown, &mut iq)
+}
+
+/// Files that were not there before a start, and go with it if it fails: the next one makes them anew.
+#[derive(Default)]
+struct Made(Vec<PathBuf>);
+
+impl Made {
+    fn will_make(&mut self, path: &Path) {
+        if !path.exists() {
+            self.0.push(path.to_owned());
+        }
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // What was never made is as good as removed.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// The loop: one epoll over signals, ring buffer, ticks, files, metrics and the control socket.
@@ -167,7 +193,6 @@ pub(super) struct Before {
 
 impl Before {
     fn find(
-        settings: &Settings,
         keeper: &Keeper,
         state: &State,
         (shield, pins): (&Shield, &PinDir),
@@ -176,8 +201,9 @@ impl Before {
         let now = moment()?;
         let same_boot = state.written.boot == keeper.boot();
         let reading = state.written.reading(keeper.boot(), now);
-        // Whoever attached since the reboot, and with what lists, knows nothing of these.
-        if !same_boot && !settings.iq.dry_run {
+        // Whoever attached since the reboot, and with what lists, knows nothing of these. They are
+        // no decisions of ours: a dry run that left them out would lose them with its next state.
+        if !same_boot {
             let back = keep::put_back(&state.operators, shield, pins, reading)?;
             if back > 0 {
                 log::info!(target: IQ, "put back {back} entries of operators after the reboot");

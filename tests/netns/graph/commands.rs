@@ -1,6 +1,9 @@
 //! What the graph's verbs say to wrong input and missing rights, and what a verdict tells of it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::{binary, good, graph};
@@ -28,6 +31,8 @@ fn every_verb_says_what_is_wrong_and_how_to_mend_it() {
         ("observe", "start 'kernloom iq --graph'"),
         ("thaw", "start 'kernloom iq --graph'"),
         ("confirm", "start 'kernloom iq --graph'"),
+        ("violations", "start 'kernloom iq --graph'"),
+        ("violations --json", "start 'kernloom iq --graph'"),
         ("diff", "there is no frozen graph yet"),
         ("enforce --lease soon", "soon"),
         ("freeze", "freeze with --accept-risk. Nothing was changed"),
@@ -125,6 +130,30 @@ fn w41_a_frozen_file_that_was_edited_is_not_enforced_until_it_is_accepted() {
         read.contains("10.0.0.6") && !read.contains("10.0.0.5"),
         "{read}"
     );
+}
+
+#[test]
+fn an_iq_that_cannot_begin_leaves_no_graph_and_a_graph_is_roots_alone() {
+    let Some(lab) = lab("gleft") else { return };
+    let store = lab.state_dir().join("graph.db");
+    for (more, why) in [
+        ("--graph-mode=frozen-enforce", "there is no frozen graph"),
+        ("--metrics-listen=192.0.2.1:1", "192.0.2.1:1"),
+    ] {
+        let words = ["iq", "--iface=eth0", "--profile=idp", "--graph", more];
+        let said = Kernloom::ask(&lab, binary(), &words).unwrap();
+        assert!(said.code > Some(0) && said.err.contains(why), "{said:?}");
+        let mut files = std::fs::read_dir(lab.state_dir()).unwrap();
+        let left = files.find(|file| file.as_ref().unwrap().path() == store);
+        assert!(left.is_none(), "{more}: {left:?}");
+    }
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(&store), 0o600);
+    // As one from before would be.
+    std::fs::set_permissions(&store, Permissions::from_mode(0o644)).unwrap();
+    good(&lab, "show");
+    assert_eq!(mode(&store), 0o600);
 }
 
 #[test]
