@@ -89,7 +89,7 @@ pub struct Coverage {
     pub proof: bool,
     /// `refusals`.
     pub refusals: bool,
-    /// `opens` and `answers`.
+    /// `opens`, and, where refusals are seen, `answers`.
     pub consent: bool,
 }
 
