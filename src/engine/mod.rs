@@ -170,9 +170,10 @@ impl Engine {
         let mut last = None;
         for sample in window.samples {
             let sample = &sample;
-            if last.replace(sample.source) >= Some(sample.source) {
+            if last >= Some(sample.source) {
                 continue;
             }
+            last = Some(sample.source);
             let mut standing =
                 self.tracks
                     .follow(now, sample, window.length, &self.config, coverage);
