@@ -25,7 +25,7 @@ test: deps lint ## lint, then every test, those of the kernel side as root
 
 bench: deps ## measure the data plane against its budgets
 	@$(if $(SUDO),echo "make: loading programs needs root: running the benchmarks through sudo")
-	GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1048576 $(CARGO) bench $(AS_ROOT)
+	$(CARGO) bench $(AS_ROOT)
 
 lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --check

@@ -248,20 +248,21 @@ struct kl_proof_config {
 	__u32 v6_mask[4];	/* as in kl_config */
 };
 
-/* Frozen at load, for the program that counts refusals. */
+/* Frozen at load, for the program that counts refusals and questions. */
 struct kl_refusals_config {
 	__u32 v6_mask[4];	/* as in kl_config */
 };
 
 struct kl_refusals_state {
 	__u32 epoch;		/* of now; userspace begins another to read the one that ended */
-	__u32 sent;		/* so far: a look at the map is saved where there was none */
+	__u32 sent;		/* of both so far: a look at the map is saved where there was none */
 };
 
-/* What a source was refused. */
-struct kl_refused {
+/* What a source was sent within an epoch. */
+struct kl_told {
 	__u32 epoch;
-	__u32 count;		/* within that epoch */
+	__u32 refused;		/* its packets that were */
+	__u32 asked;		/* UDP to a service of its own */
 };
 
 /* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */

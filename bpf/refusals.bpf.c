@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only
 /*
- * Whom this host refuses: it answered with a TCP reset or an ICMP unreachable. At
- * TC egress. Most kinds of scan show in nothing else, because what they send
- * belongs to no connection.
+ * Whom this host refuses, and whom it asks. At TC egress. It refuses with a TCP
+ * reset or an ICMP unreachable: most kinds of scan show in nothing else, because
+ * what they send belongs to no connection. It asks over UDP: without that a busy
+ * resolver's answers are a flood.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -11,6 +12,7 @@
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 #include <linux/tcp.h>
+#include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -42,8 +44,13 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);
 	__type(key, struct kl_identity);
-	__type(value, struct kl_refused);
+	__type(value, struct kl_told);
 } kl_refusals SEC(".maps");
+
+enum kl_leaves { KL_LEAVES, KL_REFUSES, KL_ASKS };
+
+/* RFC 791, 3.1: where in the datagram a fragment begins. */
+#define KL_FRAGMENT_OFFSET 0x1fff
 
 /* What belongs to no connection: RFC 9293, 3.10.7.1. Whoever aborts one names its sequence number. */
 static __always_inline int kl_resets_stranger(struct __sk_buff *skb, __u32 off)
@@ -53,6 +60,16 @@ static __always_inline int kl_resets_stranger(struct __sk_buff *skb, __u32 off)
 	if (bpf_skb_load_bytes(skb, off, &tcp, sizeof(tcp)))
 		return 0;
 	return tcp.rst && (!tcp.ack || !tcp.seq);
+}
+
+/* From a client's high port to a service's low one, as kl_parse_udp tells replies (W19). */
+static __always_inline enum kl_leaves kl_asks(struct __sk_buff *skb, __u32 off)
+{
+	struct udphdr udp;
+
+	if (bpf_skb_load_bytes(skb, off, &udp, sizeof(udp)))
+		return KL_LEAVES;
+	return bpf_ntohs(udp.dest) < bpf_ntohs(udp.source) ? KL_ASKS : KL_LEAVES;
 }
 
 static __always_inline int kl_unreachable4(__u8 code)
@@ -71,63 +88,72 @@ static __always_inline int kl_unreachable6(__u8 type, __u8 code)
 		code == KL_ICMP6_POLICY || code == KL_ICMP6_REJECTED);
 }
 
-static __always_inline int kl_refuses4(struct __sk_buff *skb, struct kl_identity *to)
+static __always_inline enum kl_leaves kl_leaves4(struct __sk_buff *skb, struct kl_identity *to)
 {
 	struct iphdr ip;
 	__u8 icmp[2];
 	__u32 off;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return 0;
+		return KL_LEAVES;
 	off = ETH_HLEN + ip.ihl * 4;
 	to->addr[0] = to->addr[1] = 0;
 	to->addr[2] = bpf_htonl(0xffff);
 	to->addr[3] = ip.daddr;
 	if (ip.protocol == IPPROTO_TCP)
-		return kl_resets_stranger(skb, off);
+		return kl_resets_stranger(skb, off) ? KL_REFUSES : KL_LEAVES;
+	if (ip.protocol == IPPROTO_UDP && !(ip.frag_off & bpf_htons(KL_FRAGMENT_OFFSET)))
+		return kl_asks(skb, off);
 	if (ip.protocol != IPPROTO_ICMP || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
-		return 0;
-	return icmp[0] == KL_ICMP_UNREACHABLE && kl_unreachable4(icmp[1]);
+		return KL_LEAVES;
+	return icmp[0] == KL_ICMP_UNREACHABLE && kl_unreachable4(icmp[1]) ? KL_REFUSES : KL_LEAVES;
 }
 
-static __always_inline int kl_refuses6(struct __sk_buff *skb, struct kl_identity *to)
+static __always_inline enum kl_leaves kl_leaves6(struct __sk_buff *skb, struct kl_identity *to)
 {
 	__u32 off = ETH_HLEN + sizeof(struct ipv6hdr);
 	struct ipv6hdr ip;
 	__u8 icmp[2];
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return 0;
+		return KL_LEAVES;
 	__builtin_memcpy(to->addr, &ip.daddr, sizeof(to->addr));
 	kl_identify(to, kl_refusals_config.v6_mask);
 	if (ip.nexthdr == IPPROTO_TCP)
-		return kl_resets_stranger(skb, off);
+		return kl_resets_stranger(skb, off) ? KL_REFUSES : KL_LEAVES;
+	if (ip.nexthdr == IPPROTO_UDP)
+		return kl_asks(skb, off);
 	if (ip.nexthdr != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
-		return 0;
-	return kl_unreachable6(icmp[0], icmp[1]);
+		return KL_LEAVES;
+	return kl_unreachable6(icmp[0], icmp[1]) ? KL_REFUSES : KL_LEAVES;
 }
 
-static __always_inline int kl_refuses(struct __sk_buff *skb, struct kl_identity *to)
+static __always_inline enum kl_leaves kl_look(struct __sk_buff *skb, struct kl_identity *to)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return kl_refuses4(skb, to);
-	return skb->protocol == bpf_htons(ETH_P_IPV6) && kl_refuses6(skb, to);
+		return kl_leaves4(skb, to);
+	return skb->protocol == bpf_htons(ETH_P_IPV6) ? kl_leaves6(skb, to) : KL_LEAVES;
 }
 
 SEC("tc")
 int kernloom_refusals(struct __sk_buff *skb)
 {
-	struct kl_refused fresh = { .epoch = kl_refusals_state.epoch, .count = 1 }, *known;
+	struct kl_told fresh = { .epoch = kl_refusals_state.epoch }, *known;
 	struct kl_identity to;
+	enum kl_leaves what = kl_look(skb, &to);
 
-	if (!kl_refuses(skb, &to))
+	if (what == KL_LEAVES)
 		return TC_ACT_UNSPEC;
+	fresh.refused = what == KL_REFUSES;
+	fresh.asked = what == KL_ASKS;
 	known = bpf_map_lookup_elem(&kl_refusals, &to);
 	/* Two CPUs at once may lose one: a count of many needs no lock. */
-	if (known && known->epoch == fresh.epoch)
-		known->count++;
-	else
+	if (known && known->epoch == fresh.epoch) {
+		known->refused += fresh.refused;
+		known->asked += fresh.asked;
+	} else {
 		bpf_map_update_elem(&kl_refusals, &to, &fresh, BPF_ANY);
+	}
 	kl_refusals_state.sent++;
 	return TC_ACT_UNSPEC;
 }

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use board::Board;
-use lab::{Kernloom, Lab, LabError, Load, LoadPlan, Plan, Result, Tally, WebServer};
+use lab::{Family, Kernloom, Lab, LabError, Load, LoadPlan, Plan, Result, Tally, WebServer};
 use screen::{Colour, Screen};
 
 /// How the demo runs kernloom: short holds, so that a release is seen too.
@@ -34,9 +34,11 @@ const IQ_ARGS: [&str; 6] = [
 
 /// 15 people per family behind one address ask three times a second for a minute.
 const LOAD: LoadPlan = LoadPlan {
+    first: 0,
     clients: 15,
+    families: &[Family::V4, Family::V6],
     requests: 180,
-    per_second: 3,
+    per_minute: 180,
 };
 
 /// The load ends at 60 s by its own count; the rest is patience for the last request.
@@ -95,7 +97,7 @@ fn run(binary: PathBuf) -> Result<bool> {
     let people = format!(
         "{0} clients over IPv4 and {0} over IPv6 behind one address each, {1} requests/s in all",
         LOAD.clients,
-        u32::from(LOAD.clients) * 2 * LOAD.per_second
+        u32::from(LOAD.clients) * 2 * LOAD.per_minute / 60
     );
     screen.event(Colour::Plain, "benign", &people);
 

@@ -146,7 +146,7 @@ impl Host {
         let samples = self.window();
         let window = Window {
             length: WINDOW,
-            samples: &samples,
+            samples: samples.into_iter(),
             coverage: ALL,
         };
         let tuner = &mut self.tuner;

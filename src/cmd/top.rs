@@ -61,7 +61,7 @@ impl<'a> Windows<'a> {
         let table = shield.sources()?;
         let mut meter = Meter::new(table.capacity());
         table.visit(|slot, row| meter.row(slot, row));
-        meter.samples();
+        meter.skip();
         Ok(Self {
             shield,
             table,

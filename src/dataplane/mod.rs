@@ -50,7 +50,7 @@ pub use pin::{DEFAULT_PIN_DIR, Lock, PinDir};
 pub use policy::Edit;
 pub use ports::PortCount;
 pub use proofs::Proofs;
-pub use refusals::Refusals;
+pub use refusals::{Refusals, Told};
 pub use rule::{Action, Entry, NoteId, Owner, Rule};
 pub use shield::{Answer, Companion, Shield, TestRun};
 pub use sources::SourceTable;

@@ -14,7 +14,6 @@ use super::skel::proof as skel;
 use super::sources::entries_of;
 use crate::error::{Doing, Error, Result};
 use crate::model::Source;
-use crate::telemetry::Sample;
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 const EVENT: &str = "inet_sock_set_state";
@@ -64,15 +63,6 @@ impl Proofs {
     pub fn all(&self) -> Result<HashSet<Source>> {
         let entries = entries_of(&self.map, self.v6_bits)?;
         Ok(entries.into_iter().map(|(source, _)| source).collect())
-    }
-
-    /// Marks the samples of proven sources.
-    pub fn mark(&self, samples: &mut [Sample]) -> Result<()> {
-        let proven = self.all()?;
-        for sample in samples {
-            sample.proven = proven.contains(&sample.source);
-        }
-        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whom this host refuses, seen at TC egress of the interfaces it is asked from.
+//! Whom this host refuses and whom it asks, seen at TC egress of the interfaces it is asked from.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::MaybeUninit;
@@ -14,7 +14,6 @@ use super::sources::entries_of;
 use super::sys;
 use crate::error::{Doing, Error, Result};
 use crate::model::Source;
-use crate::telemetry::Sample;
 
 /// Where our filter stands among clsact's; one that a killed process left is replaced.
 const HANDLE: u32 = 0x6b6c;
@@ -37,8 +36,17 @@ impl Drop for Place {
     }
 }
 
-/// Counts what each source is refused, while it lives. Sources are remembered until `capacity`
-/// newer ones came.
+/// What a source was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Its packets that were refused.
+    pub refused: u32,
+    /// UDP packets from a high port of this host to a lower one of the source.
+    pub asked: u32,
+}
+
+/// Counts what each source is refused and asked, while it lives. Sources are remembered until
+/// `capacity` newer ones came.
 pub struct Refusals {
     prog: OwnedFd,
     refused: MapHandle,
@@ -117,8 +125,8 @@ impl Refusals {
         hook.attach().doing(doing).map(Place::Classic)
     }
 
-    /// What each source was refused since the last reading.
-    pub fn take(&mut self) -> Result<HashMap<Source, u32>> {
+    /// What each source was told since the last reading.
+    pub fn take(&mut self) -> Result<HashMap<Source, Told>> {
         let doing = || "reading who was refused";
         let zero = 0_u32.to_ne_bytes();
         let missing = || Error::world("the program that counts refusals has no variables");
@@ -132,25 +140,20 @@ impl Refusals {
         if now == std::mem::replace(&mut self.sent, now) {
             return Ok(HashMap::new());
         }
-        // A refusal counted meanwhile is forgotten in `sent` only.
+        // One counted meanwhile is forgotten in `sent` only.
         *epoch = ended.wrapping_add(1).to_ne_bytes();
         self.bss.update(&zero, &value, MapFlags::ANY).doing(doing)?;
         let entries = entries_of(&self.refused, self.v6_bits)?;
         let counts = entries.into_iter().filter_map(|(source, value)| {
-            let [epoch, count] = value.as_chunks::<4>().0 else {
+            let [epoch, refused, asked] = value.as_chunks::<4>().0 else {
                 return None;
             };
-            (u32::from_ne_bytes(*epoch) == ended).then_some((source, u32::from_ne_bytes(*count)))
+            let told = Told {
+                refused: u32::from_ne_bytes(*refused),
+                asked: u32::from_ne_bytes(*asked),
+            };
+            (u32::from_ne_bytes(*epoch) == ended).then_some((source, told))
         });
         Ok(counts.collect())
-    }
-
-    /// Adds to each sample what its source was refused since the last reading.
-    pub fn mark(&mut self, samples: &mut [Sample]) -> Result<()> {
-        let refused = self.take()?;
-        for sample in samples.iter_mut().filter(|_| !refused.is_empty()) {
-            sample.refusals = refused.get(&sample.source).copied().unwrap_or_default();
-        }
-        Ok(())
     }
 }

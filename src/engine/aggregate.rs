@@ -29,9 +29,9 @@ pub(super) fn everyone() -> Source {
 /// The sums of one window.
 #[derive(Debug)]
 pub(super) struct Aggregate {
-    pub(super) overall: Sample,
+    overall: Sample,
     /// Prefixes of which several sources were seen, sorted.
-    pub(super) prefixes: Vec<Sample>,
+    prefixes: Vec<Sample>,
     /// The prefix under way, and its sources so far.
     running: Option<(Sample, u32)>,
     /// Packets below which a prefix is not worth a look.
@@ -70,7 +70,7 @@ impl Aggregate {
                 *sources += 1;
             }
             _ => {
-                self.close();
+                self.end_prefix();
                 let sum = Sample {
                     source: prefix,
                     ..passed
@@ -80,8 +80,13 @@ impl Aggregate {
         }
     }
 
-    /// Ends the prefix under way.
-    pub(super) fn close(&mut self) {
+    /// The sums of everyone, and of each prefix.
+    pub(super) fn close(mut self) -> (Sample, Vec<Sample>) {
+        self.end_prefix();
+        (self.overall, self.prefixes)
+    }
+
+    fn end_prefix(&mut self) {
         if let Some((mut sum, sources)) = self.running.take()
             && sources > 1
             && sum.packets >= self.least
@@ -116,16 +121,20 @@ fn passed(sample: &Sample) -> Sample {
 
 /// The prefixes of peers who are known from before a flood or by proof, sorted; they keep limits
 /// of their own while everyone else shares one.
-pub(super) fn sheltered(samples: &[Sample]) -> Vec<Source> {
-    let known = |sample: &&Sample| {
-        sample.proven || sample.answers > 0 || (!sample.fresh && sample.syns == 0)
-    };
-    let mut prefixes: Vec<Source> = samples
-        .iter()
-        .filter(known)
-        .map(|sample| prefix_of(&sample.source))
-        .collect();
-    prefixes.dedup();
-    prefixes.truncate(MOST_SHELTERED);
-    prefixes
+#[derive(Debug, Default)]
+pub(super) struct Shelter {
+    pub(super) prefixes: Vec<Source>,
+}
+
+impl Shelter {
+    /// Takes in a source; sources come in order.
+    pub(super) fn see(&mut self, sample: &Sample) {
+        let known = sample.proven || sample.answers > 0 || (!sample.fresh && sample.syns == 0);
+        if known && self.prefixes.len() < MOST_SHELTERED {
+            let prefix = prefix_of(&sample.source);
+            if self.prefixes.last() != Some(&prefix) {
+                self.prefixes.push(prefix);
+            }
+        }
+    }
 }

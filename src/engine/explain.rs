@@ -55,6 +55,8 @@ pub struct Explanation {
 pub struct Overview {
     /// Sources that sent.
     pub sources: u64,
+    /// Of those, at OBSERVE.
+    pub free: u64,
     /// Sources of which nothing was known before.
     pub fresh: u64,
     /// Sources that thresholds were learned from.

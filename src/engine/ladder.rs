@@ -274,7 +274,7 @@ impl Ladder {
         let widens = mood == Mood::High
             && self.stage == Stage::RateSoft
             && self.scope == LimitScope::New
-            && scope_for(self.decisive(tick.config, score).signal, self.scope) == LimitScope::All;
+            && scope_for(&self.decisive(tick.config, score), self.scope) == LimitScope::All;
         (tick.now + stay / 2 >= self.ends || widens).then(|| self.enter(tick, self.stage, score))
     }
 
@@ -417,7 +417,7 @@ impl Ladder {
             self.scope = LimitScope::New;
         }
         if self.scope == LimitScope::New {
-            self.scope = scope_for(score.signal, self.scope);
+            self.scope = scope_for(&score, self.scope);
         }
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
@@ -516,11 +516,12 @@ fn reaches(value: f64, bound: f64) -> bool {
     bound > 0.0 && value >= bound
 }
 
-/// What RATE_SOFT must limit against `signal`: new connections, or packets where volume harms.
-/// Drops only say that the limit in force is exceeded.
-fn scope_for(signal: Signal, now: LimitScope) -> LimitScope {
-    match signal {
+/// What RATE_SOFT must limit against what was scored: new connections, or packets where volume
+/// harms, and where nothing of it opens any. Drops only say that the limit in force is exceeded.
+fn scope_for(score: &Score, now: LimitScope) -> LimitScope {
+    match score.signal {
         Signal::Packets | Signal::Bytes => LimitScope::All,
+        Signal::Refusals if score.strays => LimitScope::All,
         Signal::Drops => now,
         Signal::Syns
         | Signal::Ports

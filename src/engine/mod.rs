@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use aggregate::{Aggregate, everyone, sheltered};
+use aggregate::{Aggregate, Shelter, everyone};
 pub use config::{
     Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, SlowPorts,
     StageLimit, Triggers, Weights,
@@ -33,7 +33,6 @@ use ladder::{HIGH, LOW, Ladder, Tick};
 use roster::{Exempt, Roster, Round, Seen, decision};
 pub use severity::Signal;
 use severity::{Score, Standing};
-use sorted::fit;
 pub use state::{EngineState, Held};
 #[cfg(test)]
 pub(crate) use tests::web;
@@ -51,6 +50,12 @@ const LONGEST_TICK: Duration = Duration::from_secs(60);
 /// From this severity on an unproven source teaches nothing.
 const LOUD: f64 = 0.5;
 
+/// What the sources of one window did together.
+struct Crowd {
+    aggregate: Aggregate,
+    shelter: Shelter,
+}
+
 /// Progressive enforcement of all sources. Equal calls give equal decisions, in the same order.
 #[derive(Debug)]
 pub struct Engine {
@@ -62,8 +67,6 @@ pub struct Engine {
     prefixes: Roster,
     overall: Roster,
     tracks: Tracks,
-    /// The last window in order, if it did not come so.
-    sorted: Vec<Sample>,
     /// Sources that an alert brought up since the last tick; none of them is in `sources`.
     alerted: BTreeMap<Source, Ladder>,
     /// Ports that alerts told of since the last tick: the tracks do not know them yet.
@@ -85,7 +88,6 @@ impl Engine {
             prefixes: Roster::default(),
             overall: Roster::default(),
             tracks: Tracks::default(),
-            sorted: Vec::new(),
             alerted: BTreeMap::new(),
             alerted_ports: BTreeMap::new(),
             window_start: None,
@@ -105,13 +107,25 @@ impl Engine {
         self.config = config;
     }
 
-    /// As [`Engine::tick_learning`], with nobody to learn.
-    pub fn tick(&mut self, now: Ktime, window: Window<'_>, exempt: Exempt<'_>) -> Vec<Decision> {
+    /// As [`Engine::tick_learning`], with nobody to learn, and samples in any order.
+    pub fn tick(
+        &mut self,
+        now: Ktime,
+        window: Window<impl AsRef<[Sample]>>,
+        exempt: Exempt<'_>,
+    ) -> Vec<Decision> {
+        let mut samples = window.samples.as_ref().to_vec();
+        samples.sort_by_key(|sample| sample.source);
+        let window = Window {
+            samples: samples.into_iter(),
+            length: window.length,
+            coverage: window.coverage,
+        };
         self.tick_learning(now, window, exempt, &mut |_| {})
     }
 
-    /// Scores one window that ended `now`; of several samples of one source the first counts.
-    /// Sources absent from the window were silent and are judged too. Exempt sources never leave
+    /// Scores one window that ended `now`. Samples come in the order of sources; one that does not
+    /// is passed over, as are further ones of a source. Sources absent from the window were silent and are judged too. Exempt sources never leave
     /// OBSERVE. At most one decision per source or prefix: sources sorted, then prefixes sorted,
     /// then everyone.
     ///
@@ -120,7 +134,7 @@ impl Engine {
     pub fn tick_learning(
         &mut self,
         now: Ktime,
-        window: Window<'_>,
+        window: Window<impl Iterator<Item = Sample>>,
         exempt: Exempt<'_>,
         learn: &mut dyn FnMut(&Triggers),
     ) -> Vec<Decision> {
@@ -128,26 +142,24 @@ impl Engine {
         self.window_length = window.length.clamp(SECOND, LONGEST_TICK);
         self.sources.ladders.extend(mem::take(&mut self.alerted));
         self.alerted_ports.clear();
-        let mut sorted = mem::take(&mut self.sorted);
-        let samples = in_order(window.samples, &mut sorted);
-        let window = Window { samples, ..window };
-        let mut aggregate = Aggregate::new(&self.config, window.length.as_secs_f64());
-        let mut decisions = self.judge_sources(now, &window, exempt, learn, &mut aggregate);
-        decisions.extend(self.judge_many(now, &window, exempt, &mut aggregate));
+        let (length, coverage) = (window.length, window.coverage);
+        let mut crowd = Crowd {
+            aggregate: Aggregate::new(&self.config, length.as_secs_f64()),
+            shelter: Shelter::default(),
+        };
+        let mut decisions = self.judge_sources(now, window, exempt, learn, &mut crowd);
+        decisions.extend(self.judge_many(now, (length, coverage), exempt, crowd));
         self.tracks.end_pass(now);
-        sorted.clear();
-        fit(&mut sorted);
-        self.sorted = sorted;
         decisions
     }
 
     fn judge_sources(
         &mut self,
         now: Ktime,
-        window: &Window<'_>,
+        window: Window<impl Iterator<Item = Sample>>,
         exempt: Exempt<'_>,
         learn: &mut dyn FnMut(&Triggers),
-        aggregate: &mut Aggregate,
+        crowd: &mut Crowd,
     ) -> Vec<Decision> {
         let (coverage, pressure) = (window.coverage, self.overview.pressure.max(1.0));
         let mut overview = Overview::default();
@@ -159,7 +171,13 @@ impl Engine {
             many: false,
         };
         let mut round = Round::new(tick, exempt);
+        let mut last = None;
         for sample in window.samples {
+            let sample = &sample;
+            if last >= Some(sample.source) {
+                continue;
+            }
+            last = Some(sample.source);
             let mut standing =
                 self.tracks
                     .follow(now, sample, window.length, &self.config, coverage);
@@ -170,6 +188,7 @@ impl Engine {
                 Score::of(&self.config, sample, window.length, coverage, &standing);
             let seen = self.sources.judge(&mut round, sample.source, &score);
             overview.sources += 1;
+            overview.free += u64::from(seen.stage == Stage::Observe);
             overview.fresh += u64::from(sample.fresh);
             allowance.see(sample, seen.stage);
             if is_fit_to_learn(&score, &seen, coverage, exempt, &sample.source) {
@@ -177,8 +196,9 @@ impl Engine {
                 learn(&rates);
             }
             if coverage.proof && !sample.proven && seen.stage == Stage::Observe && !seen.exempt {
-                aggregate.add(sample);
+                crowd.aggregate.add(sample);
             }
+            crowd.shelter.see(sample);
         }
         self.sources.finish(&mut round);
         let Round {
@@ -187,6 +207,7 @@ impl Engine {
             ..
         } = round;
         overview.withheld = allowance.withhold(&mut self.sources, &mut decisions, &proven);
+        overview.free += overview.withheld;
         self.overview = overview;
         decisions
     }
@@ -194,15 +215,15 @@ impl Engine {
     fn judge_many(
         &mut self,
         now: Ktime,
-        window: &Window<'_>,
+        (length, coverage): (Duration, Coverage),
         exempt: Exempt<'_>,
-        aggregate: &mut Aggregate,
+        crowd: Crowd,
     ) -> Vec<Decision> {
-        aggregate.close();
+        let Crowd { aggregate, shelter } = crowd;
+        let (overall, prefixes) = aggregate.close();
         let standing = Standing::default();
-        let score = |config: &Config, sum: &Sample| {
-            Score::of(config, sum, window.length, window.coverage, &standing).0
-        };
+        let score =
+            |config: &Config, sum: &Sample| Score::of(config, sum, length, coverage, &standing).0;
         let aggregates = self.config.aggregates;
         let mut round = Round::new(
             Tick {
@@ -213,7 +234,7 @@ impl Engine {
             },
             exempt,
         );
-        let everything = score(&self.overall_config, &aggregate.overall);
+        let everything = score(&self.overall_config, &overall);
         let mut limited = false;
         if aggregates.overall > 0.0 {
             let seen = self.overall.judge(&mut round, everyone(), &everything);
@@ -233,13 +254,14 @@ impl Engine {
             },
             exempt,
         );
-        let mut shelter = Vec::new();
-        if limited {
-            shelter = sheltered(window.samples);
-        }
+        let shelter = if limited {
+            shelter.prefixes
+        } else {
+            Vec::new()
+        };
         let mut shelter = shelter.into_iter().peekable();
         if aggregates.prefix > 0.0 {
-            for sum in &aggregate.prefixes {
+            for sum in &prefixes {
                 while let Some(prefix) = shelter.next_if(|prefix| *prefix < sum.source) {
                     self.prefixes.shelter(&mut round, prefix, &everything);
                 }
@@ -289,7 +311,6 @@ impl Engine {
         self.prefixes = Roster::default();
         self.overall = Roster::default();
         self.tracks = Tracks::default();
-        self.sorted = Vec::new();
         self.alerted.clear();
         self.alerted_ports.clear();
     }
@@ -345,18 +366,6 @@ fn many(config: &Config) -> (Config, Config) {
         prefix, overall, ..
     } = config.aggregates;
     (config.of_many(prefix), config.of_many(overall))
-}
-
-/// The samples sorted by source, the first of each; a copy in `buffer` unless they came so.
-fn in_order<'a>(samples: &'a [Sample], buffer: &'a mut Vec<Sample>) -> &'a [Sample] {
-    if samples.is_sorted_by(|a, b| a.source < b.source) {
-        return samples;
-    }
-    buffer.clear();
-    buffer.extend_from_slice(samples);
-    buffer.sort_by_key(|sample| sample.source);
-    buffer.dedup_by_key(|sample| sample.source);
-    buffer
 }
 
 /// Whether thresholds may be learned from what was scored.

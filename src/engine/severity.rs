@@ -161,6 +161,8 @@ pub(super) struct Score {
     pub(super) answers: bool,
     /// Somebody else could have sent all of it in this source's name.
     pub(super) spoofable: bool,
+    /// Most of what was refused had not tried to open a connection.
+    pub(super) strays: bool,
 }
 
 impl Score {
@@ -180,6 +182,7 @@ impl Score {
         proven: false,
         answers: false,
         spoofable: false,
+        strays: false,
     };
 
     /// The score of `sample`, counted in a window of `length`, and the rates that it was scored
@@ -209,6 +212,7 @@ impl Score {
             proven: sample.proven,
             answers: sample.answers > 0,
             spoofable: is_spoofable(sample, coverage),
+            strays: u64::from(sample.refusals) > 2 * u64::from(sample.syns),
             ..Self::SILENT
         };
         score.weigh(config, &terms);
@@ -321,11 +325,12 @@ fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
         return 1.0;
     }
     let packets = sample.packets as f64;
-    let established = packets - f64::from(sample.opens) - f64::from(sample.refusals);
+    let answers = f64::from(sample.answers);
+    let established = packets - f64::from(sample.opens) - f64::from(sample.refusals) + answers;
     let (asked, consent) = match (coverage.proof && sample.proven, coverage.refusals) {
         (true, true) => (established, consent),
         (true, false) => (established, consent.sqrt()),
-        (false, _) => (f64::from(sample.answers), consent),
+        (false, _) => (answers, consent),
     };
     let asked = asked.clamp(0.0, packets);
     (packets - asked + asked / consent) / packets

@@ -130,7 +130,7 @@ impl<T: Copy> Sorted<T> {
 }
 
 /// Shrinks a buffer of which less than an eighth is used.
-pub(super) fn fit<T>(buffer: &mut Vec<T>) {
+fn fit<T>(buffer: &mut Vec<T>) {
     let room = buffer.len().saturating_mul(2).max(LEAST_ROOM);
     if buffer.capacity() / 4 > room {
         buffer.shrink_to(room);

@@ -1,5 +1,6 @@
 use super::network::{Fate, Network, Offer, Offers};
 use super::profiles;
+use super::table::{self, Row};
 use crate::engine::Config;
 use crate::model::{Source, Stage};
 use crate::telemetry::Sample;
@@ -204,7 +205,7 @@ fn every_attack_is_limited_in_time_and_nobody_else_suffers() {
         "| {:<26} | {:<28} | {:>7} | {:>6} | {:<9} | {:>7} |",
         "profile", "attack", "limited", "passed", "stage", "benign"
     );
-    let mut failed = Vec::new();
+    let (mut failed, mut rows) = (Vec::new(), Vec::new());
     for (profile, config) in profiles() {
         for attack in attacks() {
             let mut network = Network::new(config.clone());
@@ -233,6 +234,12 @@ fn every_attack_is_limited_in_time_and_nobody_else_suffers() {
                 (1.0 - network.hostile.loss()) * 100.0,
                 loss * 100.0,
             );
+            rows.push(Row {
+                scenario: attack.name,
+                held: limited,
+                stage,
+                lost: network.hostile.loss(),
+            });
             let late = limited.is_none_or(|second| second > attack.within);
             if late || benign_held || loss > 0.001 {
                 failed.push(format!(
@@ -243,6 +250,7 @@ fn every_attack_is_limited_in_time_and_nobody_else_suffers() {
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+    table::assert_kept(&table::attacks(&rows));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::network::{Network, Offer, Offers};
 use super::profiles;
+use super::table::{self, Row};
 use crate::engine::Config;
 use crate::model::{Source, Stage};
 use crate::telemetry::Sample;
@@ -95,6 +96,7 @@ fn loads() -> Vec<Load> {
             vec![benign(Sample {
                 packets: 2_000,
                 bytes: 300_000,
+                opens: 2_000,
                 answers: 2_000,
                 ..Sample::silent("192.0.2.53".parse().unwrap())
             })]
@@ -113,7 +115,7 @@ fn benign_traffic_is_neither_blocked_nor_lost() {
         "| {:<26} | {:<28} | {:<9} | {:>7} |",
         "profile", "benign load", "stage", "lost"
     );
-    let mut failed = Vec::new();
+    let (mut failed, mut rows) = (Vec::new(), Vec::new());
     for (profile, config) in profiles() {
         for load in loads() {
             let mut network = Network::new(config.clone());
@@ -132,12 +134,19 @@ fn benign_traffic_is_neither_blocked_nor_lost() {
                 load.name,
                 loss * 100.0
             );
+            rows.push(Row {
+                scenario: load.name,
+                held: None,
+                stage,
+                lost: loss,
+            });
             if stage == Stage::Block || loss > 0.001 {
                 failed.push(format!("{profile}: {}: {stage}, {loss}", load.name));
             }
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
+    table::assert_kept(&table::benign(&rows));
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod attacks;
 mod benign;
 mod network;
+mod table;
 
 use crate::engine::Config;
 use crate::profile::{Overrides, Profile};

@@ -178,9 +178,11 @@ impl Network {
             return;
         };
         let tokens = match (hold, self.entries.get(&decision.source)) {
-            (_, Some(entry)) => entry.tokens,
-            (Hold::Limit { limit, .. }, None) => f64::from(limit.burst.get()),
-            (Hold::Deny, None) => 0.0,
+            (Hold::Limit { limit, .. }, known) => {
+                let most = f64::from(limit.burst.get());
+                known.map_or(most, |entry| entry.tokens.min(most))
+            }
+            (Hold::Deny, _) => 0.0,
         };
         let entry = Entry {
             hold,
@@ -196,7 +198,7 @@ fn in_scope(traffic: &Sample, scope: LimitScope) -> f64 {
     match scope {
         LimitScope::All => traffic.packets as f64,
         // The data plane does not tell answers from what opens something.
-        LimitScope::New => f64::from(traffic.opens) + f64::from(traffic.answers),
+        LimitScope::New => f64::from(traffic.opens),
     }
 }
 

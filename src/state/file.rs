@@ -14,7 +14,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::schema::State;
@@ -29,7 +29,7 @@ const PREVIOUS: &str = "state.json.previous";
 const NEXT: &str = "state.json.next";
 const DAMAGED: &str = "state.json.damaged";
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Envelope<B> {
     version: u32,
     crc32: String,
@@ -108,10 +108,10 @@ impl StateFile {
     /// # Errors
     /// World's; the files on disk then are what they were.
     pub fn write(&mut self, state: &State) -> Result<()> {
-        let text = encode(state)?;
+        let (head, body) = encode(state)?;
         let (newest, next) = (self.dir.join(NEWEST), self.dir.join(NEXT));
         let doing = || format!("writing {}", newest.display());
-        let written = write_whole(&next, text.as_bytes());
+        let written = write_whole(&next, &[&head, &body, "}"]);
         if let Err(error) = written {
             // Frees what a full disk needs; the error that counts is the first one.
             let _ = fs::remove_file(&next);
@@ -150,7 +150,7 @@ impl StateFile {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn write_whole(path: &Path, parts: &[&str]) -> std::io::Result<()> {
     // A leftover of an interrupted write may have another mode.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -161,21 +161,19 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(bytes)?;
+    for part in parts {
+        file.write_all(part.as_bytes())?;
+    }
     file.sync_all()
 }
 
-fn encode(state: &State) -> Result<String> {
+/// The envelope up to its body, and the body: joined they would need their room twice.
+fn encode(state: &State) -> Result<(String, String)> {
     let body = serde_json::to_string(state)
-        .and_then(RawValue::from_string)
         .map_err(|error| Error::world(format!("writing the state: {error}")))?;
-    let envelope = Envelope {
-        version: VERSION,
-        crc32: checksum(body.get()),
-        body,
-    };
-    serde_json::to_string(&envelope)
-        .map_err(|error| Error::world(format!("writing the state: {error}")))
+    let check = checksum(&body);
+    let head = format!(r#"{{"version":{VERSION},"crc32":"{check}","body":"#);
+    Ok((head, body))
 }
 
 fn checksum(body: &str) -> String {

@@ -64,7 +64,8 @@ struct Slot {
 ///
 /// Slots keep their sources, so the order of one reading is nearly always that of the next: only
 /// a slot that is new or changed hands costs a sort. Rows come in no order; each is left in its
-/// slot, and they are gathered in order once all are there.
+/// slot, and samples are made of them one by one in order once all are there: a copy of them all
+/// would be as large as the table.
 #[derive(Debug)]
 pub struct Meter {
     slots: Vec<Slot>,
@@ -73,7 +74,20 @@ pub struct Meter {
     moved: bool,
     /// The number of the running reading.
     reading: u16,
-    samples: Vec<Sample>,
+    /// Its samples have been given: the next row begins another.
+    given: bool,
+}
+
+/// The samples of one reading, one per source that sent, in the order of sources.
+#[derive(Debug)]
+pub struct Samples<'a> {
+    slots: &'a [Slot],
+    reading: u16,
+    /// Slots fetched, and slots to come after those.
+    near: &'a [u32],
+    rest: &'a [u32],
+    /// Its source may have more slots.
+    last: Option<Sample>,
 }
 
 /// A slot that never held anything, one whose last reading is long past, and the first number
@@ -131,12 +145,15 @@ impl Meter {
             order: Vec::new(),
             moved: false,
             reading: FIRST,
-            samples: Vec::new(),
+            given: false,
         }
     }
 
     /// Adds one row of a reading. Slots beyond the table's size are ignored.
     pub fn row(&mut self, at: usize, row: Row) {
+        if mem::take(&mut self.given) {
+            self.begin();
+        }
         let Some(slot) = self.slots.get_mut(at) else {
             return;
         };
@@ -163,26 +180,26 @@ impl Meter {
         slot.reading = self.reading;
     }
 
-    /// The samples of all rows since the last call, one per source that sent, sorted by source.
-    pub fn samples(&mut self) -> &mut [Sample] {
+    /// The samples of all rows since the last call of this or [`Meter::skip`].
+    pub fn samples(&mut self) -> Samples<'_> {
         if mem::take(&mut self.moved) {
             self.sort();
         }
-        self.samples.clear();
-        self.samples.reserve_exact(self.order.len());
-        for near in self.order.chunks(BATCH) {
-            fetch(&self.slots, near);
-            for slot in near {
-                if let Some(slot) = self.slots.get(*slot as usize)
-                    && slot.reading == self.reading
-                    && let Some(sample) = slot.sample()
-                {
-                    add(&mut self.samples, sample);
-                }
-            }
+        self.skip();
+        Samples {
+            slots: &self.slots,
+            reading: self.reading,
+            near: &[],
+            rest: &self.order,
+            last: None,
         }
-        self.begin();
-        &mut self.samples
+    }
+
+    /// Ends a reading of which nobody wants the samples.
+    pub fn skip(&mut self) {
+        if mem::replace(&mut self.given, true) {
+            self.begin();
+        }
     }
 
     /// Starts a reading. When numbers run out, those of the past become one.
@@ -233,15 +250,46 @@ fn fetch(slots: &[Slot], near: &[u32]) {
     black_box(near.iter().fold(0, read));
 }
 
-/// Adds a sample, to the last one if that is of the same source.
-fn add(samples: &mut Vec<Sample>, sample: Sample) {
-    match samples.last_mut() {
-        Some(sum) if sum.source == sample.source => {
-            sum.join(&sample);
-            sum.ports = linear_count(sum.port_bits);
-            sum.stacks = linear_count_of_32(sum.stack_bits);
+impl Samples<'_> {
+    /// What the next slot tells that was read this time and whose source sent.
+    fn of_a_slot(&mut self) -> Option<Sample> {
+        loop {
+            if self.near.is_empty() {
+                let batch = self.rest.len().min(BATCH);
+                (self.near, self.rest) = self.rest.split_at(batch);
+                fetch(self.slots, self.near);
+            }
+            let (slot, near) = self.near.split_first()?;
+            self.near = near;
+            if let Some(slot) = self.slots.get(*slot as usize)
+                && slot.reading == self.reading
+                && let Some(sample) = slot.sample()
+            {
+                return Some(sample);
+            }
         }
-        _ => samples.push(sample),
+    }
+}
+
+impl Iterator for Samples<'_> {
+    type Item = Sample;
+
+    fn next(&mut self) -> Option<Sample> {
+        while let Some(sample) = self.of_a_slot() {
+            match &mut self.last {
+                Some(sum) if sum.source == sample.source => {
+                    sum.join(&sample);
+                    sum.ports = linear_count(sum.port_bits);
+                    sum.stacks = linear_count_of_32(sum.stack_bits);
+                }
+                last => {
+                    if let Some(whole) = last.replace(sample) {
+                        return Some(whole);
+                    }
+                }
+            }
+        }
+        self.last.take()
     }
 }
 
@@ -263,8 +311,12 @@ mod tests {
         }
     }
 
+    fn all(meter: &mut Meter) -> Vec<Sample> {
+        meter.samples().collect()
+    }
+
     fn only(meter: &mut Meter) -> Sample {
-        let samples = meter.samples();
+        let samples = all(meter);
         assert_eq!(samples.len(), 1, "{samples:?}");
         samples[0]
     }
@@ -278,7 +330,7 @@ mod tests {
                 let source = format!("192.0.{}.{}", n / 256, n % 256);
                 meter.row(slot as usize, row(&source, turn, u64::from(turn) * 60));
             }
-            let samples = meter.samples();
+            let samples = all(&mut meter);
             assert_eq!(samples.len(), 997);
             assert!(samples.is_sorted_by(|a, b| a.source < b.source));
             assert_eq!(samples.iter().map(|s| s.packets).sum::<u64>(), 1_000);
@@ -289,11 +341,7 @@ mod tests {
     fn a_slot_that_was_silent_or_changed_hands_keeps_the_order() {
         let mut meter = Meter::new(3);
         let names = |meter: &mut Meter| -> Vec<String> {
-            meter
-                .samples()
-                .iter()
-                .map(|s| s.source.to_string())
-                .collect()
+            meter.samples().map(|s| s.source.to_string()).collect()
         };
         meter.row(0, row("192.0.2.1", 1, 60));
         meter.row(1, row("192.0.2.5", 1, 60));
@@ -328,7 +376,7 @@ mod tests {
         for (slot, name) in names.iter().rev().enumerate() {
             meter.row(slot, row(name, 1, 60));
         }
-        let samples = meter.samples().iter();
+        let samples = meter.samples();
         let given: Vec<String> = samples.map(|sample| sample.source.to_string()).collect();
         assert_eq!(given, names);
     }
@@ -339,7 +387,7 @@ mod tests {
         meter.row(0, row("192.0.2.1", 10, 600));
         assert_eq!(only(&mut meter).packets, 10);
         for _ in 0..=2 * u32::from(u16::MAX) {
-            assert!(meter.samples().is_empty());
+            assert!(all(&mut meter).is_empty());
         }
         meter.row(0, row("192.0.2.1", 15, 900));
         assert_eq!(only(&mut meter).packets, 5);
@@ -373,19 +421,19 @@ mod tests {
     fn later_readings_count_the_difference_and_silence_nothing() {
         let mut meter = Meter::new(4);
         meter.row(0, row("192.0.2.1", 10, 600));
-        meter.samples();
+        meter.skip();
         meter.row(0, row("192.0.2.1", 15, 900));
         let sample = only(&mut meter);
         assert_eq!((sample.packets, sample.bytes, sample.syns), (5, 300, 5));
         meter.row(0, row("192.0.2.1", 15, 900));
-        assert!(meter.samples().is_empty());
+        assert!(all(&mut meter).is_empty());
     }
 
     #[test]
     fn a_wrapped_counter_is_a_difference_and_a_returned_source_a_beginning() {
         let mut meter = Meter::new(4);
         meter.row(0, row("192.0.2.1", u32::MAX - 4, 1_000_000));
-        meter.samples();
+        meter.skip();
         meter.row(0, row("192.0.2.1", 5, 1_000_600));
         assert_eq!(only(&mut meter).packets, 10);
         meter.row(0, row("192.0.2.1", 3, 180));
@@ -396,7 +444,7 @@ mod tests {
     fn a_slot_that_changed_hands_starts_anew() {
         let mut meter = Meter::new(4);
         meter.row(0, row("192.0.2.1", 10, 600));
-        meter.samples();
+        meter.skip();
         meter.row(0, row("192.0.2.2", 12, 720));
         let sample = only(&mut meter);
         assert_eq!(

@@ -3,5 +3,5 @@
 mod meter;
 mod sample;
 
-pub use meter::{Meter, Row};
+pub use meter::{Meter, Row, Samples};
 pub use sample::{Coverage, Sample, Window, linear_count, linear_count_of_32, linear_ones};

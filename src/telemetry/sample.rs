@@ -89,15 +89,15 @@ pub struct Coverage {
     pub proof: bool,
     /// `refusals`.
     pub refusals: bool,
-    /// `opens` and `answers`.
+    /// `opens`, and, where refusals are seen, `answers`.
     pub consent: bool,
 }
 
-/// Samples and the window they were counted in.
+/// Samples, as a slice or one after the other, and the window they were counted in.
 #[derive(Debug, Clone, Copy)]
-pub struct Window<'a> {
+pub struct Window<S> {
     pub length: Duration,
-    pub samples: &'a [Sample],
+    pub samples: S,
     pub coverage: Coverage,
 }
 

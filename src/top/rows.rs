@@ -140,7 +140,7 @@ impl<'a> Policy<'a> {
 
 /// A row for each source that sent, each live entry, and each source that IQ holds; by source.
 pub fn rows(
-    samples: &[Sample],
+    samples: impl Iterator<Item = Sample>,
     length: Duration,
     entries: &[Entry],
     held: &BTreeMap<Source, Held>,
@@ -158,12 +158,12 @@ pub fn rows(
             if entry.source != sample.source
                 && let Some(row) = rows.get_mut(&entry.source)
             {
-                row.add(sample, seconds);
+                row.add(&sample, seconds);
             }
         }
         rows.entry(sample.source)
             .or_insert_with(|| Row::silent(sample.source))
-            .add(sample, seconds);
+            .add(&sample, seconds);
     }
     rows.into_values()
         .map(|row| Row {
@@ -202,18 +202,24 @@ mod tests {
     fn told(samples: &[Sample], entries: &[Entry]) -> Vec<String> {
         let now = Ktime::from_secs(100);
         let held = BTreeMap::new();
-        rows(samples, Duration::from_secs(2), entries, &held, now)
-            .iter()
-            .map(|row| {
-                format!(
-                    "{} {}/s {} {}",
-                    row.source,
-                    row.packets,
-                    row.action(),
-                    row.reason()
-                )
-            })
-            .collect()
+        rows(
+            samples.iter().copied(),
+            Duration::from_secs(2),
+            entries,
+            &held,
+            now,
+        )
+        .iter()
+        .map(|row| {
+            format!(
+                "{} {}/s {} {}",
+                row.source,
+                row.packets,
+                row.action(),
+                row.reason()
+            )
+        })
+        .collect()
     }
 
     #[test]
@@ -290,7 +296,13 @@ mod tests {
             signal: "syn".to_owned(),
         };
         let held = BTreeMap::from([(source, held)]);
-        let rows = rows(&[], Duration::from_secs(1), &[], &held, Ktime::from_secs(1));
+        let rows = rows(
+            std::iter::empty(),
+            Duration::from_secs(1),
+            &[],
+            &held,
+            Ktime::from_secs(1),
+        );
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].packets, rows[0].reason()), (0.0, "syn".to_owned()));
     }

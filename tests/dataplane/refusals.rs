@@ -32,7 +32,8 @@ fn refused(refusals: &mut Refusals) -> HashMap<String, u32> {
     let taken = refusals.take().unwrap();
     taken
         .into_iter()
-        .map(|(source, count)| (source.to_string(), count))
+        .filter(|(_, told)| told.refused > 0)
+        .map(|(source, told)| (source.to_string(), told.refused))
         .collect()
 }
 
@@ -113,5 +114,29 @@ fn a_connection_that_is_aborted_was_not_refused() {
         assert!(!refusals.watches());
         assert!(TcpStream::connect(closed("127.31.0.4")).is_err());
         assert_eq!(refused(&mut refusals), counts(&[]));
+    });
+}
+
+#[test]
+fn who_is_asked_over_udp_is_told_from_who_is_answered() {
+    apart(|| {
+        for (asker, resolver) in [("127.31.0.7", "127.31.0.8"), ("::1", "::1")] {
+            let mut refusals = Refusals::load(64, 1_024).unwrap();
+            refusals.watch(&[1]).unwrap();
+            let server = UdpSocket::bind((resolver, 53)).unwrap();
+            let client = UdpSocket::bind((asker, 0)).unwrap();
+            for _ in 0..5 {
+                client.send_to(b"?", (resolver, 53)).unwrap();
+                let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+                server.send_to(b"an answer", from).unwrap();
+                client.recv(&mut [0; 16]).unwrap();
+            }
+            let told: Vec<_> = refusals.take().unwrap().into_iter().collect();
+            let [(source, told)] = told[..] else {
+                panic!("only the resolver was asked: {told:?}");
+            };
+            assert_eq!(source, Source::tracked(resolver.parse().unwrap(), 64));
+            assert_eq!((told.refused, told.asked), (0, 5));
+        }
     });
 }

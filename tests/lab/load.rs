@@ -17,12 +17,15 @@ const PATIENCE_S: &str = "5";
 /// How many clients ask how often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadPlan {
-    /// Clients per family; client n is host n of the office, so at most the plan's office hosts.
+    /// Host of the office that is the first client.
+    pub(crate) first: u8,
+    /// Clients per family, each the next host: no more than the office has.
     pub(crate) clients: u8,
+    pub(crate) families: &'static [Family],
     /// Requests of each client.
     pub(crate) requests: u32,
-    /// Requests of each client per second.
-    pub(crate) per_second: u32,
+    /// Requests of each client per minute.
+    pub(crate) per_minute: u32,
 }
 
 /// Requests counted so far.
@@ -55,11 +58,12 @@ impl Load {
     /// Starts all clients.
     pub(crate) fn start(lab: &Lab, plan: LoadPlan) -> Result<Self> {
         let mut clients = Vec::new();
-        for index in 0..plan.clients.min(lab.office_hosts()) {
-            for family in [Family::V4, Family::V6] {
-                let curl = start_curl(lab, plan, family, index)?;
+        let end = plan.first.saturating_add(plan.clients);
+        for index in plan.first..end.min(lab.office_hosts()) {
+            for family in plan.families {
+                let curl = start_curl(lab, plan, *family, index)?;
                 clients.push(Client {
-                    family,
+                    family: *family,
                     curl,
                     read: 0,
                     tally: Tally::default(),
@@ -169,7 +173,7 @@ fn start_curl(lab: &Lab, plan: LoadPlan, family: Family, index: u8) -> Result<Pr
         Family::V6 => (v6.to_string(), format!("[{}]", lab.server().v6)),
     };
     let url = format!("http://{to}/[1-{}]", plan.requests);
-    let pace = format!("{}/s", plan.per_second);
+    let pace = format!("{}/m", plan.per_minute);
     let mut command = lab.office()?.command("curl");
     command.args([
         "-s",

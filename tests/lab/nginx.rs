@@ -1,4 +1,5 @@
-//! A private nginx on the server, both families, port 80. One process, so that one pid ends it.
+//! A private nginx on the server, both families, ports 80 and 8001 to 8011. One process, so that one
+//! pid ends it.
 
 use std::time::Duration;
 
@@ -58,11 +59,17 @@ fn config(dir: &str) -> String {
     let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("  {kind}_temp_path {dir}/{kind};\n"))
         .concat();
+    let listen: String = [80]
+        .into_iter()
+        .chain(8001..=8011)
+        .map(|port| {
+            format!("    listen {port} backlog=4096;\n    listen [::]:{port} backlog=4096;\n")
+        })
+        .collect();
     format!(
         "daemon off;\nmaster_process off;\npid {dir}/nginx.pid;\nerror_log stderr warn;\n\
          events {{ worker_connections 4096; }}\n\
-         http {{\n  access_log off;\n{temp}  server {{\n    \
-         listen 80 backlog=4096;\n    listen [::]:80 backlog=4096;\n    \
+         http {{\n  access_log off;\n{temp}  server {{\n{listen}    \
          location / {{ default_type text/plain; return 200 \"{body}\\n\"; }}\n  }}\n}}\n"
     )
 }

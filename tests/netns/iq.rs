@@ -79,9 +79,11 @@ fn floods_of_both_families_are_limited_and_released_and_no_client_notices() {
         iq.attached()
     );
     let plan = LoadPlan {
+        first: 0,
         clients: 4,
+        families: &[Family::V4, Family::V6],
         requests: 60,
-        per_second: 5,
+        per_minute: 300,
     };
     let mut load = Load::start(&lab, plan).unwrap();
     for (kind, family) in [(Flood::Syn4, Family::V4), (Flood::Syn6, Family::V6)] {

@@ -21,9 +21,11 @@ fn benign_clients_share_one_address_per_family_and_lose_nothing() {
     };
     let _web = WebServer::start(&lab).unwrap();
     let plan = LoadPlan {
+        first: 0,
         clients: 5,
+        families: &[Family::V4, Family::V6],
         requests: 10,
-        per_second: 20,
+        per_minute: 1200,
     };
     let mut load = Load::start(&lab, plan).unwrap();
     let tally = load.finish(SOON).unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+mod benign;
 mod commands;
 mod daemon;
 mod graph;

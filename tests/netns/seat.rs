@@ -139,7 +139,7 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
     };
     let mut iq = start(&lab, &["--dry-run=false", "--soft-ttl=60s"]);
     let source = lab.source("evil", Family::V6).unwrap();
-    let mut attack = flood(&lab, Flood::Syn6, 20_000);
+    let _attack = flood(&lab, Flood::Syn6, 20_000);
     iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
         .unwrap();
     let Some(top) = Terminal::open(&lab, "NO_COLOR=1 LC_ALL=C.UTF-8") else {
@@ -169,7 +169,6 @@ fn top_shows_a_flood_live_at_80_by_24_and_without_colour_where_there_shall_be_no
     top.shows("RATE_");
     assert!(!colours(&top.tmux(&["capture-pane", "-p", "-e"])).is_empty());
     scripts_are_told_the_same(&lab, &source);
-    attack.finish(SOON).unwrap();
     iq.check_running().unwrap();
 }
 

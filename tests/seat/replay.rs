@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::valid;
-use crate::packet::Frame;
+use crate::packet::{ACK, Frame, L4, SYN};
 
 /// A capture of microseconds since its start and frames, sorted by time.
 fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
@@ -161,6 +161,53 @@ fn a_flood_is_limited_in_both_families_and_the_visitor_is_left_alone() {
         told,
         "the same capture, the same decisions"
     );
+}
+
+/// Seven seconds in both directions: a visitor that the host answers, and from the third second on
+/// 12 000 SYNs per second, no two of one source.
+fn spoofed() -> Vec<(u64, Vec<u8>)> {
+    let visitor: IpAddr = "192.0.2.1".parse().unwrap();
+    let accepts = L4::Tcp {
+        sport: 443,
+        dport: 40_000,
+        flags: SYN | ACK,
+    };
+    let mut packets = vec![
+        (0, Frame::syn(visitor, 443).number(4).build()),
+        (
+            100,
+            Frame::new(visitor, accepts).number(5).leaving().build(),
+        ),
+    ];
+    for at in (200_000..7_000_000).step_by(200_000) {
+        packets.push((at, Frame::ack(visitor, 443).build()));
+    }
+    let times = (2_000_000..7_000_000).step_by(250);
+    for (n, at) in (0..).zip(times.flat_map(|at| [at, at + 83, at + 166])) {
+        let source = std::net::Ipv4Addr::from(2_654_435_761_u32.wrapping_mul(n));
+        packets.push((at, Frame::syn(source.into(), 443).build()));
+    }
+    packets.sort_by_key(|(at, _)| *at);
+    packets
+}
+
+#[test]
+fn a_flood_of_made_up_sources_is_held_as_everyone_together() {
+    let (_dir, path) = written("spoofed.pcap", &pcap(&spoofed()));
+    let told = replay(&path, &["--to", "198.51.100.1"]);
+    assert_eq!(
+        [&told["packets"], &told["skipped"], &told["seen"]],
+        [60_035, 1, 60_001]
+    );
+    assert_eq!(
+        decisions(&told),
+        [
+            "192.0.2.0/24 OBSERVE RATE_SOFT half-open",
+            "::/0 OBSERVE RATE_SOFT half-open",
+        ],
+        "everyone shares a limit, and whom the host knows has one of its own"
+    );
+    assert!(told["dropped"].as_u64().unwrap() > 20_000, "{told}");
 }
 
 #[test]

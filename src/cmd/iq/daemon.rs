@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::graph::{GRAPH, GraphKeeper};
 use super::exemptions::{Exemptions, Operators};
-use super::exposed::Exposed;
+use super::exposed::{Exposed, Peaks};
 use super::gate::{LogGate, Once};
 use super::happened::Happened;
 use super::keep::{self, Keeper, Reconciled};
@@ -90,7 +90,7 @@ impl<'a> Iq<'a> {
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
         table.take(|slot, row| meter.row(slot, row));
-        meter.samples();
+        meter.skip();
         let enforcer: Box<dyn Enforcer + 'a> = if settings.iq.dry_run {
             Box::new(DryRun)
         } else {
@@ -314,14 +314,8 @@ impl<'a> Iq<'a> {
     fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
-        let samples = self.meter.samples();
-        let coverage = self.witness.mark(samples)?;
-        let samples: &[Sample] = samples;
-        let window = Window {
-            length,
-            samples,
-            coverage,
-        };
+        let known = self.witness.ask()?;
+        let coverage = known.coverage;
         let learner = &mut self.learner;
         let exempt = Exemptions {
             operators: &self.operators,
@@ -331,25 +325,42 @@ impl<'a> Iq<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.exempt(exempt.listed(), exempt.by_operators());
         }
+        let (records, learns) = (self.recorder.is_some(), self.settings.iq.whitelist_learn);
+        let listed = |source: &Source| exempt.lists.covering(source, wall(now)).is_some();
+        let (mut recorded, mut learned, mut peaks) = (Vec::new(), Vec::new(), Peaks::default());
+        let samples = self.meter.samples().map(|mut sample| {
+            known.mark(&mut sample);
+            peaks.see(&sample);
+            if records {
+                recorded.push(sample);
+            }
+            if learns && listed(&sample.source) {
+                learned.push(sample);
+            }
+            sample
+        });
+        let window = Window {
+            length,
+            samples,
+            coverage,
+        };
         let decisions = self.engine.tick_learning(
             now.ktime,
             window,
             &|source| exempt.cover(source),
             &mut |rates| learner.learn(rates),
         );
-        if self.settings.iq.whitelist_learn {
-            let listed = |sample: &&Sample| {
-                let covering = self.lists.exempt().covering(&sample.source, wall(now));
-                covering.is_some()
-            };
-            self.learner
-                .learn_exempt(samples.iter().filter(listed), length);
-        }
+        self.learner.learn_exempt(&learned, length);
         if let Some(recorder) = &mut self.recorder {
-            recorder.tick(now, &window, &decisions);
+            let window = Window {
+                length,
+                samples: recorded,
+                coverage,
+            };
+            recorder.tick(now, window, &decisions);
         }
         if let Some(exposed) = &mut self.exposed {
-            exposed.measured(&self.engine, &window);
+            exposed.measured(&self.engine, peaks, length);
         }
         Ok(decisions)
     }

@@ -1,6 +1,6 @@
 //! IQ's metrics and the two ways out for them.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
 use super::IQ;
 use crate::dataplane::{Shield, SourceTable};
@@ -11,7 +11,7 @@ use crate::metrics::{Gauges, GraphGauges, Metrics, Server, Textfile, listen_addr
 use crate::model::{Moment, Stage};
 use crate::runtime::{moment, now};
 use crate::seams::Outcome;
-use crate::telemetry::{Sample, Window};
+use crate::telemetry::Sample;
 
 /// Metrics that somebody wants to see.
 pub(super) struct Exposed {
@@ -76,10 +76,14 @@ impl Exposed {
         }
     }
 
-    /// Takes note of a window and of who is held after it.
-    pub(super) fn measured(&mut self, engine: &Engine, window: &Window<'_>) {
-        self.sources = by_stage(engine, window.samples);
-        self.peaks = peaks(window);
+    /// Takes note of what a window of `length` saw at most, and of who is held after it.
+    pub(super) fn measured(&mut self, engine: &Engine, peaks: Peaks, length: Duration) {
+        self.sources = [0; Stage::ALL.len()];
+        for (_, stage, _) in engine.held() {
+            self.sources[stage as usize] += 1;
+        }
+        self.sources[Stage::Observe as usize] = engine.overview().free;
+        self.peaks = peaks.per_second(length);
     }
 
     /// The end of the tick that began at `began`.
@@ -126,30 +130,31 @@ impl Exposed {
     }
 }
 
-fn by_stage(engine: &Engine, samples: &[Sample]) -> [u64; Stage::ALL.len()] {
-    let mut counts = [0; Stage::ALL.len()];
-    let mut held = HashSet::new();
-    for (source, stage, _) in engine.held() {
-        held.insert(*source);
-        counts[stage as usize] += 1;
-    }
-    let free = samples
-        .iter()
-        .filter(|sample| !held.contains(&sample.source));
-    counts[Stage::Observe as usize] = free.count() as u64;
-    counts
+/// The most that one source did in a window.
+#[derive(Debug, Default)]
+pub(super) struct Peaks {
+    packets: u64,
+    bytes: u64,
+    syns: u32,
+    ports: u32,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "rates are estimates")]
-fn peaks(window: &Window<'_>) -> Triggers {
-    let seconds = window.length.as_secs_f64().max(f64::MIN_POSITIVE);
-    let most = |count: fn(&Sample) -> u64| {
-        window.samples.iter().map(count).max().unwrap_or(0) as f64 / seconds
-    };
-    Triggers {
-        pps: most(|sample| sample.packets),
-        bps: most(|sample| sample.bytes),
-        syn: most(|sample| sample.syns.into()),
-        ports: most(|sample| sample.ports.into()),
+impl Peaks {
+    pub(super) fn see(&mut self, sample: &Sample) {
+        self.packets = self.packets.max(sample.packets);
+        self.bytes = self.bytes.max(sample.bytes);
+        self.syns = self.syns.max(sample.syns);
+        self.ports = self.ports.max(sample.ports);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "rates are estimates")]
+    pub(super) fn per_second(&self, length: Duration) -> Triggers {
+        let seconds = length.as_secs_f64().max(f64::MIN_POSITIVE);
+        Triggers {
+            pps: self.packets as f64 / seconds,
+            bps: self.bytes as f64 / seconds,
+            syn: f64::from(self.syns) / seconds,
+            ports: f64::from(self.ports) / seconds,
+        }
     }
 }

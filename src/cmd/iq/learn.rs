@@ -78,11 +78,7 @@ impl Learner {
     }
 
     /// Takes in exempt sources too, as an operator may ask. Quiet ones were learned from already.
-    pub(super) fn learn_exempt<'s>(
-        &mut self,
-        samples: impl Iterator<Item = &'s Sample>,
-        length: Duration,
-    ) {
+    pub(super) fn learn_exempt(&mut self, samples: &[Sample], length: Duration) {
         let Some(tuner) = &mut self.tuner else {
             return;
         };
@@ -96,7 +92,7 @@ impl Learner {
             syn: sample.syns as f64 * per_second,
             ports: f64::from(sample.ports) * per_second,
         };
-        for rates in samples.map(rates) {
+        for rates in samples.iter().map(rates) {
             if loud(rates.pps, triggers.pps)
                 || loud(rates.bps, triggers.bps)
                 || loud(rates.syn, triggers.syn)

@@ -72,13 +72,18 @@ impl Recorder {
         }
     }
 
-    pub(super) fn tick(&mut self, now: Moment, window: &Window<'_>, decisions: &[Decision]) {
+    pub(super) fn tick(
+        &mut self,
+        now: Moment,
+        window: Window<Vec<Sample>>,
+        decisions: &[Decision],
+    ) {
         self.write(&Frame::Tick {
             now: now.ktime,
             unix_ms: now.unix_ms(now.ktime),
             length: window.length,
             coverage: window.coverage,
-            samples: window.samples.to_vec(),
+            samples: window.samples,
             decisions: decisions.to_vec(),
         });
     }

@@ -22,7 +22,7 @@ use crate::model::{Ktime, Moment, Source, Stage, counted, format_duration};
 use crate::profile::Overrides;
 use crate::report::{Table, document, print, progress};
 use crate::seams::{Enforcer, Order};
-use crate::telemetry::{Coverage, Meter, Window, linear_ones};
+use crate::telemetry::{Coverage, Meter, Sample, Window, linear_ones};
 
 /// The program's clock at the first packet: long enough after boot that nothing is at its start.
 const START: Ktime = Ktime::from_secs(1_000);
@@ -245,10 +245,11 @@ impl<'a> Replay<'a> {
             let meter = &mut self.meter;
             self.table.take(|slot, row| meter.row(slot, row));
         }
-        let samples = self.meter.samples();
-        for sample in &mut *samples {
-            sample.proven = self.proven.contains(&sample.source);
-        }
+        let proven = &self.proven;
+        let samples = self.meter.samples().map(|sample| Sample {
+            proven: proven.contains(&sample.source),
+            ..sample
+        });
         let window = Window {
             length: self.interval,
             samples,

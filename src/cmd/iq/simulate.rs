@@ -209,7 +209,7 @@ impl Judge {
             } => {
                 let window = Window {
                     length,
-                    samples: &samples,
+                    samples,
                     coverage,
                 };
                 let ours = self.tick(now, unix_ms, window);
@@ -224,20 +224,28 @@ impl Judge {
     }
 
     /// As the daemon does.
-    fn tick(&mut self, now: Ktime, unix_ms: u64, window: Window<'_>) -> Vec<Decision> {
+    fn tick(&mut self, now: Ktime, unix_ms: u64, window: Window<Vec<Sample>>) -> Vec<Decision> {
         let (listed, operators) = (&self.listed, &self.operators);
         let exempt = |source: &Source| covers(listed, source) || covers(operators, source);
         let learner = &mut self.learner;
+        let (whitelist_learn, mut learned) = (self.whitelist_learn, Vec::new());
+        let samples = window.samples.into_iter().inspect(|sample| {
+            if whitelist_learn && covers(listed, &sample.source) {
+                learned.push(*sample);
+            }
+        });
+        let (length, coverage) = (window.length, window.coverage);
+        let window = Window {
+            length,
+            samples,
+            coverage,
+        };
         let decisions = self
             .engine
             .tick_learning(now, window, &exempt, &mut |rates| learner.learn(rates));
-        if self.whitelist_learn {
-            let listed = |sample: &&Sample| covers(listed, &sample.source);
-            self.learner
-                .learn_exempt(window.samples.iter().filter(listed), window.length);
-        }
+        self.learner.learn_exempt(&learned, length);
         let overview = self.engine.overview();
-        let (changed, _) = self.learner.tick(window.length, &overview, unix_ms);
+        let (changed, _) = self.learner.tick(length, &overview, unix_ms);
         if changed {
             self.engine.reconfigure(self.learner.config());
         }

@@ -441,3 +441,59 @@ fn limits_of_a_shared_address_are_those_of_its_hosts_together() {
     );
     assert!(decisions[0].why.to_string().ends_with(" nat=8 proven"));
 }
+
+#[test]
+fn what_opens_nothing_is_held_to_its_packets() {
+    let scope = |sample: Sample| match measured(web()).tick(&[sample])[..] {
+        [
+            Decision {
+                hold: Some(Hold::Limit { scope, .. }),
+                ..
+            },
+        ] => scope,
+        ref other => panic!("{other:?}"),
+    };
+    // FINs that the host refuses, each its own packet; a limit of new connections is none to them.
+    let fins = Sample {
+        packets: 1_000,
+        opens: 1_000,
+        refusals: 1_000,
+        ..quiet(source("198.51.100.7"))
+    };
+    assert_eq!(scope(fins), LimitScope::All);
+    let syns = Sample {
+        syns: 1_000,
+        ..fins
+    };
+    assert_eq!(scope(syns), LimitScope::New);
+}
+
+#[test]
+fn w19_a_proven_resolver_is_no_flood_either() {
+    let mut world = measured(web());
+    let answers = Sample {
+        packets: 20_000,
+        bytes: 4_000_000,
+        opens: 20_000,
+        answers: 20_000,
+        ..quiet(source("192.0.2.53"))
+    };
+    assert_eq!(
+        world.ticks(
+            60,
+            &[
+                answers,
+                proven(Sample {
+                    source: peer(),
+                    ..answers
+                })
+            ]
+        ),
+        []
+    );
+    let unasked = Sample {
+        answers: 0,
+        ..answers
+    };
+    assert!(!world.tick(&[unasked]).is_empty());
+}

@@ -560,6 +560,23 @@ fn a_source_given_twice_counts_once() {
 }
 
 #[test]
+fn a_sample_out_of_order_is_passed_over() {
+    let [first, second] = ["192.0.2.1", "192.0.2.2"].map(|one| syn_flood(source(one), 2_500));
+    let mut engine = Engine::new(web());
+    let window = Window {
+        length: Duration::from_secs(1),
+        samples: [second, first, second].into_iter(),
+        coverage: Coverage::default(),
+    };
+    let decisions = engine.tick_learning(Ktime::from_secs(5), window, &|_| false, &mut |_| {});
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    assert_eq!(
+        (decisions[0].source, engine.overview().sources),
+        (second.source, 1)
+    );
+}
+
+#[test]
 fn a_release_names_the_little_that_was_received() {
     let mut world = World::new(web());
     world.tick(&[syn_flood(attacker(), 2_500)]);

@@ -65,7 +65,7 @@ fn lists_go_in_and_out_whole() {
 }
 
 #[test]
-fn default_deny_lets_only_the_allowed_in_and_falls_back_without_a_confirmation() {
+fn w29_default_deny_lets_only_the_allowed_in_and_falls_back_without_a_confirmation() {
     let Some(bench) = Bench::new("lease") else {
         return;
     };
@@ -102,7 +102,7 @@ fn default_deny_lets_only_the_allowed_in_and_falls_back_without_a_confirmation()
 }
 
 #[test]
-fn the_way_in_survives_blanket_rules_and_is_given_up_only_on_demand() {
+fn w29_the_way_in_survives_blanket_rules_and_is_given_up_only_on_demand() {
     let Some(bench) = Bench::new("guard") else {
         return;
     };
