@@ -5,7 +5,7 @@ use super::policy::Edit;
 use super::rule::{Action, Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
-use crate::model::Ktime;
+use crate::model::{Hold, Ktime, Source};
 use crate::seams::{Enforcer, Order, Outcome};
 
 /// Writes to the instance's policy. Operators' entries and exemptions are never changed.
@@ -27,27 +27,43 @@ impl Enforcer for MapEnforcer<'_> {
     }
 }
 
+/// Everyone is a prefix of each family: none of IPv6 holds IPv4.
 fn apply(edit: &mut Edit<'_>, order: &Order, now: Ktime) -> Result<Outcome> {
+    let mut outcome = Outcome::OperatorRules;
+    for source in order.source.by_family() {
+        if carry_out(edit, &source, order.hold, now)? == Outcome::Done {
+            outcome = Outcome::Done;
+        }
+    }
+    Ok(outcome)
+}
+
+fn carry_out(
+    edit: &mut Edit<'_>,
+    source: &Source,
+    hold: Option<(Hold, Ktime)>,
+    now: Ktime,
+) -> Result<Outcome> {
     let stands =
         |rule: &Rule| rule.owner == Owner::Operator || matches!(rule.action, Action::Allow);
     // What has ended says nothing any more.
     if edit
-        .get(&order.source)?
+        .get(source)?
         .is_some_and(|entry| entry.is_live(now) && stands(&entry.rule))
     {
         return Ok(Outcome::OperatorRules);
     }
-    match order.hold {
+    match hold {
         Some((hold, until)) => {
             let rule = Rule {
                 action: hold.into(),
                 owner: Owner::Iq,
                 expires: Some(until),
             };
-            edit.set(&order.source, &rule)?;
+            edit.set(source, &rule)?;
         }
         None => {
-            edit.remove(&order.source)?;
+            edit.remove(source)?;
         }
     }
     Ok(Outcome::Done)

@@ -1,6 +1,6 @@
 use std::cmp::Ordering;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,12 @@ impl Source {
     /// Whether it is every address of a family: `0.0.0.0/0` or `::/0`.
     pub fn is_everyone(&self) -> bool {
         self.bits == if self.is_ipv4() { MAPPED_BITS } else { 0 }
+    }
+
+    /// The prefixes of one family each that hold it: both, of everyone in all 128 bits; else itself.
+    pub fn by_family(self) -> impl Iterator<Item = Self> {
+        let v4 = Self::containing(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets(), MAPPED_BITS);
+        [self].into_iter().chain((self.bits == 0).then_some(v4))
     }
 
     /// The first address of the prefix.
@@ -243,6 +249,21 @@ mod tests {
             let json = serde_json::to_string(&source).unwrap();
             assert_eq!(json, format!("\"{text}\""));
             assert_eq!(serde_json::from_str::<Source>(&json).unwrap(), source);
+        }
+    }
+
+    #[test]
+    fn everyone_is_a_prefix_of_each_family() {
+        let by_family = |text: &str| -> Vec<String> {
+            let source: Source = text.parse().unwrap();
+            source
+                .by_family()
+                .map(|source| source.to_string())
+                .collect()
+        };
+        assert_eq!(by_family("::/0"), ["::/0", "0.0.0.0/0"]);
+        for one in ["0.0.0.0/0", "2001:db8::/48", "192.0.2.7"] {
+            assert_eq!(by_family(one), [one]);
         }
     }
 

@@ -207,7 +207,8 @@ fn a_flood_of_made_up_sources_is_held_as_everyone_together() {
         ],
         "everyone shares a limit, and whom the host knows has one of its own"
     );
-    assert!(told["dropped"].as_u64().unwrap() > 20_000, "{told}");
+    // 36 000 come after the decision; 5 000 of each second and a burst of 10 000 are let in.
+    assert!(told["dropped"].as_u64().unwrap() > 10_000, "{told}");
 }
 
 #[test]

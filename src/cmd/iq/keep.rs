@@ -120,6 +120,8 @@ pub(super) fn reconcile(engine: &mut Engine, state: &EngineState, before: &Befor
         .entries
         .iter()
         .filter(|entry| entry.rule.owner == Owner::Iq && entry.is_live(now.ktime))
+        // Everyone over IPv4 is half of everyone, which the other half stands for.
+        .filter(|entry| !(entry.source.is_ipv4() && entry.source.is_everyone()))
         .filter_map(|entry| Some((entry.source, (hold_of(&entry.rule)?, entry.rule.expires?))))
         .collect();
     let trusted = before.same_boot && kernel.reused;
