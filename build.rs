@@ -19,14 +19,17 @@ fn main() -> Result<()> {
     // `-target bpf` does not know where Debian keeps asm/; any architecture's copy serves.
     let include = ["x86_64", "aarch64"].map(|host| format!("-I/usr/include/{host}-linux-gnu"));
     // Line information names the sources; where they lie must not make another object.
-    let place = format!("-ffile-prefix-map={}/=", env::var("CARGO_MANIFEST_DIR")?);
+    let place = [
+        format!("-ffile-prefix-map={}/=", env::var("CARGO_MANIFEST_DIR")?),
+        "-ffile-compilation-dir=.".to_owned(),
+    ];
     let mut hashes = Vec::new();
     for name in ["shield", "floor", "proof", "refusals"] {
         let args = CLANG_ARGS
             .iter()
             .map(|arg| (*arg).to_owned())
             .chain(include.clone())
-            .chain([place.clone()]);
+            .chain(place.clone());
         let object = out.join(format!("{name}.o"));
         SkeletonBuilder::new()
             .source(format!("bpf/{name}.bpf.c"))

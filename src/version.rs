@@ -22,3 +22,22 @@ pub(crate) fn long() -> &'static str {
     });
     &TEXT
 }
+
+#[cfg(test)]
+mod tests {
+    /// Else two builds in two places differ.
+    #[test]
+    fn a_bpf_object_does_not_name_the_place_it_was_built_in() {
+        let place = env!("CARGO_MANIFEST_DIR").as_bytes();
+        let objects: [&[u8]; 4] = [
+            include_bytes!(concat!(env!("OUT_DIR"), "/shield.o")),
+            include_bytes!(concat!(env!("OUT_DIR"), "/floor.o")),
+            include_bytes!(concat!(env!("OUT_DIR"), "/proof.o")),
+            include_bytes!(concat!(env!("OUT_DIR"), "/refusals.o")),
+        ];
+        for object in objects {
+            let names = object.windows(place.len()).any(|bytes| bytes == place);
+            assert!(!names);
+        }
+    }
+}
