@@ -110,6 +110,15 @@ fn paths() -> Vec<Path> {
             v4,
             Frame::syn,
         ),
+        // As RATE_HARD does: what is held for a jiffy or more needs no clock.
+        path(
+            "source limited to 100/s, dropped",
+            Some(60.0),
+            0,
+            limit(100, 10),
+            v4,
+            Frame::syn,
+        ),
         path(
             "source limited, passed",
             Some(110.0),
