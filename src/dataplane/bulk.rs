@@ -8,9 +8,9 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 use super::abi::kl_policy;
 use super::pod::{Pod, bytes_of};
 use super::policy::{Edit, Policies, keep_arrival};
-use super::rule::{NoteId, Owner, Rule, key_of, rule_of, trie_key_of, value_of};
+use super::rule::{Entry, NoteId, Owner, Rule, key_of, trie_key_of, value_of};
 use crate::error::{Error, Result};
-use crate::model::Source;
+use crate::model::{Ktime, Source};
 
 /// Entries written with one system call.
 const BATCH: usize = 4_096;
@@ -20,7 +20,7 @@ const BATCH: usize = 4_096;
 pub struct Imported {
     pub added: usize,
     pub changed: usize,
-    /// Left alone: an operator's own entry for the same source stands.
+    /// Left alone: an operator's own entry for the same source stands, or an allow.
     pub kept: usize,
 }
 
@@ -51,13 +51,14 @@ impl Policies<'_> {
         progress: &dyn Fn(usize),
     ) -> Result<Imported> {
         let mut before: HashMap<Source, kl_policy> = self.values()?.into_iter().collect();
-        let mut plan = self.plan(rules, &before);
+        let now = self.control.now()?;
+        let mut plan = self.plan(rules, &before, now);
         if let Err(full) = self.fits(&plan, &before) {
             if !self.make_room()? {
                 return Err(full);
             }
             before = self.values()?.into_iter().collect();
-            plan = self.plan(rules, &before);
+            plan = self.plan(rules, &before, now);
             self.fits(&plan, &before)?;
         }
         if plan
@@ -77,15 +78,20 @@ impl Policies<'_> {
         Ok(plan.outcome)
     }
 
-    fn plan(&self, rules: &[(Source, Rule, NoteId)], before: &HashMap<Source, kl_policy>) -> Plan {
+    fn plan(
+        &self,
+        rules: &[(Source, Rule, NoteId)],
+        before: &HashMap<Source, kl_policy>,
+        now: Ktime,
+    ) -> Plan {
         let mut plan = Plan::default();
         let mut marks: BTreeMap<Source, u32> = BTreeMap::new();
         for (source, rule, note) in rules {
             let there = before.get(source);
-            let made = there.and_then(rule_of);
+            let made = there.and_then(|there| Entry::of(*source, there));
             let theirs =
-                made.is_some_and(|made| !made.owner.is_automatic() && made.owner != rule.owner);
-            if theirs && rule.owner != Owner::Operator {
+                |made: Entry| rule.owner == Owner::Management && made.rule.owner == Owner::Operator;
+            if made.is_some_and(|made| theirs(made) || rule.yields_to(&made, now)) {
                 plan.outcome.kept += 1;
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use super::pin::PinDir;
 use super::policy::Edit;
-use super::rule::{Action, Owner, Rule};
+use super::rule::{Owner, Rule};
 use super::shield::Shield;
 use crate::error::Result;
 use crate::model::{Hold, Ktime, Source};
@@ -44,13 +44,7 @@ fn carry_out(
     hold: Option<(Hold, Ktime)>,
     now: Ktime,
 ) -> Result<Outcome> {
-    let stands =
-        |rule: &Rule| rule.owner == Owner::Operator || matches!(rule.action, Action::Allow);
-    // What has ended says nothing any more.
-    if edit
-        .get(source)?
-        .is_some_and(|entry| entry.is_live(now) && stands(&entry.rule))
-    {
+    if edit.get(source)?.is_some_and(|entry| entry.binds(now)) {
         return Ok(Outcome::OperatorRules);
     }
     match hold {

@@ -90,6 +90,14 @@ pub struct Rule {
     pub expires: Option<Ktime>,
 }
 
+impl Rule {
+    /// Whether it leaves alone what its source has already.
+    pub fn yields_to(&self, there: &Entry, now: Ktime) -> bool {
+        let renews = there.rule.owner == self.owner && there.rule.action == self.action;
+        self.owner.is_automatic() && there.binds(now) && !renews
+    }
+}
+
 /// Key of the text that says why an entry was made; the default is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct NoteId(pub(super) u16);
@@ -104,6 +112,13 @@ pub struct Entry {
 impl Entry {
     pub fn is_live(&self, now: Ktime) -> bool {
         self.rule.expires.is_none_or(|end| now < end)
+    }
+
+    /// Whether no automatic rule may take its place: an operator's own, or an allow. What has
+    /// ended says nothing any more.
+    pub fn binds(&self, now: Ktime) -> bool {
+        let Rule { action, owner, .. } = self.rule;
+        self.is_live(now) && (!owner.is_automatic() || action == Action::Allow)
     }
 
     pub(super) fn of(source: Source, value: &kl_policy) -> Option<Self> {

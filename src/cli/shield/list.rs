@@ -53,7 +53,7 @@ pub struct EntryArgs {
     /// Ends by itself after this long, even if nothing runs by then
     #[arg(long, value_name = "TIME", value_parser = positive_duration, allow_hyphen_values = true)]
     pub ttl: Option<Duration>,
-    /// Whose entry it is; a feed's never overrules an allow, nor an operator's entry
+    /// Whose entry it is; a feed's and IQ's never overrule an allow, nor an operator's entry
     #[arg(long, value_enum, default_value_t = OwnerArg::Operator)]
     pub owner: OwnerArg,
     /// Why, in a line of at most 64 bytes

@@ -4,9 +4,9 @@ use super::import;
 use crate::cli::{
     EntryArgs, LimitCommand, LimitDefaultArgs, LimitSetArgs, ListCommand, OwnerArg, RateArgs, Scope,
 };
-use crate::dataplane::{Action, Entry, Owner, PinDir, Rule};
+use crate::dataplane::{Action, Edit, Entry, Owner, PinDir, Rule};
 use crate::error::{Error, Result};
-use crate::model::{ByteLimit, LimitScope, Rate, RateLimit, Source};
+use crate::model::{ByteLimit, Ktime, LimitScope, Rate, RateLimit, Source};
 use crate::report::{action_text, entries_json, entry_line, entry_table, print};
 use crate::runtime::now;
 
@@ -146,6 +146,7 @@ fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: b
     let lock = pins.lock()?;
     let at = now()?;
     let mut edit = shield.edit(&lock);
+    refuse_to_overrule(&edit, sources, rule, at)?;
     let mut text = String::new();
     if rule.action != Action::Allow {
         let guard = Guard::new(&edit.list()?, at, no_guard);
@@ -185,6 +186,20 @@ fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: b
     drop(edit);
     drop(lock);
     print(&text)
+}
+
+fn refuse_to_overrule(edit: &Edit<'_>, sources: &[Source], rule: &Rule, at: Ktime) -> Result<()> {
+    for source in sources {
+        if let Some(there) = edit.get(source)?.filter(|there| rule.yields_to(there, at)) {
+            return Err(Error::operator(format!(
+                "an entry of owner {} never overrules what is there: {}. Nothing was changed; without --owner it is \
+                 yours and does",
+                rule.owner,
+                entry_line(&there, "", at)
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn remove(pins: &PinDir, sources: &[Source], which: impl Fn(&Entry) -> bool) -> Result<()> {

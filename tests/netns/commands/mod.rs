@@ -2,6 +2,7 @@
 
 mod attach;
 mod figures;
+mod lists;
 mod policy;
 
 use std::io::Write;

@@ -1,0 +1,65 @@
+//! What may come into the lists, and what of it is refused.
+
+use super::Bench;
+
+/// The file rule held for imports alone: by hand, a feed took an operator's allow away.
+#[test]
+fn a_feeds_entry_by_hand_overrules_neither_an_allow_nor_the_operators() {
+    let Some(bench) = Bench::new("overrule") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    bench.ok(&["shield", "allow", "add", "192.0.2.7"]);
+    bench.ok(&["shield", "deny", "add", "192.0.2.8"]);
+    bench.ok(&["shield", "allow", "add", "192.0.2.9", "--owner", "feed"]);
+    let before = bench.ok(&["shield", "allow", "list"]) + &bench.ok(&["shield", "deny", "list"]);
+    for (list, source, owner, there) in [
+        ("deny", "192.0.2.7", "feed", "allow, by operator"),
+        ("deny", "192.0.2.7", "iq", "allow, by operator"),
+        ("allow", "192.0.2.8", "feed", "deny, by operator"),
+        ("deny", "192.0.2.9", "iq", "allow, by feed"),
+    ] {
+        let args = ["shield", list, "add", "192.0.2.1", source, "--owner", owner];
+        assert_eq!(
+            bench.refused(&args, 2),
+            format!(
+                "kernloom: an entry of owner {owner} never overrules what is there: {source} {there}, ends never. \
+                 Nothing was changed; without --owner it is yours and does\n"
+            )
+        );
+    }
+    let after = bench.ok(&["shield", "allow", "list"]) + &bench.ok(&["shield", "deny", "list"]);
+    assert_eq!(before, after);
+    // The same by a list, which goes on with the rest; and its own it renews.
+    let feed = ["shield", "deny", "import", "-", "--owner", "feed"];
+    let said = bench.feed(&feed, "192.0.2.7\n192.0.2.9\n192.0.2.1\n");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(
+        said.out.starts_with("1 added, 0 changed, 2 kept"),
+        "{}",
+        said.out
+    );
+    bench.ok(&[
+        "shield",
+        "allow",
+        "add",
+        "192.0.2.9",
+        "--owner",
+        "feed",
+        "--ttl",
+        "1h",
+    ]);
+    bench.ok(&[
+        "shield",
+        "deny",
+        "add",
+        "192.0.2.1",
+        "--owner",
+        "feed",
+        "--ttl",
+        "1h",
+    ]);
+    // What has ended binds nobody.
+    bench.ok(&["shield", "allow", "add", "192.0.2.7", "--ttl", "1ms"]);
+    bench.ok(&["shield", "deny", "add", "192.0.2.7", "--owner", "feed"]);
+}
