@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::rights::refusal;
+
 /// An error and whose it is: that decides the exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,8 +37,6 @@ impl Error {
 /// What the kernel refuses often has a cause that can be found.
 const EXAMINE: &str = "'kernloom shield doctor' says what stands in the way";
 
-const RIGHTS: &str = "needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo";
-
 /// Turns a library's error into ours, with what was being done in front.
 pub trait Doing<T> {
     fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T>;
@@ -46,7 +46,7 @@ impl<T> Doing<T> for libbpf_rs::Result<T> {
     fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
         self.map_err(|error| {
             if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
-                Error::Operator(format!("{}: {RIGHTS} ({error:#})", what()))
+                Error::Operator(format!("{}: {} ({error:#})", what(), refusal()))
             } else {
                 Error::World(format!("{}: {error:#}; {EXAMINE}", what()))
             }
@@ -60,7 +60,7 @@ impl<T> Doing<T> for std::io::Result<T> {
         self.map_err(|error| {
             let (kind, what) = (error.kind(), what());
             if kind == ErrorKind::PermissionDenied {
-                Error::Operator(format!("{what}: {RIGHTS} ({error})"))
+                Error::Operator(format!("{what}: {} ({error})", refusal()))
             } else if kind == ErrorKind::NotADirectory {
                 Error::Operator(format!(
                     "{what}: a file stands in the place of a directory; give another path"

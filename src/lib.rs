@@ -20,6 +20,7 @@ pub mod page;
 pub mod profile;
 pub mod record;
 pub mod report;
+mod rights;
 pub mod runtime;
 #[cfg(test)]
 mod scenarios;

@@ -14,12 +14,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("exempt", &["model"]),
     ("graph", &["model"]),
     // The seams and what crosses them.
-    ("error", &[]),
+    ("error", &["rights"]),
+    ("rights", &[]),
     ("seams", &["error", "model"]),
     // The world.
     (
         "dataplane",
-        &["error", "graph", "model", "seams", "telemetry", "trust"],
+        &[
+            "error",
+            "graph",
+            "model",
+            "rights",
+            "seams",
+            "telemetry",
+            "trust",
+        ],
     ),
     ("trust", &[]),
     ("version", &[]),
@@ -74,6 +83,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "profile",
             "record",
             "report",
+            "rights",
             "runtime",
             "seams",
             "state",

@@ -14,6 +14,7 @@ use super::load::Variant;
 use super::pin::{PinDir, exists, remove_if_there};
 use super::{sys, tc};
 use crate::error::{Doing, Error, Result};
+use crate::rights;
 
 /// Where in the receive path the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -263,7 +264,8 @@ fn mode_of(ifindex: u32) -> Option<AttachMode> {
 fn refused(interface: &str, mode: AttachMode, error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
         return Error::operator(format!(
-            "attaching to {interface}: not permitted; run it with sudo ({error})"
+            "attaching to {interface}: {} ({error})",
+            rights::refusal()
         ));
     }
     let (hook, mend) = match mode {

@@ -13,6 +13,7 @@ use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
+use crate::rights;
 
 /// Width IPv6 sources are tracked at, in bits: 1..=128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -621,9 +622,15 @@ pub(super) fn load_error(error: &libbpf_rs::Error) -> Error {
         |name| name.release().to_string_lossy().into_owned(),
     );
     if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
+        // Where all rights are there, what is left is the limit of locked memory, where it counts.
+        let limited = rights::missing().is_empty() && super::examine::locks_memory();
+        let why = if limited {
+            "the limit of locked memory is too low; raise it (ulimit -l unlimited)".to_owned()
+        } else {
+            rights::refusal()
+        };
         return Error::operator(format!(
-            "loading the XDP program on kernel {kernel}: not permitted; run it with sudo, and if you did, \
-             raise the locked memory limit (ulimit -l unlimited) ({error:#})"
+            "loading the XDP program on kernel {kernel}: {why} ({error:#})"
         ));
     }
     if format!("{error:#}").contains(UNTRANSLATED) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use caps::Capability;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::attach::load_options;
@@ -13,6 +14,7 @@ use crate::dataplane::{
 use crate::error::{Error, Result};
 use crate::model::counted;
 use crate::report::{Finding, Level, attached_in, doctor_json, doctor_text, print};
+use crate::rights;
 
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
     let name = args.iface.clone().map_or_else(default_interface, Ok)?;
@@ -80,11 +82,18 @@ fn host() -> Vec<Finding> {
 }
 
 fn rights() -> Finding {
-    if nix::unistd::geteuid().is_root() {
-        return finding(Level::Fine, "rights", "root", "");
+    let (missing, root) = (rights::missing(), nix::unistd::geteuid().is_root());
+    if missing.is_empty() {
+        let found = "what loading and attaching take is there";
+        return finding(Level::Fine, "rights", found, "");
     }
-    let mend = "run it with sudo, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
-    finding(Level::Notice, "rights", "not root", mend)
+    let mend = if root {
+        rights::GRANT.to_owned()
+    } else {
+        format!("run it with sudo, or give it {}", rights::and(&missing))
+    };
+    let found = format!("{} missing", rights::and(&missing));
+    finding(Level::Prevents, "rights", found, &mend)
 }
 
 fn jit() -> Finding {
@@ -118,14 +127,14 @@ fn memlock() -> Finding {
         );
     }
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
-        Ok((_, hard)) if hard < 64 << 20 && !nix::unistd::geteuid().is_root() => finding(
+        Ok((_, hard)) if hard < 64 << 20 && !rights::has(Capability::CAP_SYS_RESOURCE) => finding(
             Level::Prevents,
             "memlock",
             format!(
                 "at most {} KiB, and this kernel counts BPF memory against it",
                 hard >> 10
             ),
-            "ulimit -l unlimited, or run it as root",
+            "ulimit -l unlimited, or run it with CAP_SYS_RESOURCE",
         ),
         _ => finding(
             Level::Fine,

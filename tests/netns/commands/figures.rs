@@ -145,7 +145,7 @@ fn the_doctor_tells_its_own_program_from_others_and_says_where_it_cannot() {
     assert_eq!(
         (code, found),
         (
-            0,
+            1,
             format!(
                 "notice    mode       the XDP hook is taken by an XDP program ({there}), and whose it is cannot be \
                  told: looking for {}: needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo \

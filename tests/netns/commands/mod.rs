@@ -1,6 +1,7 @@
 //! The built binary's `shield` commands on real interfaces.
 
 mod attach;
+mod doctor;
 mod figures;
 mod lists;
 mod policy;
@@ -60,6 +61,17 @@ impl Bench {
         command
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(copy);
+        private(&mut command, &self.lab);
+        said(command.args(args).stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// The same as root with these capabilities alone: `+bpf,+net_admin`.
+    fn say_with_only(&self, capabilities: &str, args: &[&str]) -> Said {
+        let mut command = self.lab.server().net.command("setpriv");
+        command
+            .arg(format!("--bounding-set=-all,{capabilities}"))
+            .arg("--inh-caps=-all")
+            .arg(BINARY);
         private(&mut command, &self.lab);
         said(command.args(args).stdin(Stdio::null()).output().unwrap())
     }
