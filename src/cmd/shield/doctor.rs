@@ -19,10 +19,16 @@ use crate::rights;
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
     let name = args.iface.clone().map_or_else(default_interface, Ok)?;
     let interface = Interface::examine(&name)?;
-    let options = load_options(&args.sizes);
     let mut findings = host();
     findings.extend(of_interface(&interface, pins));
-    findings.push(memory(&options)?);
+    // Why it cannot be opened, `instance` says.
+    let loaded = Shield::open(pins).unwrap_or_default();
+    if let Some(shield) = &loaded {
+        findings.extend(held(shield)?);
+    }
+    if loaded.is_none() || args.sizes.sources.or(args.sizes.max_deny).is_some() {
+        findings.push(memory(&load_options(&args.sizes))?);
+    }
     findings.push(instance(pins));
     print(&if args.json {
         doctor_json(&findings)
@@ -214,9 +220,60 @@ fn mode(interface: &Interface, ours: Result<Option<Attached>>) -> Finding {
     }
 }
 
+fn mib(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
+}
+
+/// What the loaded instance takes, and how full it is.
+fn held(shield: &Shield) -> Result<Vec<Finding>> {
+    let (used, most) = (shield.entries()?.len(), shield.max_deny());
+    let (sources, counters) = (shield.sources()?.capacity(), shield.counters()?);
+    let (empty, full) = predicted_memory(&LoadOptions {
+        max_deny: most,
+        ..LoadOptions::default()
+    })?;
+    let now = shield.memory()?;
+    let free = u64::from(most).saturating_sub(used as u64);
+    // Only policy entries take memory as they come.
+    let room = (full - empty) / u64::from(most) * free;
+    let found = format!(
+        "{} now, at most {} with {most} policy entries",
+        mib(now),
+        mib(now + room)
+    );
+    let scarce = available_memory().is_some_and(|available| room > available / 2);
+    let table = format!("{used} of {most} entries");
+    Ok(vec![
+        if scarce {
+            let mend = "kernloom shield upgrade with a smaller --max-deny";
+            finding(Level::Notice, "memory", found, mend)
+        } else {
+            finding(Level::Fine, "memory", found, "")
+        },
+        if used as u64 * 10 >= u64::from(most) * 9 {
+            let mend = format!(
+                "kernloom shield upgrade --max-deny {}, or remove some; a full table takes no new entry",
+                u64::from(most) * 2
+            );
+            finding(Level::Notice, "policy", table, &mend)
+        } else {
+            finding(Level::Fine, "policy", table, "")
+        },
+        finding(
+            Level::Fine,
+            "sources",
+            format!(
+                "{} of {sources} entries, {} replaced",
+                counters.sources, counters.replaced
+            ),
+            "",
+        ),
+    ])
+}
+
+/// What those sizes would take.
 fn memory(options: &LoadOptions) -> Result<Finding> {
     let (loaded, full) = predicted_memory(options)?;
-    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
     let found = format!(
         "{} once loaded, at most {} with {} policy entries; {} sources",
         mib(loaded),

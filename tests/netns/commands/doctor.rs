@@ -1,6 +1,6 @@
 //! What the doctor finds is what the other commands meet.
 
-use super::Bench;
+use super::{Bench, json};
 
 /// The line of a subject, and its mend below it, if there is one.
 fn finding(said: &str, subject: &str) -> (String, String) {
@@ -58,5 +58,54 @@ fn the_doctor_and_attach_name_the_capability_that_is_missing() {
             "prevents  rights     CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON missing".to_owned(),
             "run it with sudo, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".to_owned()
         )
+    );
+}
+
+/// A full table of a million entries got the all-clear, and the figures of an empty default one.
+#[test]
+fn the_doctor_tells_what_is_loaded_and_that_it_is_full() {
+    let Some(bench) = Bench::new("full") else {
+        return;
+    };
+    let sizes = ["--sources", "4096", "--max-deny", "64"];
+    bench.ok(&[&["shield", "attach", "eth0", "--no-guard"], &sizes[..]].concat());
+    let doctor = || bench.ok(&["shield", "doctor", "eth0"]);
+    let policy = |said: &str| finding(said, "policy");
+    let list: String = (1..=58).map(|last| format!("192.0.2.{last}\n")).collect();
+    let rows: Vec<&str> = list.lines().collect();
+    let import = |rows: &[&str]| {
+        let said = bench.feed(&["shield", "deny", "import", "-"], &rows.join("\n"));
+        assert_eq!(said.code, 0, "{}", said.err);
+    };
+    import(&rows[..57]);
+    let said = doctor();
+    assert_eq!(policy(&said).0, "fine      policy     57 of 64 entries");
+    import(&rows[57..]);
+    let said = doctor();
+    assert_eq!(
+        policy(&said),
+        (
+            "notice    policy     58 of 64 entries".to_owned(),
+            "kernloom shield upgrade --max-deny 128, or remove some; a full table takes no new entry"
+                .to_owned()
+        )
+    );
+    let (memory, _) = finding(&said, "memory");
+    let bytes = json(&bench.ok(&["shield", "status", "--json"]))["memory_bytes"].as_u64();
+    let tenths = (bytes.unwrap() * 10) >> 20;
+    let now = format!("{}.{} MiB now, at most ", tenths / 10, tenths % 10);
+    assert!(memory.contains(&now), "{memory}: {now}");
+    assert!(memory.ends_with(" with 64 policy entries"), "{memory}");
+    assert!(
+        finding(&said, "sources")
+            .0
+            .contains(" of 4096 entries, 0 replaced"),
+        "{said}"
+    );
+    // Other sizes are predicted beside what is there.
+    let said = bench.ok(&["shield", "doctor", "eth0", "--max-deny", "1000000"]);
+    assert!(
+        said.contains("once loaded, at most") && said.contains("58 of 64"),
+        "{said}"
     );
 }
