@@ -22,6 +22,7 @@ pub use shield::{
     RateArgs, Scope, ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
 };
 
+use crate::dataplane::reason_text;
 use crate::model::parse_duration;
 
 /// Protects this host at the XDP hook: counts every source, scores it each second, limits and blocks abusers
@@ -79,7 +80,13 @@ pub struct ResetArgs {
     pub all: bool,
 }
 
-fn positive_duration(text: &str) -> Result<Duration, String> {
+/// As data plane entries keep it, see [`reason_text`].
+fn reason(text: &str) -> Result<String, String> {
+    reason_text(text).map(str::to_owned)
+}
+
+/// A duration of more than 0.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
         Ok(Duration::ZERO) => Err(format!("'{text}' is no time at all; give more than 0")),
         Ok(span) => Ok(span),

@@ -45,7 +45,7 @@ pub use foreign::Foreign;
 pub use graph::{EdgeBy, GraphPlane, GraphStatus, Permits};
 pub use interface::{default_interface, interface_index};
 pub use load::{Features, GraphSizes, LoadOptions, TrackWidth, quiet_libbpf};
-pub use notes::Notes;
+pub use notes::{Notes, reason_text};
 pub use pin::{DEFAULT_PIN_DIR, Lock, PinDir};
 pub use policy::Edit;
 pub use ports::PortCount;

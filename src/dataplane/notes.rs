@@ -41,10 +41,11 @@ impl Notes {
         text: &str,
         in_use: impl FnOnce() -> Result<Vec<NoteId>>,
     ) -> Result<NoteId> {
+        let text = reason_text(text).map_err(Error::operator)?;
         if text.is_empty() {
             return Ok(NoteId::default());
         }
-        let note = note_of(text)?;
+        let note = note_of(text);
         let Self(mut known) = Self::read(map)?;
         if let Some((id, _)) = known.iter().find(|(_, known)| *known == text) {
             return Ok(NoteId(*id));
@@ -85,18 +86,26 @@ fn text_of(note: &kl_note) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Refuses what would not read back: longer texts, and control characters.
-fn note_of(text: &str) -> Result<kl_note> {
+/// A reason as it is kept: without the blanks around it, which no list could carry.
+///
+/// # Errors
+/// Why it would not read back: longer than 64 bytes, or control characters in it.
+pub fn reason_text(text: &str) -> Result<&str, String> {
     let most = kl_limits::KL_NOTE_BYTES.0 as usize;
+    let text = text.trim();
     if text.len() > most || text.chars().any(char::is_control) {
-        return Err(Error::operator(format!(
+        return Err(format!(
             "the reason '{}' is no line of at most {most} bytes",
             text.escape_debug()
-        )));
+        ));
     }
+    Ok(text)
+}
+
+fn note_of(text: &str) -> kl_note {
     let mut note = kl_note::default();
     for (to, byte) in note.text.iter_mut().zip(text.bytes()) {
         *to = i8::from_ne_bytes([byte]);
     }
-    Ok(note)
+    note
 }

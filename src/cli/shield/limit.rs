@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::positive_duration;
+use crate::cli::{positive_duration, reason};
 use crate::model::{Rate, Source};
 
 #[derive(Debug, Subcommand)]
@@ -65,6 +65,7 @@ pub struct LimitSetArgs {
     #[arg(
         long,
         value_name = "TEXT",
+        value_parser = reason,
         default_value = "",
         hide_default_value = true
     )]

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::positive_duration;
+use crate::cli::{positive_duration, reason};
 use crate::model::Source;
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +60,7 @@ pub struct EntryArgs {
     #[arg(
         long,
         value_name = "TEXT",
+        value_parser = reason,
         default_value = "",
         hide_default_value = true
     )]

@@ -1,6 +1,6 @@
 //! What may come into the lists, and what of it is refused.
 
-use super::Bench;
+use super::{Bench, json};
 
 /// The file rule held for imports alone: by hand, a feed took an operator's allow away.
 #[test]
@@ -62,4 +62,26 @@ fn a_feeds_entry_by_hand_overrules_neither_an_allow_nor_the_operators() {
     // What has ended binds nobody.
     bench.ok(&["shield", "allow", "add", "192.0.2.7", "--ttl", "1ms"]);
     bench.ok(&["shield", "deny", "add", "192.0.2.7", "--owner", "feed"]);
+}
+
+/// Trailing blanks were kept by the table and lost by the list: a second entry's reason differed.
+#[test]
+fn a_reason_goes_out_and_in_as_it_was_entered() {
+    let Some(bench) = Bench::new("blanks") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    let add = ["shield", "deny", "add", "192.0.2.7", "--reason"];
+    bench.ok(&[&add[..], &[" lead, inner  blanks and trail \u{a0}"]].concat());
+    let list = || bench.ok(&["shield", "deny", "list", "--json"]);
+    let before = list();
+    assert_eq!(
+        json(&before)["entries"][0]["reason"],
+        "lead, inner  blanks and trail"
+    );
+    let exported = bench.ok(&["shield", "deny", "export"]);
+    bench.ok(&["shield", "deny", "del", "192.0.2.7"]);
+    let said = bench.feed(&["shield", "deny", "import", "-"], &exported);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(list(), before);
 }
