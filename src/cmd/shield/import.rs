@@ -11,10 +11,10 @@ use nix::sys::signal::{SigSet, Signal};
 use super::super::opened;
 use super::guard::Guard;
 use super::policy::List;
-use crate::cli::{EntryArgs, OwnerArg};
-use crate::dataplane::{Action, NoteId, Owner, PinDir, Rule};
+use crate::cli::{EntryArgs, OwnerArg, positive_duration};
+use crate::dataplane::{Action, NoteId, Owner, PinDir, Rule, reason_text};
 use crate::error::{Doing, Error, Result};
-use crate::model::{Source, counted, format_duration, parse_duration};
+use crate::model::{Source, counted, format_duration};
 use crate::report::{print, progress, write_out};
 use crate::runtime::now;
 
@@ -190,12 +190,12 @@ fn parse_line(number: usize, text: &str) -> Result<Option<Line>, String> {
             .split_once('=')
             .ok_or_else(|| format!("'{rest}' is none of ttl=TIME, owner=OWNER, reason=TEXT"))?;
         if key == "reason" {
-            line.reason = Some(value.to_owned());
+            line.reason = Some(reason_text(value)?.to_owned());
             break;
         }
         let (value, after) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
         match key {
-            "ttl" => line.ttl = Some(parse_duration(value).map_err(|error| error.to_string())?),
+            "ttl" => line.ttl = Some(positive_duration(value)?),
             "owner" => line.owner = Some(owner_of(value)?),
             _ => return Err(format!("'{key}' is none of ttl, owner, reason")),
         }
@@ -269,6 +269,38 @@ mod tests {
         assert_eq!(
             read.lines[1].reason.as_deref(),
             Some("seen #1; twice = bad")
+        );
+    }
+
+    #[test]
+    fn what_the_command_line_refuses_a_list_may_not_say() {
+        let long = "x".repeat(65);
+        let read = read(&format!(
+            "10.0.0.1 ttl=0\n10.0.0.2 ttl=0s owner=feed\n10.0.0.3 reason={long}\n10.0.0.4 reason=a\tb\n\
+             10.0.0.300\n"
+        ));
+        assert_eq!(read.lines, []);
+        let told: Vec<_> = read
+            .bad
+            .iter()
+            .map(|(number, why)| (*number, &why[..]))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (1, "'0' is no time at all; give more than 0"),
+                (2, "'0s' is no time at all; give more than 0"),
+                (
+                    3,
+                    &format!("the reason '{long}' is no line of at most 64 bytes")[..]
+                ),
+                (4, "the reason 'a\\tb' is no line of at most 64 bytes"),
+                (
+                    5,
+                    "'10.0.0.300' is not an address or prefix; write it like 192.0.2.7, 192.0.2.0/24 or \
+                     2001:db8::/48"
+                ),
+            ]
         );
     }
 
