@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::shown;
+
 /// Units of a Go duration string (<https://pkg.go.dev/time#ParseDuration>), plus `d` for days.
 const UNITS: [(&str, f64); 7] = [
     ("ns", 1e-9),
@@ -24,8 +26,8 @@ pub enum ParseDurationError {
 
 /// Reads a duration such as `1h30m`, of at most 36500d; `0` alone needs no unit.
 pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
-    let error = || ParseDurationError::Syntax(text.to_owned());
-    let range = || ParseDurationError::Range(text.to_owned());
+    let error = || ParseDurationError::Syntax(shown(text).into_owned());
+    let range = || ParseDurationError::Range(shown(text).into_owned());
     if text == "0" {
         return Ok(Duration::ZERO);
     }

@@ -2,6 +2,7 @@
 
 mod counted;
 mod duration;
+mod echo;
 mod nearest;
 mod rate;
 mod source;
@@ -11,6 +12,7 @@ mod wall;
 
 pub use counted::counted;
 pub use duration::{ParseDurationError, format_duration, parse_duration};
+pub use echo::{printable, shown};
 pub use nearest::nearest;
 pub use rate::{ByteLimit, Hold, LimitScope, ParseRateError, Rate, RateLimit};
 pub use source::{ParseSourceError, Source};

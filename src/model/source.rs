@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::shown;
+
 /// A remote address or prefix that sends.
 ///
 /// IPv4 is carried as IPv4-mapped IPv6 (RFC 4291, 2.5.5.2), so both families are one type, one
@@ -187,7 +189,7 @@ impl FromStr for Source {
 
     /// Reads `ADDRESS` or `ADDRESS/LENGTH`, the length counted in the address's own family.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let syntax = || ParseSourceError::Syntax(text.to_owned());
+        let syntax = || ParseSourceError::Syntax(shown(text).into_owned());
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),
@@ -205,14 +207,14 @@ impl FromStr for Source {
             .ok()
             .filter(|own| *own <= most)
             .ok_or_else(|| ParseSourceError::Length {
-                text: text.to_owned(),
+                text: shown(text).into_owned(),
                 given,
                 most,
             })?;
         let source = Self::containing(mapped(ip), own + (128 - most));
         if source.addr != mapped(ip) {
             return Err(ParseSourceError::HostBits {
-                text: text.to_owned(),
+                text: shown(text).into_owned(),
                 meant: source,
             });
         }

@@ -2,21 +2,39 @@
 
 use std::io::Write;
 
-use env_logger::fmt::Formatter;
+use env_logger::TimestampPrecision;
+use env_logger::fmt::{ConfigurableFormat, Formatter};
 use log::Record;
 use log::kv::{self, Key, Value, VisitSource};
 use serde_json::{Map, Value as Json};
+
+use crate::model::printable;
 
 /// Logs to standard error from now on.
 pub fn log_as(json: bool) {
     let mut builder =
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
-    builder.format_timestamp_millis();
     if json {
         builder.format(json_line);
+    } else {
+        builder.format(text_line);
     }
     // A second logger in one process is refused, and the first one does.
     let _ = builder.try_init();
+}
+
+fn text_line(out: &mut Formatter, record: &Record<'_>) -> std::io::Result<()> {
+    let mut format = ConfigurableFormat::default();
+    format.timestamp(Some(TimestampPrecision::Millis));
+    let message = record.args().to_string();
+    format.format(
+        out,
+        &Record::builder()
+            .args(format_args!("{}", printable(&message)))
+            .level(record.level())
+            .target(record.target())
+            .build(),
+    )
 }
 
 /// The version of the schema whose names are used.

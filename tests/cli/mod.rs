@@ -154,6 +154,37 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
     }
 }
 
+/// Some words come out of files that strangers write.
+#[test]
+fn what_is_refused_moves_no_terminal() {
+    for (words, left) in [
+        (
+            &["shield", "deny", "add", "\u{1b}]0;owned\u{7}x"][..],
+            "'x'",
+        ),
+        (&["shield", "\u{1b}[2Jx"], "'x'"),
+        (
+            &["--config", "/nonexistent/\u{1b}[2J", "shield", "status"],
+            "\\u{1b}[2J",
+        ),
+        (
+            &["--bpffs", "/dev/null/\u{202e}\u{9b}2J", "shield", "status"],
+            "\\u{202e}\\u{9b}2J",
+        ),
+    ] {
+        // As on a terminal, where colours are kept and other escapes with them.
+        let output = Command::new(env!("CARGO_BIN_EXE_kernloom"))
+            .env("CLICOLOR_FORCE", "1")
+            .args(words)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        let said = stderr(&output);
+        let acts = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
+        assert!(!said.contains(acts) && said.contains(left), "{said:?}");
+    }
+}
+
 #[test]
 fn what_is_one_is_told_as_one() {
     let dir = tempfile::tempdir().unwrap();

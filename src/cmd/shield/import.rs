@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::fstat;
 
 use super::super::opened;
 use super::guard::Guard;
@@ -14,12 +16,18 @@ use super::policy::List;
 use crate::cli::{EntryArgs, OwnerArg, positive_duration};
 use crate::dataplane::{Action, NoteId, Owner, PinDir, Rule, reason_text};
 use crate::error::{Doing, Error, Result};
-use crate::model::{Source, counted, format_duration};
+use crate::model::{Source, counted, format_duration, shown};
 use crate::report::{print, progress, write_out};
 use crate::runtime::now;
 
 /// Lines named in one message; the rest are counted.
 const NAMED: usize = 20;
+
+/// Of one line with its end, bytes: what has none (a device, a disk image) is no list.
+const LONGEST_LINE: usize = 4_096;
+
+/// What some editors begin a file with (Unicode 23.8, U+FEFF in UTF-8).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One entry as the file gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +127,21 @@ fn read_list(name: &str, file: &Path) -> Result<Read> {
     }
     let open =
         File::open(file).map_err(|error| Error::operator(format!("opening {name}: {error}")))?;
+    refuse_device(name, &open)?;
     parse(BufReader::new(open)).doing(|| format!("reading {name}"))
+}
+
+/// Devices have no end, but for the one that standard input may be.
+fn refuse_device(name: &str, open: &File) -> Result<()> {
+    let about = open.metadata().doing(|| format!("reading {name}"))?;
+    let kind = about.file_type();
+    let is_stdin = || fstat(io::stdin()).is_ok_and(|stdin| stdin.st_rdev == about.rdev());
+    if kind.is_block_device() || kind.is_char_device() && !is_stdin() {
+        return Err(Error::operator(format!(
+            "reading {name}: it is a device; give a file, or - for standard input"
+        )));
+    }
+    Ok(())
 }
 
 fn refuse_bad(name: &str, bad: &[(usize, String)]) -> Result<()> {
@@ -144,10 +166,20 @@ fn parse(mut input: impl BufRead) -> io::Result<Read> {
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        if input.read_until(b'\n', &mut bytes)? == 0 {
+        let most = (LONGEST_LINE + 1) as u64;
+        if input.by_ref().take(most).read_until(b'\n', &mut bytes)? == 0 {
             break;
         }
-        let parsed = match std::str::from_utf8(&bytes) {
+        if bytes.len() > LONGEST_LINE {
+            let why = format!("it is longer than {LONGEST_LINE} bytes; no more was read");
+            read.bad.push((number, why));
+            break;
+        }
+        let line = match number {
+            1 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes),
+            _ => &bytes,
+        };
+        let parsed = match std::str::from_utf8(line) {
             Ok(text) => parse_line(number, text),
             Err(_) => Err("it is not text (UTF-8)".to_owned()),
         };
@@ -186,9 +218,12 @@ fn parse_line(number: usize, text: &str) -> Result<Option<Line>, String> {
     };
     let mut rest = said[source.len()..].trim_start();
     while !rest.is_empty() {
-        let (key, value) = rest
-            .split_once('=')
-            .ok_or_else(|| format!("'{rest}' is none of ttl=TIME, owner=OWNER, reason=TEXT"))?;
+        let (key, value) = rest.split_once('=').ok_or_else(|| {
+            format!(
+                "'{}' is none of ttl=TIME, owner=OWNER, reason=TEXT",
+                shown(rest)
+            )
+        })?;
         if key == "reason" {
             line.reason = Some(reason_text(value)?.to_owned());
             break;
@@ -197,7 +232,7 @@ fn parse_line(number: usize, text: &str) -> Result<Option<Line>, String> {
         match key {
             "ttl" => line.ttl = Some(positive_duration(value)?),
             "owner" => line.owner = Some(owner_of(value)?),
-            _ => return Err(format!("'{key}' is none of ttl, owner, reason")),
+            _ => return Err(format!("'{}' is none of ttl, owner, reason", shown(key))),
         }
         rest = after.trim_start();
     }
@@ -206,7 +241,7 @@ fn parse_line(number: usize, text: &str) -> Result<Option<Line>, String> {
 
 fn owner_of(text: &str) -> Result<OwnerArg, String> {
     clap::ValueEnum::from_str(text, false)
-        .map_err(|_| format!("'{text}' is no owner; give operator, iq or feed"))
+        .map_err(|_| format!("'{}' is no owner; give operator, iq or feed", shown(text)))
 }
 
 pub(super) fn export(pins: &PinDir, file: &Path, list: List) -> Result<()> {
@@ -240,13 +275,13 @@ pub(super) fn export(pins: &PinDir, file: &Path, list: List) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Read {
+    fn read_all(text: &str) -> Read {
         parse(text.as_bytes()).unwrap()
     }
 
     #[test]
     fn lines_carry_sources_and_what_is_said_of_them() {
-        let read = read(
+        let read = read_all(
             "# a list\n\n192.0.2.7\n2001:db8::/32 ttl=1h owner=feed reason=seen #1; twice = bad\n\
              198.51.100.0/24 ; SBL123456\r\n",
         );
@@ -275,7 +310,7 @@ mod tests {
     #[test]
     fn what_the_command_line_refuses_a_list_may_not_say() {
         let long = "x".repeat(65);
-        let read = read(&format!(
+        let read = read_all(&format!(
             "10.0.0.1 ttl=0\n10.0.0.2 ttl=0s owner=feed\n10.0.0.3 reason={long}\n10.0.0.4 reason=a\tb\n\
              10.0.0.300\n"
         ));
@@ -302,6 +337,51 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line_alone() {
+        let read = read_all("\u{feff}10.0.0.1\n\u{feff}10.0.0.2\n");
+        assert_eq!(read.lines.len(), 1);
+        assert_eq!(read.bad.len(), 1);
+        assert_eq!(read.bad[0].0, 2);
+    }
+
+    #[test]
+    fn a_line_without_end_is_told_and_not_kept() {
+        let endless = || io::repeat(0).take(1 << 20);
+        let mut input = BufReader::new(endless());
+        let read = parse(&mut input).unwrap();
+        let told = "it is longer than 4096 bytes; no more was read".to_owned();
+        assert_eq!(read.bad, [(1, told.clone())]);
+        assert!(input.into_inner().limit() > (1 << 20) - 65_536, "read on");
+        let long = format!("10.0.0.1 # {}", "x".repeat(4_096));
+        let two = format!("10.0.0.300\n{long}\n10.0.0.301\n");
+        let numbers: Vec<_> = read_all(&two)
+            .bad
+            .iter()
+            .map(|(number, _)| *number)
+            .collect();
+        assert_eq!(numbers, [1, 2]);
+        let fits = format!("10.0.0.1 #{}\n", "x".repeat(4_096 - 11));
+        assert_eq!((fits.len(), read_all(&fits).lines.len()), (4_096, 1));
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_and_not_all_of_it() {
+        let word = "y".repeat(3_000);
+        for line in [
+            word.clone(),
+            format!("10.0.0.1 {word}"),
+            format!("10.0.0.1 {word}=1"),
+            format!("10.0.0.1 owner={word}"),
+            format!("10.0.0.1 ttl={word}"),
+            format!("10.0.0.1/{word}"),
+        ] {
+            let read = read_all(&line);
+            let (_, why) = &read.bad[0];
+            assert!(why.contains("yyy...'") && why.len() < 250, "{why}");
+        }
     }
 
     #[test]

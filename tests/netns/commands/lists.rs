@@ -85,3 +85,58 @@ fn a_reason_goes_out_and_in_as_it_was_entered() {
     assert_eq!(said.code, 0, "{}", said.err);
     assert_eq!(list(), before);
 }
+
+/// Escape sequences of a list went to root's terminal, and a file without lines took all memory.
+#[test]
+fn a_hostile_list_is_refused_in_few_harmless_words() {
+    let Some(bench) = Bench::new("hostile") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    let import = ["shield", "deny", "import"];
+    let said = bench.feed(
+        &[&import[..], &["-"]].concat(),
+        "\u{1b}[31mred\n192.0.2.7\0\n",
+    );
+    let mend =
+        "is not an address or prefix; write it like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48";
+    assert_eq!(
+        (said.code, said.err),
+        (
+            2,
+            format!(
+                "kernloom: -: 2 bad lines, nothing was changed\n  line 1: '\\u{{1b}}[31mred' {mend}\n  \
+                 line 2: '192.0.2.7\\u{{0}}' {mend}\n"
+            )
+        )
+    );
+    let device = "it is a device; give a file, or - for standard input";
+    assert_eq!(
+        bench.refused(&[&import[..], &["/dev/zero"]].concat(), 2),
+        format!("kernloom: reading /dev/zero: {device}\n")
+    );
+    // Without end, but by standard input.
+    let mut command = bench.command(&[&import[..], &["-"]].concat());
+    let said = super::said(
+        command
+            .stdin(std::fs::File::open("/dev/zero").unwrap())
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(
+        (said.code, &said.err[..]),
+        (
+            2,
+            "kernloom: -: 1 bad line, nothing was changed\n  line 1: it is longer than 4096 bytes; no more was read\n"
+        )
+    );
+    // What standard input is may be named, too; here it is empty.
+    let said = bench.ok(&[&import[..], &["/dev/null"]].concat());
+    assert!(said.starts_with("0 added"), "{said}");
+    let marked = bench.file("bom.txt", "\u{feff}192.0.2.7\n");
+    assert!(
+        bench
+            .ok(&[&import[..], &[&marked]].concat())
+            .starts_with("1 added")
+    );
+}
