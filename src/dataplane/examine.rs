@@ -83,6 +83,14 @@ impl Interface {
         }
     }
 
+    /// Whether a smaller MTU would let its driver take XDP.
+    pub fn is_mtu_in_the_way(&self) -> bool {
+        let several = self
+            .features
+            .is_some_and(|features| features & FEATURE_SEVERAL_BUFFERS != 0);
+        self.takes_xdp() && self.mtu > ONE_BUFFER_MTU && !several
+    }
+
     /// The mode `attach` would come to, and why not a better one, where this instance is not attached.
     pub fn expected_mode(&self) -> (AttachMode, Option<String>) {
         if let Some(there) = &self.there {
@@ -95,10 +103,7 @@ impl Interface {
         if !self.takes_xdp() {
             return (AttachMode::Generic, Some(format!("{driver} has no XDP")));
         }
-        let several = self
-            .features
-            .is_some_and(|features| features & FEATURE_SEVERAL_BUFFERS != 0);
-        if self.mtu > ONE_BUFFER_MTU && !several {
+        if self.is_mtu_in_the_way() {
             let why = format!(
                 "{driver} takes XDP with an MTU of up to about {ONE_BUFFER_MTU}, not {}",
                 self.mtu

@@ -1,5 +1,6 @@
 //! Where an instance lives in bpffs, and who may change it at one time.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -69,8 +70,37 @@ impl PinDir {
         if self.path.starts_with(BPFFS) {
             mount_bpffs()?;
         }
+        self.refuse_dots()?;
         let doing = || format!("making {}", self.path.display());
         trust::make_dir(&self.path).doing(doing)?;
+        self.refuse_other_places()?;
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).doing(doing)
+    }
+
+    /// Names in bpffs hold no dots: it refuses them as if rights were missing.
+    fn refuse_dots(&self) -> Result<()> {
+        let there = self.path.ancestors().find(|path| path.exists());
+        let there = there.unwrap_or(Path::new("."));
+        let missing = self.path.strip_prefix(there).unwrap_or(&self.path);
+        let is_bpffs = statfs(there).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+        let takes = |name: &&OsStr| [".", ".."].contains(&&*name.to_string_lossy());
+        let dotted = missing
+            .iter()
+            .find(|name| name.as_encoded_bytes().contains(&b'.') && !takes(name));
+        match dotted.filter(|_| is_bpffs) {
+            Some(name) => Err(Error::operator(format!(
+                "making {}: the BPF file system takes no dot in a name; give --bpffs another than '{}'",
+                self.path.display(),
+                name.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The directory is ours, its rights and its end: not one of another file system, and never a
+    /// whole one.
+    pub fn refuse_other_places(&self) -> Result<()> {
+        let doing = || format!("looking at {}", self.path.display());
         let kind = statfs(&self.path).doing(doing)?.filesystem_type();
         if kind != BPF_FS_MAGIC {
             return Err(Error::operator(format!(
@@ -78,7 +108,6 @@ impl PinDir {
                 self.path.display()
             )));
         }
-        // The directory becomes ours: its rights, and its end. A whole file system never does.
         let device = |path: &Path| fs::metadata(path).map(|about| about.dev()).doing(doing);
         if device(&self.path)? != device(&self.path.join(".."))? {
             return Err(Error::operator(format!(
@@ -86,7 +115,7 @@ impl PinDir {
                 self.path.display()
             )));
         }
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).doing(doing)
+        Ok(())
     }
 
     /// Taken by the one process that steers the instance, for as long as it runs.

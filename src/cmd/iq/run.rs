@@ -282,7 +282,7 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
     }
     let mut interfaces = iq.iface.clone();
     if interfaces.is_empty() {
-        let interface = default_interface()?;
+        let interface = default_interface("name it with --iface")?;
         log::info!(target: IQ, "protecting {interface}, the interface of the default route");
         interfaces.push(interface);
     }

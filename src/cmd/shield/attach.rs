@@ -19,7 +19,7 @@ pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
 
 pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) -> Result<()> {
     let interfaces = if args.ifaces.is_empty() {
-        vec![default_interface()?]
+        vec![default_interface("name it: kernloom shield attach IFACE")?]
     } else {
         args.ifaces.clone()
     };
@@ -136,6 +136,7 @@ pub(super) fn detach(pins: &PinDir, args: &DetachArgs) -> Result<()> {
             pins.path().display()
         )));
     }
+    pins.refuse_other_places()?;
     let lock = pins.lock()?;
     let attached = Shield::attached(pins)?;
     let chosen: Vec<_> = match (&args.iface, attached.as_slice()) {

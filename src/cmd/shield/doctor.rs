@@ -17,7 +17,10 @@ use crate::report::{Finding, Level, attached_in, doctor_json, doctor_text, print
 use crate::rights;
 
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
-    let name = args.iface.clone().map_or_else(default_interface, Ok)?;
+    let name = match &args.iface {
+        Some(name) => name.clone(),
+        None => default_interface("name it: kernloom shield doctor IFACE")?,
+    };
     let interface = Interface::examine(&name)?;
     let mut findings = host();
     findings.extend(of_interface(&interface, pins));
@@ -208,7 +211,7 @@ fn mode(interface: &Interface, ours: Result<Option<Attached>>) -> Finding {
                 let found = format!("{mode} mode expected: {why}");
                 let mend = match there {
                     Some(_) => OTHERS.to_owned(),
-                    None if interface.mtu > 1_500 => {
+                    None if interface.is_mtu_in_the_way() => {
                         let name = &interface.name;
                         format!("ip link set {name} mtu 1500, if the network allows it")
                     }

@@ -109,3 +109,17 @@ fn the_doctor_tells_what_is_loaded_and_that_it_is_full() {
         "{said}"
     );
 }
+
+#[test]
+fn a_smaller_mtu_is_no_mend_for_a_driver_without_xdp() {
+    let Some(bench) = Bench::new("doctor-lo") else {
+        return;
+    };
+    let said = bench.say(&["shield", "doctor", "lo"]);
+    let (mode, mend) = finding(&said.out, "mode");
+    assert!(
+        mode.contains("generic mode expected: ") && mode.ends_with(" has no XDP"),
+        "{mode}"
+    );
+    assert_eq!(mend, "");
+}

@@ -4,6 +4,7 @@ mod attach;
 mod doctor;
 mod figures;
 mod lists;
+mod places;
 mod policy;
 
 use std::io::Write;
