@@ -5,25 +5,38 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use crate::model::shown;
+
 const VARIABLE: &str = "SSH_CONNECTION";
 
 /// The peers of the SSH sessions this process runs in: from its environment, from that of its
-/// ancestors (sudo clears it), and from the connections of an sshd among them.
+/// ancestors (sudo clears it), and from the connections of an sshd among them. Where the variable
+/// is set and no peer is found, a warning says so.
 pub fn ssh_peers() -> Vec<IpAddr> {
     let mut peers = BTreeSet::new();
-    if let Ok(text) = std::env::var(VARIABLE) {
-        peers.extend(peer_of(&text));
-    }
+    let mut said: Vec<String> = Vec::new();
+    said.extend(std::env::var_os(VARIABLE).map(|text| text.to_string_lossy().into_owned()));
     let mut pid = std::process::id();
     while let Some(parent) = parent_of(pid).filter(|parent| *parent > 1) {
         let proc = Path::new("/proc").join(parent.to_string());
         let environ = fs::read(proc.join("environ")).unwrap_or_default();
-        peers.extend(of_environment(&environ));
+        said.extend(value_in(&environ));
         let comm = fs::read_to_string(proc.join("comm")).unwrap_or_default();
         if comm.starts_with("sshd") {
             peers.extend(of_sockets(&proc));
         }
         pid = parent;
+    }
+    peers.extend(said.iter().filter_map(|text| peer_of(text)));
+    if let Some(text) = said
+        .iter()
+        .find(|text| !text.is_empty() && peers.is_empty())
+    {
+        log::warn!(
+            "{VARIABLE} '{}' names no address, so nothing guards your SSH session; 'kernloom shield management add \
+             ADDRESS' does",
+            shown(text)
+        );
     }
     peers.into_iter().collect()
 }
@@ -36,13 +49,14 @@ fn peer_of(text: &str) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-fn of_environment(environ: &[u8]) -> Option<IpAddr> {
+/// What the variable holds in `/proc/PID/environ`.
+fn value_in(environ: &[u8]) -> Option<String> {
     let mut variables = environ.split(|byte| *byte == 0);
-    let value = variables.find_map(|variable| {
-        let text = std::str::from_utf8(variable).ok()?;
-        text.strip_prefix(VARIABLE)?.strip_prefix('=')
-    })?;
-    peer_of(value)
+    variables.find_map(|variable| {
+        let value = variable.strip_prefix(VARIABLE.as_bytes())?;
+        let value = value.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
 }
 
 /// The fourth field of /proc/PID/stat; the second may hold anything, in parentheses.
@@ -117,8 +131,8 @@ mod tests {
         assert_eq!(peer_of("::ffff:192.0.2.7 1 ::1 22"), ip("192.0.2.7"));
         assert_eq!(peer_of(""), None);
         let environ = b"HOME=/root\0SSH_CONNECTION=192.0.2.9 1 2 3\0TERM=xterm\0";
-        assert_eq!(of_environment(environ), ip("192.0.2.9"));
-        assert_eq!(of_environment(b"XSSH_CONNECTION=192.0.2.9 1 2 3\0"), None);
+        assert_eq!(value_in(environ).as_deref(), Some("192.0.2.9 1 2 3"));
+        assert_eq!(value_in(b"XSSH_CONNECTION=192.0.2.9 1 2 3\0"), None);
     }
 
     #[test]

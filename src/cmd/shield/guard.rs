@@ -45,7 +45,8 @@ pub(in crate::cmd) fn open_way_in(
 impl Guard {
     /// `off` is the operator's --no-guard.
     pub(super) fn new(entries: &[Entry], now: Ktime, off: bool) -> Self {
-        let peers = ssh_peers().into_iter().map(Source::host).collect();
+        let peers = if off { Vec::new() } else { ssh_peers() };
+        let peers = peers.into_iter().map(Source::host).collect();
         Self::with(entries, peers, now, off)
     }
 

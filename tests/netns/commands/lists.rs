@@ -1,6 +1,6 @@
 //! What may come into the lists, and what of it is refused.
 
-use super::{Bench, json};
+use super::{Bench, json, said};
 
 /// The file rule held for imports alone: by hand, a feed took an operator's allow away.
 #[test]
@@ -139,4 +139,35 @@ fn a_hostile_list_is_refused_in_few_harmless_words() {
             .ok(&[&import[..], &[&marked]].concat())
             .starts_with("1 added")
     );
+}
+
+/// A variable that names nobody was passed over in silence, and with it the guard.
+#[test]
+fn an_ssh_session_that_cannot_be_told_is_warned_about() {
+    let Some(bench) = Bench::new("ssh") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    let deny = |session: &str, insist: &[&str]| {
+        let args = ["shield", "deny", "add", "192.0.2.0/24"];
+        let mut command = bench.command(&[&args[..], insist].concat());
+        let said = said(command.env("SSH_CONNECTION", session).output().unwrap());
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.err
+    };
+    for session in ["garbage", "999.1.1.1 51000 10.77.0.2 22"] {
+        let word = format!(
+            "] SSH_CONNECTION '{session}' names no address, so nothing guards your SSH session; \
+             'kernloom shield management add ADDRESS' does\n"
+        );
+        let warned = deny(session, &[]);
+        assert!(
+            warned.ends_with(&word) && warned.contains("WARN"),
+            "{warned}"
+        );
+        assert_eq!(deny(session, &["--no-guard"]), "");
+    }
+    for fine in ["", "198.51.100.7 51000 10.77.0.2 22"] {
+        assert_eq!(deny(fine, &[]), "");
+    }
 }
