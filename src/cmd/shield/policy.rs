@@ -183,9 +183,46 @@ fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: b
             }
         }
     }
+    text.push_str(&narrower(&edit, sources, rule, at)?);
     drop(edit);
     drop(lock);
     print(&text)
+}
+
+/// What an allow by hand leaves denied or limited: narrower rules by hand.
+fn narrower(edit: &Edit<'_>, sources: &[Source], rule: &Rule, at: Ktime) -> Result<String> {
+    const NAMED: usize = 20;
+    let wide: Vec<&Source> = sources
+        .iter()
+        .filter(|source| source.bits() < 128)
+        .collect();
+    if rule.action != Action::Allow || rule.owner.is_automatic() || wide.is_empty() {
+        return Ok(String::new());
+    }
+    let mut stay = edit.list()?;
+    stay.retain(|entry| {
+        let inside = |net: &&Source| net.contains(&entry.source) && **net != entry.source;
+        let stands = entry.binds(at) && entry.rule.action != Action::Allow;
+        stands && wide.iter().any(inside)
+    });
+    let mut text = String::new();
+    for entry in stay.iter().take(NAMED) {
+        let list = if entry.rule.action.is_limit() {
+            "limit"
+        } else {
+            "deny"
+        };
+        text.push_str(&format!(
+            "narrower, and stays: {}; 'kernloom shield {list} del {}' lifts it\n",
+            entry_line(entry, "", at),
+            entry.source
+        ));
+    }
+    let more = stay.len().saturating_sub(NAMED);
+    if more > 0 {
+        text.push_str(&format!("narrower, and stay: {more} more\n"));
+    }
+    Ok(text)
 }
 
 fn refuse_to_overrule(edit: &Edit<'_>, sources: &[Source], rule: &Rule, at: Ktime) -> Result<()> {

@@ -171,3 +171,34 @@ fn an_ssh_session_that_cannot_be_told_is_warned_about() {
         assert_eq!(deny(fine, &[]), "");
     }
 }
+
+/// The host was managed from a network, one address of which stayed denied without a word.
+#[test]
+fn an_allow_says_which_narrower_rules_stay() {
+    let Some(bench) = Bench::new("narrower") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    bench.ok(&["shield", "deny", "add", "10.50.0.9", "10.51.0.9"]);
+    bench.ok(&["shield", "deny", "add", "10.50.0.8", "--owner", "feed"]);
+    bench.ok(&["shield", "allow", "add", "10.50.0.7"]);
+    bench.ok(&["shield", "limit", "set", "10.50.0.128/25", "--rate", "5pps"]);
+    for list in ["management", "allow"] {
+        let owner = if list == "allow" { "operator" } else { list };
+        assert_eq!(
+            bench
+                .ok(&["shield", list, "add", "10.50.0.0/24"])
+                .split_once('\n'),
+            Some((
+                &format!("10.50.0.0/24 allow, by {owner}, ends never")[..],
+                "narrower, and stays: 10.50.0.9 deny, by operator, ends never; 'kernloom shield deny del 10.50.0.9' \
+                 lifts it\n\
+                 narrower, and stays: 10.50.0.128/25 limit-all:5pps/5, by operator, ends never; \
+                 'kernloom shield limit del 10.50.0.128/25' lifts it\n"
+            ))
+        );
+        bench.ok(&["shield", list, "del", "10.50.0.0/24"]);
+    }
+    let said = bench.ok(&["shield", "allow", "add", "10.50.0.0/24", "--owner", "feed"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
