@@ -36,6 +36,6 @@ pub use policy::{action_text, entries_json, entry_line, entry_table, owner_text}
 pub use print::{print, write_out};
 pub use progress::{progress, spinner};
 pub use settings::settings_yaml;
-pub use shield::{Status, attached_in, attached_line, stats_json, stats_table};
+pub use shield::{MERGED, Status, attached_in, attached_line, stats_json, stats_table};
 pub use table::Table;
 pub use verdict::{GraphVerdict, VerdictReport};

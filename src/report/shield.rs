@@ -17,6 +17,12 @@ pub fn attached_in(attached: &Attached) -> String {
     format!("attached in {} mode", mode_text(attached.mode))
 }
 
+/// What counts otherwise in tc mode, and what to do about it.
+pub const MERGED: (&str, &str) = (
+    "packets that GRO merged count as one in tc mode, so limits in packets let more of them pass",
+    "'ethtool -K IFACE gro off', or limits in bytes",
+);
+
 /// `eth0: attached in generic mode (driver mode refused: ...)`
 pub fn attached_line(attached: &Attached) -> String {
     let already = if attached.already { "already " } else { "" };

@@ -154,6 +154,23 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
     }
 }
 
+#[test]
+fn the_help_tells_what_a_limit_counts_and_forgives() {
+    let whole = |words: &[&str]| {
+        let help = stdout(&kernloom(&[words, &["--help"]].concat()));
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let burst = "at least some milliseconds' worth, because a burst of 1 forgives no jitter and holds even evenly \
+                 spaced traffic to less than the rate";
+    for limit in ["set", "default"] {
+        assert!(whole(&["shield", "limit", limit]).contains(burst));
+    }
+    let merged = "packets that GRO merged count as one";
+    for command in ["attach", "doctor"] {
+        assert!(whole(&["shield", command]).contains(merged));
+    }
+}
+
 /// Some words come out of files that strangers write.
 #[test]
 fn what_is_refused_moves_no_terminal() {

@@ -39,7 +39,9 @@ pub struct RateArgs {
     /// The same in packets per second
     #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, conflicts_with = "rate")]
     pub pps: Option<NonZeroU32>,
-    /// Packets, or bytes of a rate in bytes, that may come at once [default: one second's worth]
+    /// Packets, or bytes of a rate in bytes, that may come at once: at least some milliseconds' worth, because a
+    /// burst of 1 forgives no jitter and holds even evenly spaced traffic to less than the rate [default: one
+    /// second's worth]
     #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
     pub burst: Option<NonZeroU32>,
     /// What is limited: every packet, or only what opens something (TCP SYN, UDP, ICMP)

@@ -82,7 +82,9 @@ pub enum ShieldCommand {
     Verdict(VerdictArgs),
     /// Examine this host: what works, what stands in the way and how to mend it
     #[command(
-        after_help = "Exit codes: 0 nothing stands in the way; 1 something does.\n\n\
+        after_help = "In tc mode, packets that GRO merged count as one: limits in packets let more of them pass. \
+                            'ethtool -K IFACE gro off' ends that; limits in bytes are not concerned.\n\n\
+                            Exit codes: 0 nothing stands in the way; 1 something does.\n\n\
                             Example: sudo kernloom shield doctor eth0"
     )]
     Doctor(DoctorArgs),
@@ -100,7 +102,8 @@ pub struct AttachArgs {
     /// Interfaces; without one, that of the default route
     #[arg(value_name = "IFACE")]
     pub ifaces: Vec<String>,
-    /// How to attach: auto tries driver, generic and tc in this order, and says why not the first
+    /// How to attach: auto tries driver, generic and tc in this order, and says why not the first; at tc, packets
+    /// that GRO merged count as one
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
     /// Remove another's XDP program from the interface

@@ -6,7 +6,7 @@ use crate::dataplane::{
 };
 use crate::error::{Error, Result};
 use crate::model::Source;
-use crate::report::{attached_line, print};
+use crate::report::{MERGED, attached_line, print};
 
 pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
     let default = LoadOptions::default();
@@ -104,6 +104,13 @@ fn protect(
         match shield.attach(pins, interface, choice, args.force, lock) {
             Ok(attached) => {
                 text.push_str(&format!("{}\n", attached_line(&attached)));
+                if attached.mode == Some(AttachMode::Tc) && !attached.already {
+                    let (what, mend) = MERGED;
+                    text.push_str(&format!(
+                        "{interface}: {what}; {}\n",
+                        mend.replace("IFACE", interface)
+                    ));
+                }
                 done.push(attached);
             }
             Err(error) => {

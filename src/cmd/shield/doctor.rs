@@ -13,7 +13,7 @@ use crate::dataplane::{
 };
 use crate::error::{Error, Result};
 use crate::model::counted;
-use crate::report::{Finding, Level, attached_in, doctor_json, doctor_text, print};
+use crate::report::{Finding, Level, MERGED, attached_in, doctor_json, doctor_text, print};
 use crate::rights;
 
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
@@ -182,7 +182,21 @@ fn of_interface(interface: &Interface, pins: &PinDir) -> Vec<Finding> {
             &format!("ethtool -K {name} lro off"),
         ));
     }
-    findings.push(mode(interface, Shield::attached_to(pins, interface)));
+    let ours = Shield::attached_to(pins, interface);
+    let in_tc = match &ours {
+        Ok(Some(ours)) => ours.mode == Some(AttachMode::Tc),
+        _ => interface.expected_mode().0 == AttachMode::Tc,
+    };
+    findings.push(mode(interface, ours));
+    if in_tc {
+        let (what, mend) = MERGED;
+        findings.push(finding(
+            Level::Notice,
+            "gro",
+            what,
+            &mend.replace("IFACE", name),
+        ));
+    }
     findings
 }
 

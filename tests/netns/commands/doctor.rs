@@ -123,3 +123,28 @@ fn a_smaller_mtu_is_no_mend_for_a_driver_without_xdp() {
     );
     assert_eq!(mend, "");
 }
+
+/// Seen by a reader whose limit of packets let a multiple pass.
+#[test]
+fn in_tc_mode_attach_and_the_doctor_say_that_merged_packets_count_as_one() {
+    let Some(bench) = Bench::new("merged") else {
+        return;
+    };
+    let merged = "packets that GRO merged count as one in tc mode, so limits in packets let more of them pass";
+    let mend = "'ethtool -K eth0 gro off', or limits in bytes";
+    let attach = ["shield", "attach", "eth0", "--no-guard", "--mode"];
+    let attach = |mode: &str| bench.ok(&[&attach[..], &[mode]].concat());
+    assert_eq!(
+        attach("tc"),
+        format!("eth0: attached in tc mode\neth0: {merged}; {mend}\n")
+    );
+    let said = bench.ok(&["shield", "doctor", "eth0"]);
+    assert_eq!(
+        finding(&said, "gro"),
+        (format!("notice    gro        {merged}"), mend.to_owned())
+    );
+    bench.ok(&["shield", "detach", "--all", "--purge"]);
+    assert_eq!(attach("driver"), "eth0: attached in driver mode\n");
+    let said = bench.ok(&["shield", "doctor", "eth0"]);
+    assert!(!said.contains("GRO"), "{said}");
+}
