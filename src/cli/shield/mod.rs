@@ -17,7 +17,7 @@ pub enum ShieldCommand {
     /// Attach to interfaces; protection then outlives this command
     #[command(after_help = "Examples:\n  sudo kernloom shield attach eth0\n  \
                             sudo kernloom shield attach eth0 eth1 --management 192.0.2.0/24\n  \
-                            sudo kernloom shield attach eth0 --sources 16384 --max-deny 8192   (8 MB in all)")]
+                            sudo kernloom shield attach eth0 --sources 16384 --max-deny 8192   (8 MB at most, without the graph)")]
     Attach(AttachArgs),
     /// Detach from an interface; policy and counters stay until --purge
     #[command(after_help = "Example: sudo kernloom shield detach eth0")]
