@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 enum kl_limits {
-	KL_LAYOUT = 2,			/* version of everything below */
+	KL_LAYOUT = 3,			/* version of everything below */
 	KL_POLICY_LAYOUT = 1,		/* version of kl_prefix, kl_policy and kl_note alone */
 	KL_MAPPED_BITS = 96,		/* in front of an IPv4 address */
 	KL_WAYS = 4,			/* entries per set of the source table */
@@ -93,6 +93,7 @@ enum kl_owner {
 	KL_OWNER_FEED = 2,		/* an imported list */
 	KL_OWNER_CEILING = 3,		/* made by the program for a source above the default limit */
 	KL_OWNER_MANAGEMENT = 4,	/* protects the way in; no automatic rule overrules it */
+	KL_OWNER_IMPORTED = 0x80,	/* or'ed in: of the list that is being imported */
 };
 
 /* Below the generation in kl_source.verdict. */
@@ -122,10 +123,8 @@ struct kl_source {
 	__u32 drops;
 	__u32 seen;		/* jiffies of the last packet */
 	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
-	/* With a rule: jiffies of its evaluation; with a limit, held: passes nothing before (limiter.h), */
-	/* else the packets it may still pass unasked. */
-	/* Without: the ceiling's window, jiffies of its start (24 bits), then its count (8 bits). */
-	__u16 checked;
+	__u16 checked;		/* with a rule: jiffies of its evaluation */
+	/* With a limit, held: passes nothing before (limiter.h), else the packets it may still pass unasked. */
 	__u16 not_before;
 };
 _Static_assert(sizeof(struct kl_source) == 64, "kl_source is one cache line");
@@ -291,6 +290,7 @@ struct kl_control {
 	__u32 hz;		/* jiffies in a second */
 	__u32 test_edge;	/* enum kl_edge_by of the last probe */
 	__u32 resets;		/* bumped by `kernloom reset`; a running IQ watches it */
+	__u32 pending;		/* KL_OWNER_IMPORTED: what has it does not count yet; else 0 */
 	__u32 retired;		/* 1: other maps took over; whoever has these open starts over */
 };
 

@@ -103,7 +103,7 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 	barrier();
 	if (action == KL_ACTION_NONE && kl_control.ceiling &&
 	    (pkt->opens || !kl_only_new(kl_control.ceiling)) &&
-	    !kl_below_ceiling(src, pkt, jiffies)) {
+	    !kl_below_ceiling(pkt, jiffies)) {
 		verdict = kl_promote(src, pkt, jiffies);
 		if (!verdict)
 			return KL_REASON_LIMIT;

@@ -147,7 +147,9 @@ pub fn predicted_memory(options: &LoadOptions) -> Result<(u64, u64)> {
     } else {
         0
     };
+    let windows = sets * u64::from(kl_limits::KL_WAYS.0) * size_of::<u32>() as u64;
     let loaded = sets * size_of::<kl_source_set>() as u64
+        + windows
         + most.next_power_of_two() * BUCKET
         + learning
         + COUNTERS_AND_NOTES;

@@ -13,6 +13,10 @@ use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use crate::error::{Doing, Error, Result};
+use crate::telemetry::linear_ones;
+
+/// Ports from which on a source is reported where no IQ says otherwise, nor forgets any.
+const ALERT_PORTS: u32 = 100;
 
 /// Width IPv6 sources are tracked at, in bits: 1..=128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +139,7 @@ pub(super) struct Loaded {
 
 pub(super) struct Maps {
     pub(super) sources: MapHandle,
+    pub(super) windows: MapHandle,
     pub(super) policies: MapHandle,
     pub(super) prefixes: MapHandle,
     pub(super) counters: MapHandle,
@@ -151,9 +156,9 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub(super) const NAMES: [&str; 10] = [
-        "sources", "policies", "prefixes", "counters", "events", "ports", "notes", "layout",
-        "config", "control",
+    pub(super) const NAMES: [&str; 11] = [
+        "sources", "windows", "policies", "prefixes", "counters", "events", "ports", "notes",
+        "layout", "config", "control",
     ];
 
     /// Every name a map may be pinned under.
@@ -165,6 +170,7 @@ impl Maps {
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
         let maps = [
             Some(&self.sources),
+            Some(&self.windows),
             Some(&self.policies),
             Some(&self.prefixes),
             Some(&self.counters),
@@ -184,6 +190,7 @@ impl Maps {
     pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Self> {
         let [
             sources,
+            windows,
             policies,
             prefixes,
             counters,
@@ -199,6 +206,7 @@ impl Maps {
         };
         Ok(Self {
             sources: must(sources)?,
+            windows: must(windows)?,
             policies: must(policies)?,
             prefixes: must(prefixes)?,
             counters: must(counters)?,
@@ -284,6 +292,7 @@ pub(super) fn load_over(options: &LoadOptions, graph: Option<&GraphMaps>) -> Res
     let learned = |map| options.features.learns().then(|| handle(map)).transpose();
     let maps = Maps {
         sources: handle(&skel.maps.kl_sources)?,
+        windows: handle(&skel.maps.kl_windows)?,
         policies: handle(&skel.maps.kl_policies)?,
         prefixes: handle(&skel.maps.kl_prefixes)?,
         counters: handle(&skel.maps.kl_counters)?,
@@ -360,6 +369,7 @@ pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<Own
 
 fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
     take(&mut open.maps.kl_sources, &maps.sources)?;
+    take(&mut open.maps.kl_windows, &maps.windows)?;
     take(&mut open.maps.kl_policies, &maps.policies)?;
     take(&mut open.maps.kl_prefixes, &maps.prefixes)?;
     take(&mut open.maps.kl_counters, &maps.counters)?;
@@ -468,12 +478,17 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
     bss.kl_control.hz = hertz;
+    bss.kl_control.port_alert = linear_ones(ALERT_PORTS);
     bss.kl_control.v6_bits = bits.into();
     size_graph(open, options, edge_sets.map(|sets| sets * cpus))?;
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
         .set_max_entries((sets + 1) * cpus)
+        .doing(sized)?;
+    open.maps
+        .kl_windows
+        .set_max_entries(kl_limits::KL_WAYS.0 / 2 * sets * cpus)
         .doing(sized)?;
     if options.features.learns() {
         let ports = kl_limits::KL_PORTS.0 * cpus;

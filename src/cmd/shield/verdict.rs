@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::{graph, opened};
+use super::super::{changing, graph};
 use crate::cli::{Proto, VerdictArgs};
 use crate::dataplane::{Answer, EdgeBy, Lock, PinDir, Reason, Shield};
 use crate::error::Result;
@@ -13,8 +13,7 @@ use crate::report::{GraphVerdict, VerdictReport, print};
 use crate::runtime::now;
 
 pub(super) fn verdict(host: &Host, pins: &PinDir, args: &VerdictArgs) -> Result<()> {
-    let shield = opened(pins)?;
-    let lock = pins.lock()?;
+    let (lock, shield) = changing(pins)?;
     let source = args.source.to_canonical();
     let answer = asked(&shield, source, args.proto, args.dport, &lock)?;
     let decided_by = answer
