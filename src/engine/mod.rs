@@ -181,7 +181,9 @@ impl Engine {
             let mut standing =
                 self.tracks
                     .follow(now, sample, window.length, &self.config, coverage);
-            if coverage.proof && !sample.proven {
+            // Whom this host asks for most of it is no part of what presses.
+            let asked = u64::from(sample.answers) * 2 > sample.packets;
+            if coverage.proof && !sample.proven && !asked {
                 standing.pressure = pressure;
             }
             let (score, rates) =
