@@ -154,8 +154,17 @@ pub(super) struct Maps {
 
 impl Maps {
     pub(super) const NAMES: [&str; 11] = [
-        "sources", "policies", "prefixes", "counters", "events", "ports", "questions", "notes",
-        "layout", "config", "control",
+        "sources",
+        "policies",
+        "prefixes",
+        "counters",
+        "events",
+        "ports",
+        "questions",
+        "notes",
+        "layout",
+        "config",
+        "control",
     ];
 
     /// Every name a map may be pinned under.

@@ -290,9 +290,7 @@ impl Ladder {
     pub(super) fn shelter(&mut self, tick: &Tick<'_>, overall: &Score) -> Option<Step> {
         let stay = tick.config.stay(Stage::RateSoft);
         match self.stage {
-            Stage::Observe => {
-                Some(self.enter_as(tick, Stage::RateSoft, overall, LimitScope::New))
-            }
+            Stage::Observe => Some(self.enter_as(tick, Stage::RateSoft, overall, LimitScope::New)),
             Stage::RateSoft if tick.now + stay / 2 >= self.ends => {
                 Some(self.enter_as(tick, Stage::RateSoft, overall, self.scope))
             }
