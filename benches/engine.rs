@@ -12,7 +12,6 @@ use kernloom::engine::Engine;
 use kernloom::error::{Error, Result};
 use kernloom::model::{Ktime, Source};
 use kernloom::profile::{Overrides, Profile};
-use kernloom::runtime::give_back_large_blocks;
 use kernloom::telemetry::{Coverage, Meter, Row, Window};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
@@ -178,7 +177,6 @@ fn measure() -> Result<bool> {
 }
 
 fn main() -> ExitCode {
-    give_back_large_blocks();
     match measure() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {

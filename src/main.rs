@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    kernloom::runtime::give_back_large_blocks();
     match kernloom::run(&kernloom::cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -171,6 +171,7 @@ impl Engine {
             many: false,
         };
         let mut round = Round::new(tick, exempt);
+        round.most = window.samples.size_hint().1.unwrap_or_default();
         let mut last = None;
         for sample in window.samples {
             let sample = &sample;
