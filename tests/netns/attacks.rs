@@ -20,6 +20,9 @@ use crate::lab::{
 /// Sources of the crowd, each in a network of its own.
 const CROWD: u32 = 300;
 
+/// Entries of the table.
+const SOURCES: usize = 131_072;
+
 /// Windows of flood rate after which an attack is held at the latest.
 const WINDOWS: usize = 2;
 
@@ -351,6 +354,16 @@ fn peak_memory(pid: u32) -> f64 {
     kib.parse::<f64>().unwrap() * 1024.0 / 1e6
 }
 
+fn sources_of_last_tick(lab: &Lab) -> usize {
+    let status = ask(lab, "iq status").out;
+    let told = status
+        .lines()
+        .find_map(|line| line.strip_prefix("sources: "));
+    // Nobody may answer yet, or in time.
+    let number = told.and_then(|told| told.split(' ').next()?.parse().ok());
+    number.unwrap_or_default()
+}
+
 /// Under the shipped profile, on both CPUs, as fast as it goes.
 #[test]
 fn a_table_full_of_spoofed_sources_fits_in_48_mb() {
@@ -361,29 +374,27 @@ fn a_table_full_of_spoofed_sources_fits_in_48_mb() {
     let Some(lab) = Lab::for_test("full", &plan) else {
         return;
     };
-    let mut iq = start(&lab, &[]);
+    let args = ["--profile=web-server", "--dry-run=false"];
+    let mut iq = Kernloom::iq(&lab, binary(), &args).unwrap();
+    // A flood does not count what it sends: it is ended here, or after half a minute.
     let line = format!(
-        "hping3 -q -S -p 80 --flood -c 400000 --rand-source {}",
+        "hping3 -q -S -p 80 --flood --rand-source {}",
         lab.server().v4
     );
-    let flood = |(client, cpu)| spawn(&lab, client, &format!("taskset -c {cpu} {line}"));
-    let mut floods = [("left", 0), ("right", 1)].map(flood);
-    wait_for_everyone(&mut iq);
-    for flood in &mut floods {
-        flood.wait(SOON * 2).unwrap();
-    }
+    let flood = |(client, cpu)| spawn(&lab, client, &format!("timeout 30 taskset -c {cpu} {line}"));
+    let floods = [("left", 0), ("right", 1)].map(flood);
+    let (mut seen, mut last) = (0, 0);
+    wait_until(SOON, "three times the table's sources", || {
+        let now = sources_of_last_tick(&lab);
+        // No two windows of a flood count alike; a window may be asked for twice.
+        seen += if now == last { 0 } else { now };
+        last = now;
+        Ok(seen > 3 * SOURCES)
+    })
+    .unwrap();
+    drop(floods);
     let peak = peak_memory(iq.process().pid());
     stop(iq, &lab);
-    let live = frames(&lab).into_iter().map(|frame| match frame {
-        Frame::Tick { samples, .. } => samples.len(),
-        Frame::Start(_)
-        | Frame::Exempt { .. }
-        | Frame::Alert { .. }
-        | Frame::Forget(_)
-        | Frame::Reset => 0,
-    });
-    let (live, all) = live.fold((0, 0), |(most, all), n| (most.max(n), all + n));
-    println!("{live} sources in one window, {all} in all windows, {peak:.1} MB");
-    assert!(all > 131_072, "{all}: the table was not full");
+    println!("{peak:.1} MB");
     assert!(peak <= 48.0, "{peak} MB");
 }
