@@ -37,6 +37,8 @@ enum kl_limits {
 	KL_NOTES = 4096,		/* different reasons entries may carry */
 	KL_NOTE_BYTES = 64,
 	KL_EVENTS_BYTES = 1 << 18,
+	KL_QUESTIONS = 8192,		/* asked over UDP and not yet answered, or just so */
+	KL_ANSWER_S = 8,		/* how long a question may take: a resolver gives up after 5 s */
 };
 
 /*
@@ -131,6 +133,13 @@ _Static_assert(sizeof(struct kl_source) == 64, "kl_source is one cache line");
 
 struct kl_source_set {
 	struct kl_source way[KL_WAYS];
+};
+
+/* What this host asked a peer over UDP, from a high port of its own to a lower one. */
+struct kl_question {
+	__u32 addr[4];		/* the peer's, whole; network byte order, IPv4 mapped */
+	__u16 theirs;		/* ports, host order */
+	__u16 ours;
 };
 
 /* Key of the policy hash: a prefix, host bits zero. */

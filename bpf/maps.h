@@ -101,6 +101,18 @@ struct {
 	__type(value, struct kl_port);
 } kl_ports SEC(".maps");
 
+/*
+ * When each question was asked last, in jiffies. Written by the program at TC egress
+ * that tells questions, while an IQ runs (refusals.bpf.c); read where a limit of what
+ * opens something meets a datagram. Gives up the oldest.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KL_QUESTIONS);
+	__type(key, struct kl_question);
+	__type(value, __u32);
+} kl_questions SEC(".maps");
+
 /* Why entries were made, by kl_policy.note. Userspace only. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -67,6 +67,7 @@ struct kl_packet {
 	__u32 ack;		/* TCP ACK without SYN or RST */
 	__u32 ports;		/* dport was read */
 	__u32 dport;		/* destination port, network order */
+	__u32 answers;		/* source port of UDP to a higher one, host order; 0 = none */
 	__u32 port;		/* destination port opened, 0 = none */
 	__u32 stack;		/* SYN fingerprint, 0 = none */
 	__u32 serial;		/* kl_next_source */
@@ -377,6 +378,8 @@ static __always_inline void kl_parse_udp(void *data, void *end, struct kl_packet
 	/* A reply goes from a service's low port to a client's high one: not a probe (W19). */
 	if (dest < source)
 		pkt->port = dest;
+	else if (source < dest)
+		pkt->answers = source;
 }
 
 static __always_inline void kl_parse_icmp(void *data, void *end, struct kl_packet *pkt)
@@ -393,7 +396,7 @@ static __always_inline __u32 kl_icmp(const struct kl_packet *pkt)
 static __always_inline void kl_parse_l4(void *data, void *end, struct kl_packet *pkt)
 {
 	pkt->opens = 1;
-	pkt->syn = pkt->ack = pkt->ports = pkt->port = pkt->stack = 0;
+	pkt->syn = pkt->ack = pkt->ports = pkt->port = pkt->stack = pkt->answers = 0;
 	if (pkt->family == ETH_P_IPV6 && kl_is_ext(pkt->proto))
 		kl_walk_ext(data, end, pkt);
 	barrier();

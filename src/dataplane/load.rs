@@ -146,6 +146,8 @@ pub(super) struct Maps {
     /// Not made for [`Features::Light`]; nor is `ports`.
     pub(super) events: Option<MapHandle>,
     pub(super) ports: Option<MapHandle>,
+    /// What this host asked, told by the program at TC egress.
+    pub(super) questions: MapHandle,
     pub(super) notes: MapHandle,
     pub(super) layouts: MapHandle,
     /// kl_config, frozen: what a program loaded later must share.
@@ -156,9 +158,19 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub(super) const NAMES: [&str; 11] = [
-        "sources", "windows", "policies", "prefixes", "counters", "events", "ports", "notes",
-        "layout", "config", "control",
+    pub(super) const NAMES: [&str; 12] = [
+        "sources",
+        "windows",
+        "policies",
+        "prefixes",
+        "counters",
+        "events",
+        "ports",
+        "questions",
+        "notes",
+        "layout",
+        "config",
+        "control",
     ];
 
     /// Every name a map may be pinned under.
@@ -176,6 +188,7 @@ impl Maps {
             Some(&self.counters),
             self.events.as_ref(),
             self.ports.as_ref(),
+            Some(&self.questions),
             Some(&self.notes),
             Some(&self.layouts),
             Some(&self.config),
@@ -196,6 +209,7 @@ impl Maps {
             counters,
             events,
             ports,
+            questions,
             notes,
             layouts,
             config,
@@ -210,6 +224,7 @@ impl Maps {
             policies: must(policies)?,
             prefixes: must(prefixes)?,
             counters: must(counters)?,
+            questions: must(questions)?,
             notes: must(notes)?,
             layouts: must(layouts)?,
             config: must(config)?,
@@ -298,6 +313,7 @@ pub(super) fn load_over(options: &LoadOptions, graph: Option<&GraphMaps>) -> Res
         counters: handle(&skel.maps.kl_counters)?,
         events: learned(&skel.maps.kl_events)?,
         ports: learned(&skel.maps.kl_ports)?,
+        questions: handle(&skel.maps.kl_questions)?,
         notes: handle(&skel.maps.kl_notes)?,
         layouts: handle(&skel.maps.kl_layouts)?,
         config: handle(&skel.maps.rodata)?,
@@ -379,6 +395,7 @@ fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
     };
     take_made(&mut open.maps.kl_events, maps.events.as_ref())?;
     take_made(&mut open.maps.kl_ports, maps.ports.as_ref())?;
+    take(&mut open.maps.kl_questions, &maps.questions)?;
     take(&mut open.maps.kl_notes, &maps.notes)?;
     take(&mut open.maps.kl_layouts, &maps.layouts)?;
     match &maps.graph {
