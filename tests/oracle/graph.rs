@@ -225,7 +225,7 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
         ]);
         [sport, dport] = rng.pick(&[[40_000, 443], [443, 40_000]]);
     }
-    let dhcp = !busy && rng.one_in(16);
+    let dhcp = !busy && rng.one_in(if to_many { 4 } else { 16 });
     if dhcp {
         [sport, dport] = dhcp_ports(rng, outbound);
     }

@@ -220,11 +220,6 @@ pub const MUTANTS: &[Patch] = &[
     // Who stands by himself.
     patch("parse.h", "apart = kl_unique_local(first);", "apart = 0;"),
     patch(
-        "identity.h",
-        "(first & bpf_htonl(0xfe000000)) == bpf_htonl(0xfc000000)",
-        "(first & bpf_htonl(0xff000000)) == bpf_htonl(0xfc000000)",
-    ),
-    patch(
         "parse.h",
         "if (first && !((first ^ local[0]) | (pkt->addr[1] ^ local[1])))",
         "if (0)",
@@ -236,13 +231,7 @@ pub const MUTANTS: &[Patch] = &[
     ),
     patch("parse.h", "if (first && !(", "if (!("),
     patch("parse.h", " | (pkt->addr[1] ^ local[1])", ""),
-    patch("parse.h", "(first ^ local[0]) | ", ""),
     patch("parse.h", "if (pkt->own_bits == 128)", "if (0)"),
-    patch(
-        "parse.h",
-        "pkt->peer[i] = pkt->key[i] | (pkt->addr[i] & -apart);",
-        "pkt->peer[i] = pkt->key[i];",
-    ),
     patch(
         "parse.h",
         "pkt->host = apart * (KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT);",
@@ -276,11 +265,6 @@ pub const MUTANTS: &[Patch] = &[
         "edges.h",
         "e->by = KL_EDGE_BY_PREFIX;\n			return *permit;",
         "return KL_EDGE_ALLOWED;",
-    ),
-    patch(
-        "edges.h",
-        "e->by = KL_EDGE_BY_PREFIX;\n			return *permit;",
-        "if (*permit == KL_EDGE_DENIED)\n				return *permit;",
     ),
     patch("edges.h", "		e->wider.peer[3] = 0;\n", ""),
     patch("graph.h", " | pkt->host;", ";"),
