@@ -6,7 +6,9 @@
  * A packet that does not conform never takes the lock, and its CPU remembers
  * until when none can: arrival times only move forward, so the bound holds
  * whatever other CPUs do. A bound that is a jiffy or more away is remembered in
- * whole jiffies first, rounded down: what is dropped until then needs no clock.
+ * whole jiffies, rounded down: what is dropped until then needs no clock. Nor does
+ * the rest of a jiffy if the burst is as long: what conforms in it passes after it,
+ * and since no bucket overflows in a jiffy, as much passes as without.
  *
  * Clock, lookup and lock cost more than all the rest. Where the burst is large a
  * CPU therefore takes KL_LEASE packets at once, if all of them conform now, and
@@ -42,16 +44,22 @@ static __always_inline int kl_held(const struct kl_source *src, __u32 verdict, _
 	       kl_ahead(src->not_before, now >> KL_NOT_BEFORE_SHIFT);
 }
 
-/* Jiffies are read before the clock, and come in time: whole ones are over before `conforms`. */
-static __always_inline void kl_hold(struct kl_source *src, __u32 verdict, __u64 conforms,
-				    __u32 jiffies, __u64 now)
+/*
+ * Until `tat` is no more than `tolerance` away. Jiffies are read before the clock,
+ * and come in time: whole ones are over before that.
+ */
+static __always_inline void kl_hold(struct kl_source *src, __u32 verdict, __u64 tat,
+				    __u64 tolerance, __u32 jiffies, __u64 now)
 {
-	__u64 wait = conforms - now;
+	__u64 wait = tat - tolerance - now, whole;
 
 	if (wait > KL_NOT_BEFORE_MOST)
 		wait = KL_NOT_BEFORE_MOST;
-	if (wait >> kl_config.jiffy_shift)
-		src->not_before = KL_IN_JIFFIES | (jiffies + (wait >> kl_config.jiffy_shift));
+	whole = wait >> kl_config.jiffy_shift;
+	if (!whole)
+		whole = tolerance >> kl_config.jiffy_shift ? 1 : 0;
+	if (whole)
+		src->not_before = KL_IN_JIFFIES | (jiffies + whole);
 	else
 		src->not_before = ((now + wait) >> KL_NOT_BEFORE_SHIFT) & ~KL_IN_JIFFIES;
 	src->verdict = verdict | KL_VERDICT_HELD;
@@ -123,7 +131,7 @@ static __always_inline int kl_admit(struct kl_source *src, const struct kl_packe
 		}
 	}
 	if (!conforms)
-		kl_hold(src, verdict, tat - policy->tolerance_ns, jiffies, now);
+		kl_hold(src, verdict, tat, policy->tolerance_ns, jiffies, now);
 	return conforms;
 }
 

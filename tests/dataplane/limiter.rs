@@ -131,6 +131,37 @@ fn what_is_held_passes_again_to_the_nanosecond() {
     }
 }
 
+/// Dropped without the clock until the jiffy is over, it is owed what conformed meanwhile: to the
+/// packet as much as a bucket gives that is asked every nanosecond.
+#[test]
+fn who_waits_for_a_jiffy_loses_nothing() {
+    for source in families() {
+        for (pps, burst, spaced) in [(1_000, 3, 50), (8_000, 9, 13), (900_000, 2_000, 300)] {
+            let mut plane = Plane::new();
+            plane.set(
+                &plane.tracked(source).to_string(),
+                limit(pps, burst, LimitScope::All),
+            );
+            let frame = Frame::syn(source, 443).build();
+            let within = |plane: &Plane| plane.shield.counters().unwrap().of(Reason::WithinLimit);
+            let start = plane.now;
+            // More than a bucket in every step, and steps that begin anywhere in a jiffy.
+            for step in 0..200 {
+                plane.at(start + Duration::from_micros(spaced * step));
+                plane.shield.test_run(&frame, burst).unwrap();
+            }
+            let end = start + Duration::from_micros(spaced * 200).max(Duration::from_millis(1));
+            plane.at(Ktime::from_nanos(
+                end.as_nanos().next_multiple_of(1_000_000),
+            ));
+            plane.shield.test_run(&frame, 2 * burst).unwrap();
+            let interval = 1_000_000_000_u64.div_ceil(pps.into());
+            let due = u64::from(burst) + (plane.now.as_nanos() - start.as_nanos()) / interval;
+            assert_eq!(within(&plane), due, "{source} {pps} {burst}");
+        }
+    }
+}
+
 #[test]
 fn renewing_a_limit_is_no_fresh_burst() {
     for source in families() {
@@ -181,12 +212,14 @@ fn a_limited_prefix_shares_one_limit() {
 }
 
 /// GCRA from ITU-T I.371, in whole nanoseconds, written without sight of the C code. From a large
-/// burst 8 packets are taken at once where all of them conform.
+/// burst 8 packets are taken at once where all of them conform. Refused shortly before it conforms, a
+/// source waits for the next jiffy if its burst is longer than one.
 struct Gcra {
     interval: u64,
     tolerance: u64,
     tat: u64,
     taken: u64,
+    refused_in: Option<u64>,
 }
 
 impl Gcra {
@@ -198,6 +231,7 @@ impl Gcra {
             tolerance,
             tat: 0,
             taken: 0,
+            refused_in: None,
         }
     }
 
@@ -206,8 +240,14 @@ impl Gcra {
             self.taken -= 1;
             return true;
         }
+        let jiffy = now / 1_000_000;
+        if self.refused_in == Some(jiffy) {
+            return false;
+        }
         let latest = now + self.tolerance;
         if latest < self.tat {
+            let soon = self.tat - latest < 1 << 20;
+            self.refused_in = (soon && self.tolerance >= 1 << 20).then_some(jiffy);
             return false;
         }
         let first = self.tat.max(now);

@@ -332,6 +332,10 @@ pub struct Tally {
     pub stacks: HashSet<[u8; 9]>,
 }
 
+/// Nanoseconds; and the power of two the program counts with.
+const JIFFY: u64 = 1_000_000;
+const JIFFY_MOST: u64 = 1 << 20;
+
 #[derive(Debug, Clone)]
 struct Held {
     rule: Rule,
@@ -342,6 +346,8 @@ struct Held {
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     rules: BTreeMap<Source, Held>,
+    /// By tracked source: the jiffy it waits for the end of.
+    waits: HashMap<Source, u64>,
     pub only_allowed: bool,
     pub now: u64,
     pub reasons: BTreeMap<Reason, (u64, u64)>,
@@ -371,9 +377,11 @@ impl Model {
             .filter(same)
             .map_or(0, |held| held.tat);
         self.rules.insert(source, Held { rule, tat });
+        self.waits.clear();
     }
 
     pub fn remove(&mut self, source: &Source) {
+        self.waits.clear();
         self.rules.remove(source);
     }
 
@@ -476,7 +484,7 @@ impl Model {
         let limited = rule.as_ref().and_then(interval);
         if let (Some((interval, tolerance, scope)), Some(source)) = (limited, decisive) {
             let applies = scope == LimitScope::All || packet.opens;
-            if applies && !self.conforms(source, interval, tolerance) {
+            if applies && !self.admits(tracked, source, interval, tolerance) {
                 return Reason::Limit;
             }
         }
@@ -505,13 +513,25 @@ impl Model {
         }
     }
 
-    /// GCRA, virtual scheduling (ITU-T I.371, annex A).
-    fn conforms(&mut self, source: Source, interval: u64, tolerance: u64) -> bool {
-        let now = self.now;
+    /// GCRA, virtual scheduling (ITU-T I.371, annex A). Refused less than a jiffy before it conforms, a
+    /// source waits for the next one, if its burst is longer than a jiffy and one verdict is all of its.
+    fn admits(&mut self, tracked: Source, source: Source, interval: u64, tolerance: u64) -> bool {
+        let (now, jiffy) = (self.now, self.now / JIFFY);
+        let mixed = self
+            .rules
+            .keys()
+            .any(|rule| rule.bits() > tracked.bits() && tracked.contains(rule));
         let Some(held) = self.rules.get_mut(&source) else {
             return true;
         };
+        if self.waits.get(&tracked) == Some(&jiffy) {
+            return false;
+        }
         if now + tolerance < held.tat {
+            let soon = held.tat - now - tolerance < JIFFY_MOST;
+            if soon && tolerance >= JIFFY_MOST && !mixed {
+                self.waits.insert(tracked, jiffy);
+            }
             return false;
         }
         held.tat = held.tat.max(now) + interval;

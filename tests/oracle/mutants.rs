@@ -151,6 +151,16 @@ const MUTANTS: &[Patch] = &[
     ),
     patch(
         "limiter.h",
+        "tolerance >> kl_config.jiffy_shift ? 1 : 0",
+        "1",
+    ),
+    patch(
+        "limiter.h",
+        "tolerance >> kl_config.jiffy_shift ? 1 : 0",
+        "0",
+    ),
+    patch(
+        "limiter.h",
         "KL_NOT_BEFORE_SHIFT) & ~KL_IN_JIFFIES",
         "KL_NOT_BEFORE_SHIFT) | KL_IN_JIFFIES",
     ),
