@@ -81,12 +81,16 @@ fn source(rng: &mut Rng) -> IpAddr {
     }
 }
 
-/// This end of a conversation: beside some of the sources, or beside nobody.
-fn local(rng: &mut Rng, v4: bool) -> IpAddr {
+/// This end of a conversation: beside some of the sources, or beside nobody. Where it is `busy`,
+/// always the same, so that connections of one edge are completed.
+fn local(rng: &mut Rng, v4: bool, busy: bool) -> IpAddr {
     if v4 {
         return [198, 51, 100, 1].into();
     }
     let net = |first, second, site, net| Ipv6Addr::new(first, second, site, net, 0, 0, 0, 0x99);
+    if busy {
+        return net(0x2001, 0xdb8, 0, 1).into();
+    }
     let own = rng.pick(&[
         net(0x2001, 0xdb8, 0xffff, 0),
         net(0x2001, 0xdb8, 0xffff, 0),
@@ -245,7 +249,7 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
         let (id, offset) = (rng.pick(&[1, 2]), rng.pick(&[0, 0, 1, 185]));
         frame = frame.fragment(id, offset, rng.one_in(2));
     }
-    frame = frame.to(local(rng, peer.is_ipv4()));
+    frame = frame.to(local(rng, peer.is_ipv4(), busy));
     if outbound {
         return frame.leaving().build();
     }
