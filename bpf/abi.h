@@ -209,7 +209,7 @@ enum kl_feature {
 
 enum kl_event_kind {
 	KL_EVENT_PORTS = 1,	/* a source's port sketch crossed the alert bound */
-	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks; value: its kl_edge_key.service */
+	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks: source and value are its key */
 };
 
 struct kl_event {
@@ -325,6 +325,7 @@ enum kl_edge_kind {
 	KL_EDGE_DIRECTION = 3,
 	KL_EDGE_GROUP = 4,		/* peer[3] is the number of a group */
 	KL_EDGE_SCOPE = 8,		/* not an edge: the graph speaks about this service */
+	KL_EDGE_HOST = 16,		/* the peer is one IPv6 address of its tracked prefix */
 };
 
 enum kl_group {
@@ -335,7 +336,7 @@ enum kl_group {
 
 /* Who may open what: key of the edge table and of the frozen graph. */
 struct kl_edge_key {
-	__u32 peer[4];			/* identity, IPv4 mapped, or a group, or nobody */
+	__u32 peer[4];			/* address or prefix, IPv4 mapped, or a group, or nobody */
 	__u32 service;			/* enum kl_service_bits */
 };
 _Static_assert(sizeof(struct kl_edge_key) == 20, "kl_edge_key is ABI");
@@ -359,6 +360,7 @@ enum kl_edge_by {
 	KL_EDGE_BY_SOURCE = 1,		/* an edge of the source itself */
 	KL_EDGE_BY_GROUP = 2,		/* an edge of its group */
 	KL_EDGE_BY_SCOPE = 3,		/* the graph does not speak about this service */
+	KL_EDGE_BY_PREFIX = 4,		/* an edge of the tracked prefix that holds the source */
 };
 
 /*

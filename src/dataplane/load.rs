@@ -7,7 +7,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{bss, kl_config, kl_feature, kl_graph_limits, kl_layout, kl_limits};
+use super::abi::{bss, kl_config, kl_cpu, kl_feature, kl_graph_limits, kl_layout, kl_limits};
 use super::graph_maps::GraphMaps;
 use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
@@ -435,7 +435,8 @@ pub(super) fn fits(maps: &Maps) -> Result<bool> {
     let size = |map: &MapHandle, size: usize| map.value_size() as usize == size;
     Ok(theirs.layout == ours.layout
         && size(&maps.config, size_of::<kl_config>())
-        && size(&maps.bss, size_of::<bss>()))
+        && size(&maps.bss, size_of::<bss>())
+        && size(&maps.counters, size_of::<kl_cpu>()))
 }
 
 /// libbpf tells of every probe; only RUST_LOG=debug wants to know.
