@@ -26,8 +26,7 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
     for interface in &interfaces {
         interface_index(interface)?;
     }
-    pins.create()?;
-    let lock = pins.lock()?;
+    let lock = pins.create_locked()?;
     let fresh = !pins.is_loaded()?;
     let mut text = String::new();
     if !fresh {
@@ -125,7 +124,9 @@ fn protect(
 }
 
 pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
-    super::opened_path(pins)?;
+    if !pins.is_loaded()? {
+        return Err(pins.nothing_loaded());
+    }
     let lock = pins.lock()?;
     let done = Shield::upgrade(pins, &sizes_of(&args.sizes), &lock)?;
     let mut text = format!("{done}\n");
