@@ -25,7 +25,7 @@ running() {
 
 # shellcheck disable=SC2086 # options are words
 start() {
-	"$BINARY" shield attach $KERNLOOM_IFACE $KERNLOOM_ATTACH_OPTIONS
+	"$BINARY" shield attach --wait=60s $KERNLOOM_IFACE $KERNLOOM_ATTACH_OPTIONS
 	for list in deny allow; do
 		[ ! -e "$LISTS/$list.list" ] || "$BINARY" shield "$list" import "$LISTS/$list.list" ||
 			echo "$0: $LISTS/$list.list is not loaded" >&2

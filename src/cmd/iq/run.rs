@@ -21,15 +21,22 @@ use crate::host::{Host, IqHost};
 use crate::model::{Moment, counted, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
-    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq,
+    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, patiently,
     shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
 use crate::state::State;
 
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
-    for name in &settings.iq.iface {
-        interface_index(name)?;
-    }
+    let there = || {
+        let named = settings.iq.iface.iter();
+        named
+            .map(|name| interface_index(name))
+            .collect::<Result<Vec<_>>>()
+    };
+    match settings.wait {
+        Some(patience) => patiently(patience, there)?,
+        None => there()?,
+    };
     let _only = only_iq(&host.places.run_dir)?;
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
@@ -282,7 +289,7 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
     }
     let mut interfaces = iq.iface.clone();
     if interfaces.is_empty() {
-        let interface = default_interface()?;
+        let interface = default_interface("kernloom iq --iface eth0")?;
         log::info!(target: IQ, "protecting {interface}, the interface of the default route");
         interfaces.push(interface);
     }

@@ -15,7 +15,10 @@ use crate::model::counted;
 use crate::report::{Finding, Level, attached_in, doctor_json, doctor_text, print};
 
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
-    let name = args.iface.clone().map_or_else(default_interface, Ok)?;
+    let name = match &args.iface {
+        Some(name) => name.clone(),
+        None => default_interface("kernloom shield doctor eth0")?,
+    };
     let interface = Interface::examine(&name)?;
     let options = load_options(&args.sizes);
     let mut findings = host();
