@@ -77,6 +77,25 @@ impl Control {
     }
 }
 
+/// Why nobody reads these maps any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retired {
+    /// Others took over; whoever has these open must open those.
+    Replaced = 1,
+    /// The operator purged the instance: nothing is to take its place.
+    Purged = 2,
+}
+
+impl Control {
+    pub(super) fn retirement(&self) -> Option<Retired> {
+        match self.retired().load(Ordering::Acquire) {
+            0 => None,
+            2 => Some(Retired::Purged),
+            _ => Some(Retired::Replaced),
+        }
+    }
+}
+
 /// Whether only allowed sources pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowOnly {

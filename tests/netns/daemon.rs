@@ -212,7 +212,64 @@ fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
         .unwrap();
     assert!(run(&lab, &["shield", "deny", "list"]).contains(denied));
     assert!(run(&lab, &["shield", "allow", "list"]).contains(allowed));
-    drop(iq);
+    let status = json(&lab, &["shield", "status", "--json"]);
+    assert_eq!(status["enforce_allow"]["state"], "on");
+    assert_eq!(status["default_limit"], limited);
+    // What nobody confirmed is no decision.
+    run(&lab, &["shield", "enforce-allow", "off"]);
+    run(
+        &lab,
+        &[
+            "shield",
+            "enforce-allow",
+            "on",
+            "--lease",
+            "1h",
+            "--no-guard",
+        ],
+    );
+    stop(iq);
+    let (_, found) = StateFile::open(&lab.state_dir(), false).unwrap();
+    assert!(matches!(found, Found::Newest(state) if !state.allow_only));
+}
+
+/// A service manager starts again what failed, and IQ would attach again.
+#[test]
+fn what_the_operator_purges_ends_iq_without_a_failure() {
+    let Some(lab) = lab("purged") else { return };
+    let mut iq = start(&lab, &ENFORCE);
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
+    iq.wait_line(SOON, "stopping: the operator removed the data plane")
+        .unwrap();
+    assert!(iq.process().wait(SOON).unwrap().success());
+    assert!(!lab.bpffs().exists());
+}
+
+#[test]
+fn an_iq_that_may_wait_waits_for_its_interface() {
+    let Some(lab) = lab("late") else { return };
+    let net = &lab.server().net;
+    let (code, said) = refused(
+        &lab,
+        &["iq", "--profile=idp", "--iface=late0", "--wait=300ms"],
+    );
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no interface 'late0'"), "{said}");
+    let (code, said) = refused(&lab, &["shield", "attach", "late0", "--wait=300ms"]);
+    assert_eq!(code, 1, "{said}");
+    let (code, _) = refused(&lab, &["shield", "attach", "late0"]);
+    assert_eq!(code, 2, "without --wait it is a typing mistake");
+    let (code, said) = refused(&lab, &["shield", "status", "--wait=300ms"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is attached nowhere"), "{said}");
+    std::thread::scope(|scope| {
+        let status = scope.spawn(|| run(&lab, &["shield", "status", "--wait=60s"]));
+        let attach = scope.spawn(|| run(&lab, &["shield", "attach", "late0", "--wait=60s"]));
+        net.ip("link add late0 type veth peer name late1").unwrap();
+        assert!(attach.join().unwrap().contains("late0: attached"));
+        assert!(status.join().unwrap().contains("late0"));
+    });
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
 }
 
 #[test]

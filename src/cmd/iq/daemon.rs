@@ -21,7 +21,7 @@ use super::run::Before;
 use super::witness::Witness;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable, What,
+    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Retired, Shield, SourceTable, What,
 };
 use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
@@ -397,10 +397,14 @@ impl<'a> Iq<'a> {
 
     /// Orders to maps that no program reads would be silence.
     fn watch_upgrade(&self) -> Result<()> {
-        if self.shield.is_retired() {
-            return Err(Error::world(
+        match self.shield.retired() {
+            None => Ok(()),
+            Some(Retired::Replaced) => Err(Error::world(
                 "the data plane was given new tables ('kernloom shield upgrade'); start iq again to steer those",
-            ));
+            )),
+            Some(Retired::Purged) => Err(Error::world(
+                "the data plane was removed ('kernloom shield detach --purge')",
+            )),
         }
         Ok(())
     }

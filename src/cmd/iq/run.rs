@@ -13,7 +13,8 @@ use super::lists::Lists;
 use super::recorder::Recorder;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
-    Attached, Features, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
+    Attached, Features, LoadOptions, ModeChoice, PinDir, Retired, Shield, default_interface,
+    interface_index,
 };
 use crate::error::{Error, Result};
 use crate::graph::Mode;
@@ -27,12 +28,7 @@ use crate::runtime::{
 use crate::state::State;
 
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
-    let there = || {
-        let named = settings.iq.iface.iter();
-        named
-            .map(|name| interface_index(name))
-            .collect::<Result<Vec<_>>>()
-    };
+    let named = || all_there(&settings.iq.iface);
     match settings.wait {
         Some(patience) => patiently(patience, there)?,
         None => there()?,
@@ -81,7 +77,27 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     if let Some(recorder) = recorder {
         iq.record(recorder)?;
     }
-    attend(host, &shield, &shutdown, &mut iq)
+    let ended = attend(host, &shield, &shutdown, &mut iq);
+    if ended.is_err() && shield.retired() == Some(Retired::Purged) {
+        return purged(&mut iq);
+    }
+    ended
+}
+
+fn all_there(interfaces: &[String]) -> Result<()> {
+    interfaces
+        .iter()
+        .try_for_each(|name| interface_index(name).map(drop))
+}
+
+/// What the operator let go of must not come back because a service manager sees a failure.
+fn purged(iq: &mut Iq<'_>) -> Result<()> {
+    log::info!(
+        target: IQ,
+        "stopping: the operator removed the data plane ('kernloom shield detach --purge'); \
+         'kernloom shield attach', then start iq again to protect"
+    );
+    iq.farewell()
 }
 
 /// Files that were not there before a start, and go with it if it fails: the next one makes them anew.
