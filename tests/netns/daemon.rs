@@ -197,6 +197,14 @@ fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
     let [denied, allowed] = ["203.0.113.9", "203.0.113.10"];
     run(&lab, &["shield", "deny", "add", denied]);
     run(&lab, &["shield", "allow", "add", allowed, "--ttl", "1h"]);
+    let gone = "203.0.113.11";
+    run(
+        &lab,
+        &["shield", "deny", "add", gone, "--reason", "scanner"],
+    );
+    run(&lab, &["shield", "limit", "default", "--rate", "5000pps"]);
+    run(&lab, &["shield", "enforce-allow", "on", "--no-guard"]);
+    let limited = json(&lab, &["shield", "status", "--json"])["default_limit"].clone();
     stop(iq);
     // A reboot is a new kernel with the old files: no maps, and another boot than the state's.
     run(&lab, &["shield", "detach", "--all", "--purge"]);
@@ -208,9 +216,12 @@ fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
     file.write(&state).unwrap();
 
     let mut iq = start(&lab, &ENFORCE[..1]);
-    iq.wait_line(SOON, "put back 2 entries of operators after the reboot")
+    iq.wait_line(SOON, "put back 3 entries of operators after the reboot")
         .unwrap();
-    assert!(run(&lab, &["shield", "deny", "list"]).contains(denied));
+    let denies = run(&lab, &["shield", "deny", "list"]);
+    assert!(denies.contains(denied), "{denies}");
+    let reasoned = |line: &str| line.contains(gone) && line.contains("scanner");
+    assert!(denies.lines().any(reasoned), "{denies}");
     assert!(run(&lab, &["shield", "allow", "list"]).contains(allowed));
     let status = json(&lab, &["shield", "status", "--json"]);
     assert_eq!(status["enforce_allow"]["state"], "on");

@@ -406,7 +406,6 @@ impl<'a> Iq<'a> {
                 "the data plane was removed ('kernloom shield detach --purge')",
             )),
         }
-        Ok(())
     }
 
     fn tune(&mut self, length: Duration, now: Moment) {
@@ -549,7 +548,7 @@ impl<'a> Iq<'a> {
     }
 
     fn save(&mut self, now: Moment) -> Result<()> {
-        let entries = self.shield.entries()?;
+        let policy = keep::Policy::read(self.shield, now)?;
         let state = State {
             profile: self.settings.name.clone(),
             dry_run: self.settings.iq.dry_run,
@@ -557,7 +556,9 @@ impl<'a> Iq<'a> {
             autotune: self.learner.state(),
             exemptions: self.lists.commanded(),
             feedback: self.lists.first_seen(),
-            operators: keep::operators(&entries, now),
+            operators: policy.operators,
+            allow_only: policy.allow_only,
+            ceiling: policy.ceiling,
             ..State::default()
         };
         self.keeper.write(state, now);

@@ -19,7 +19,7 @@ use crate::dataplane::{
 use crate::error::{Error, Result};
 use crate::graph::Mode;
 use crate::host::{Host, IqHost};
-use crate::model::{Moment, counted, format_duration};
+use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
     ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, patiently,
@@ -30,9 +30,9 @@ use crate::state::State;
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let named = || all_there(&settings.iq.iface);
     match settings.wait {
-        Some(patience) => patiently(patience, there)?,
-        None => there()?,
-    };
+        Some(patience) => patiently(patience, named)?,
+        None => named()?,
+    }
     let _only = only_iq(&host.places.run_dir)?;
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
@@ -256,9 +256,8 @@ impl Before {
         // Whoever attached since the reboot, and with what lists, knows nothing of these. They are
         // no decisions of ours: a dry run that left them out would lose them with its next state.
         if !same_boot {
-            let back = keep::put_back(&state.operators, shield, pins, reading)?;
-            if back > 0 {
-                log::info!(target: IQ, "put back {} of operators after the reboot", counted(back, "entry", "entries"));
+            for what in keep::put_back(state, shield, pins, reading)? {
+                log::info!(target: IQ, "put back {what} after the reboot");
             }
         }
         Ok(Self {
