@@ -8,7 +8,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 use super::abi::kl_policy;
 use super::pod::{Pod, bytes_of};
 use super::policy::{Edit, Policies, keep_arrival};
-use super::rule::{NoteId, Owner, Rule, key_of, rule_of, trie_key_of, value_of};
+use super::rule::{NoteId, Rule, key_of, rule_of, trie_key_of, value_of};
 use crate::error::{Error, Result};
 use crate::model::Source;
 
@@ -85,7 +85,7 @@ impl Policies<'_> {
             let made = there.and_then(rule_of);
             let theirs =
                 made.is_some_and(|made| !made.owner.is_automatic() && made.owner != rule.owner);
-            if theirs && rule.owner != Owner::Operator {
+            if theirs && rule.owner.is_automatic() {
                 plan.outcome.kept += 1;
                 continue;
             }
