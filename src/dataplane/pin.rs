@@ -71,6 +71,7 @@ impl PinDir {
         }
         let doing = || format!("making {}", self.path.display());
         trust::make_dir(&self.path).doing(doing)?;
+        trust::refuse_foreign_dir(&self.path)?;
         let kind = statfs(&self.path).doing(doing)?.filesystem_type();
         if kind != BPF_FS_MAGIC {
             return Err(Error::operator(format!(
@@ -84,6 +85,14 @@ impl PinDir {
             return Err(Error::operator(format!(
                 "{} is a BPF file system itself; give --bpffs a directory below it",
                 self.path.display()
+            )));
+        }
+        // Whoever could write here may have left pins of his own.
+        let mode = fs::metadata(&self.path).doing(doing)?.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(Error::operator(format!(
+                "{name}: others may write into it (mode {mode:04o}); remove it ('rm -r {name}')",
+                name = self.path.display()
             )));
         }
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).doing(doing)
@@ -137,6 +146,7 @@ impl PinDir {
     }
 
     fn flock(&self) -> Result<Option<Lock>> {
+        trust::refuse_foreign_dir(&self.path)?;
         let doing = || format!("locking {}", self.path.display());
         let file = fs::File::open(&self.path).doing(doing)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -70,7 +70,7 @@ fn turn(run_dir: &Path) -> Result<Flock<File>> {
 }
 
 fn open(run_dir: &Path, name: &str) -> Result<File> {
-    trust::make_dir(run_dir).doing(|| format!("making {}", run_dir.display()))?;
+    trust::private_dir(run_dir)?;
     let path = run_dir.join(name);
     OpenOptions::new()
         .read(true)

@@ -17,6 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::model::{Source, counted, format_duration, parse_duration};
 use crate::report::{print, progress, write_out};
 use crate::runtime::now;
+use crate::trust;
 
 /// Lines named in one message; the rest are counted.
 const NAMED: usize = 20;
@@ -119,6 +120,9 @@ fn read_list(name: &str, file: &Path) -> Result<Read> {
     }
     let open =
         File::open(file).map_err(|error| Error::operator(format!("opening {name}: {error}")))?;
+    let about = open.metadata().doing(|| format!("reading {name}"))?;
+    trust::refuse_changeable(&about, file)
+        .map_err(|error| Error::operator(format!("not going by {name}: {error}")))?;
     parse(BufReader::new(open)).doing(|| format!("reading {name}"))
 }
 
