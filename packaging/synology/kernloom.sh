@@ -15,10 +15,27 @@ KERNLOOM_IFACE=
 KERNLOOM_PROFILE=
 KERNLOOM_ATTACH_OPTIONS=
 KERNLOOM_IQ_OPTIONS=
-# shellcheck source=/dev/null
-[ ! -e "$SETTINGS" ] || . "$SETTINGS"
 
-# Another process may have got the number since.
+# The settings are run as root: nobody else may own or write them.
+if [ -e "$SETTINGS" ]; then
+	# shellcheck disable=SC2012 # mode and owner, by number
+	about=$(ls -lnL "$SETTINGS" | awk '{ print $1 ":" $3 }')
+	case $about in
+	?????w*:* | ????????w*:*)
+		echo "$0: others may write $SETTINGS; run 'chmod go-w $SETTINGS'" >&2
+		exit 2
+		;;
+	*:0) ;;
+	*)
+		echo "$0: $SETTINGS belongs to user ${about##*:}; run 'chown root $SETTINGS'" >&2
+		exit 2
+		;;
+	esac
+	# shellcheck source=/dev/null
+	. "$SETTINGS"
+fi
+
+# Another process may have got the number since, one that only names kernloom among its words, too.
 running() {
 	[ -e "$PIDFILE" ] && grep -q kernloom "/proc/$(cat "$PIDFILE")/cmdline" 2>/dev/null
 }
