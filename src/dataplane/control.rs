@@ -177,12 +177,12 @@ impl Control {
         if !action.is_limit() {
             return Err(Error::operator("a default limit is a limit"));
         }
-        let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+        let cpus = super::sys::possible_cpus()?;
         let (number, gcra) = numbers_of(action);
         let window = Window::of(
             action,
             &gcra,
-            cpus as u64,
+            cpus.into(),
             self.hz().load(Ordering::Relaxed).into(),
         );
         self.ceiling_interval_ns()
