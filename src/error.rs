@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use nix::unistd::geteuid;
+
 /// An error and whose it is: that decides the exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,7 +37,15 @@ impl Error {
 /// What the kernel refuses often has a cause that can be found.
 const EXAMINE: &str = "'kernloom shield doctor' says what stands in the way";
 
-const RIGHTS: &str = "needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo";
+/// What a right that is missing takes.
+fn rights() -> &'static str {
+    if geteuid().is_root() {
+        "root is not allowed to here: the unit or container it runs in withholds it, and can grant it (of a \
+         unit: ReadWritePaths=, CapabilityBoundingSet=)"
+    } else {
+        "needs root (or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON); run it with sudo"
+    }
+}
 
 /// Turns a library's error into ours, with what was being done in front.
 pub trait Doing<T> {
@@ -46,7 +56,7 @@ impl<T> Doing<T> for libbpf_rs::Result<T> {
     fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
         self.map_err(|error| {
             if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
-                Error::Operator(format!("{}: {RIGHTS} ({error:#})", what()))
+                Error::Operator(format!("{}: {} ({error:#})", what(), rights()))
             } else {
                 Error::World(format!("{}: {error:#}; {EXAMINE}", what()))
             }
@@ -60,7 +70,11 @@ impl<T> Doing<T> for std::io::Result<T> {
         self.map_err(|error| {
             let (kind, what) = (error.kind(), what());
             if kind == ErrorKind::PermissionDenied {
-                Error::Operator(format!("{what}: {RIGHTS} ({error})"))
+                Error::Operator(format!("{what}: {} ({error})", rights()))
+            } else if kind == ErrorKind::ReadOnlyFilesystem {
+                Error::World(format!(
+                    "{what}: {error}; where a unit runs this, its ReadWritePaths= must name the directory"
+                ))
             } else if kind == ErrorKind::NotADirectory {
                 Error::Operator(format!(
                     "{what}: a file stands in the place of a directory; give another path"

@@ -313,7 +313,6 @@ fn mount_bpffs() -> Result<()> {
     if has_bpffs() {
         return Ok(());
     }
-    let doing = || format!("mounting the BPF file system at {BPFFS}");
     mount(
         Some("bpf"),
         BPFFS,
@@ -321,7 +320,14 @@ fn mount_bpffs() -> Result<()> {
         MsFlags::empty(),
         Some("mode=0700"),
     )
-    .doing(doing)?;
+    .map_err(std::io::Error::from)
+    .map_err(|error| {
+        // Where root is refused, a unit's sandbox refuses: it may not mount, and need not.
+        Error::world(format!(
+            "mounting the BPF file system at {BPFFS}: {error}; run 'mount -t bpf bpf {BPFFS}' as root, outside of \
+             any unit or container"
+        ))
+    })?;
     log::info!("mounted the BPF file system at {BPFFS}");
     Ok(())
 }
