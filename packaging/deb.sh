@@ -43,7 +43,6 @@ pack() {
         put 644 "$unit" "lib/systemd/system/${unit##*/}"
     done
     put 644 packaging/systemd/sandbox.conf lib/systemd/system/kernloom-.service.d/sandbox.conf
-    put 644 packaging/systemd/kernloom.sysusers usr/lib/sysusers.d/kernloom.conf
     put 644 packaging/systemd/kernloom.tmpfiles usr/lib/tmpfiles.d/kernloom.conf
     put 644 packaging/kernloom.default etc/default/kernloom
     put 644 "$out/manual/completions/kernloom.bash" usr/share/bash-completion/completions/kernloom
