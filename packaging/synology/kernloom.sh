@@ -37,7 +37,17 @@ fi
 
 # Another process may have got the number since, one that only names kernloom among its words, too.
 running() {
-	[ -e "$PIDFILE" ] && grep -q kernloom "/proc/$(cat "$PIDFILE")/cmdline" 2>/dev/null
+	[ -e "$PIDFILE" ] && [ "$(readlink "/proc/$(cat "$PIDFILE")/exe" 2>/dev/null | sed 's/ (deleted)$//')" = "$BINARY" ]
+}
+
+# Whether IQ answers; it has half a minute to load its program.
+answers() {
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+		running || return 1
+		! "$BINARY" iq status >/dev/null 2>&1 || return 0
+		sleep 1
+	done
+	return 1
 }
 
 # shellcheck disable=SC2086 # options are words
@@ -51,6 +61,10 @@ start() {
 		(umask 077 && : >>"$LOG")
 		"$BINARY" iq --profile="$KERNLOOM_PROFILE" $KERNLOOM_IQ_OPTIONS >>"$LOG" 2>&1 </dev/null &
 		echo $! >"$PIDFILE"
+		if ! answers; then
+			echo "$0: iq does not run; the end of $LOG says why" >&2
+			return 1
+		fi
 	fi
 }
 
@@ -71,8 +85,13 @@ case ${1:-} in
 start) start ;;
 stop) stop ;;
 status)
-	if running; then echo "iq runs"; else echo "iq does not run"; fi
 	"$BINARY" shield status
+	if running && "$BINARY" iq status >/dev/null 2>&1; then
+		echo "iq runs"
+	else
+		echo "iq does not run"
+		exit 3
+	fi
 	;;
 *)
 	echo "usage: $0 start|stop|status" >&2
