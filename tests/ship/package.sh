@@ -79,6 +79,10 @@ manual_is_whole() {
         [[ $bash == *"${name//-/__subcmd__})"* ]] || missing+=" $name"
     done < <(echo && commands '')
     check "every command has a man page and a completion" same "$missing" ''
+    check "a man page has its date in its place" has '^\.TH kernloom 1 "[0-9]{4}-[0-9]{2}-[0-9]{2}" "kernloom ' \
+        "$(zcat "$root/usr/share/man/man1/kernloom.1.gz")"
+    check "the copyright names its holder" has '^Copyright \(C\) [0-9]{4} ' "$(<"$root/usr/share/doc/kernloom/copyright")"
+    check "there is a changelog" test -s "$root/usr/share/doc/kernloom/changelog.gz"
     check "there are at least 40 commands" test "$(commands '' | wc -l)" -ge 40
     check "bash completes" inside bash -c '. /usr/share/bash-completion/completions/kernloom
         COMP_WORDS=(kernloom shield enf) COMP_CWORD=2
