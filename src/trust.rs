@@ -169,6 +169,16 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// A directory of a test's own, as [`private_dir`] wants it, whatever the umask.
+#[cfg(test)]
+pub(crate) fn private_tempdir() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .permissions(PermissionsExt::from_mode(0o700))
+        .tempdir()
+        .unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, chown};

@@ -34,6 +34,7 @@ plain_copy() {
     check "the copy is removed" inside sh /copy/install.sh --remove
     check "what is not there is not removed" refused 2 'there is no /usr/local/bin/kernloom' inside sh /copy/install.sh --remove
     check "nothing is attached then" lacks xdp "$(ip link show kl0)"
+    check "no record is left" test ! -e "$root/var/lib/kernloom/installed"
     check "only settings are left" same "$(left)" "$upper/etc/default/kernloom"
     refused_places
     other_root
