@@ -2,6 +2,7 @@
 //! what it answers.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use kernloom::state::{Found, StateFile};
@@ -164,6 +165,7 @@ fn what_was_sent_while_nobody_ran_is_told_and_not_judged() {
 fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
     let Some(lab) = lab("dry") else { return };
     fs::create_dir_all(lab.state_dir()).unwrap();
+    fs::set_permissions(lab.state_dir(), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(lab.state_dir().join("whitelist.txt"), "192.0.2.0/24\n").unwrap();
     let (iq, evil) = holding(&lab, &["--profile=web-server"]);
     for list in ["limit", "deny", "allow"] {

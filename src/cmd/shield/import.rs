@@ -121,8 +121,11 @@ fn read_list(name: &str, file: &Path) -> Result<Read> {
     let open =
         File::open(file).map_err(|error| Error::operator(format!("opening {name}: {error}")))?;
     let about = open.metadata().doing(|| format!("reading {name}"))?;
-    trust::refuse_changeable(&about, file)
-        .map_err(|error| Error::operator(format!("not going by {name}: {error}")))?;
+    // What is no file says so when it is read.
+    if !about.is_dir() {
+        trust::refuse_changeable(&about, file)
+            .map_err(|error| Error::operator(format!("not going by {name}: {error}")))?;
+    }
     parse(BufReader::new(open)).doing(|| format!("reading {name}"))
 }
 
