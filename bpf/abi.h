@@ -11,7 +11,7 @@
 #include <linux/types.h>
 
 enum kl_limits {
-	KL_LAYOUT = 2,			/* version of everything below */
+	KL_LAYOUT = 3,			/* version of everything below */
 	KL_POLICY_LAYOUT = 1,		/* version of kl_prefix, kl_policy and kl_note alone */
 	KL_MAPPED_BITS = 96,		/* in front of an IPv4 address */
 	KL_WAYS = 4,			/* entries per set of the source table */
@@ -37,6 +37,8 @@ enum kl_limits {
 	KL_NOTES = 4096,		/* different reasons entries may carry */
 	KL_NOTE_BYTES = 64,
 	KL_EVENTS_BYTES = 1 << 18,
+	KL_QUESTIONS = 8192,		/* asked over UDP and not yet answered, or just so */
+	KL_ANSWER_S = 8,		/* how long a question may take: a resolver gives up after 5 s */
 };
 
 /*
@@ -93,6 +95,7 @@ enum kl_owner {
 	KL_OWNER_FEED = 2,		/* an imported list */
 	KL_OWNER_CEILING = 3,		/* made by the program for a source above the default limit */
 	KL_OWNER_MANAGEMENT = 4,	/* protects the way in; no automatic rule overrules it */
+	KL_OWNER_IMPORTED = 0x80,	/* or'ed in: of the list that is being imported */
 };
 
 /* Below the generation in kl_source.verdict. */
@@ -122,16 +125,21 @@ struct kl_source {
 	__u32 drops;
 	__u32 seen;		/* jiffies of the last packet */
 	__u32 verdict;		/* generation and enum kl_verdict_bits; 0 = way unused */
-	/* With a rule: jiffies of its evaluation; with a limit, held: passes nothing before (limiter.h), */
-	/* else the packets it may still pass unasked. */
-	/* Without: the ceiling's window, jiffies of its start (24 bits), then its count (8 bits). */
-	__u16 checked;
+	__u16 checked;		/* with a rule: jiffies of its evaluation */
+	/* With a limit, held: passes nothing before (limiter.h), else the packets it may still pass unasked. */
 	__u16 not_before;
 };
 _Static_assert(sizeof(struct kl_source) == 64, "kl_source is one cache line");
 
 struct kl_source_set {
 	struct kl_source way[KL_WAYS];
+};
+
+/* What this host asked a peer over UDP, from a high port of its own to a lower one. */
+struct kl_question {
+	__u32 addr[4];		/* the peer's, whole; network byte order, IPv4 mapped */
+	__u16 theirs;		/* ports, host order */
+	__u16 ours;
 };
 
 /* Key of the policy hash: a prefix, host bits zero. */
@@ -201,7 +209,7 @@ enum kl_feature {
 
 enum kl_event_kind {
 	KL_EVENT_PORTS = 1,	/* a source's port sketch crossed the alert bound */
-	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks; value: its kl_edge_key.service */
+	KL_EVENT_VIOLATION = 2,	/* an edge the frozen graph lacks: source and value are its key */
 };
 
 struct kl_event {
@@ -291,6 +299,7 @@ struct kl_control {
 	__u32 hz;		/* jiffies in a second */
 	__u32 test_edge;	/* enum kl_edge_by of the last probe */
 	__u32 resets;		/* bumped by `kernloom reset`; a running IQ watches it */
+	__u32 pending;		/* KL_OWNER_IMPORTED: what has it does not count yet; else 0 */
 	__u32 retired;		/* 1: other maps took over; whoever has these open starts over */
 };
 
@@ -316,6 +325,7 @@ enum kl_edge_kind {
 	KL_EDGE_DIRECTION = 3,
 	KL_EDGE_GROUP = 4,		/* peer[3] is the number of a group */
 	KL_EDGE_SCOPE = 8,		/* not an edge: the graph speaks about this service */
+	KL_EDGE_HOST = 16,		/* the peer is one IPv6 address of its tracked prefix */
 };
 
 enum kl_group {
@@ -326,7 +336,7 @@ enum kl_group {
 
 /* Who may open what: key of the edge table and of the frozen graph. */
 struct kl_edge_key {
-	__u32 peer[4];			/* identity, IPv4 mapped, or a group, or nobody */
+	__u32 peer[4];			/* address or prefix, IPv4 mapped, or a group, or nobody */
 	__u32 service;			/* enum kl_service_bits */
 };
 _Static_assert(sizeof(struct kl_edge_key) == 20, "kl_edge_key is ABI");
@@ -350,6 +360,7 @@ enum kl_edge_by {
 	KL_EDGE_BY_SOURCE = 1,		/* an edge of the source itself */
 	KL_EDGE_BY_GROUP = 2,		/* an edge of its group */
 	KL_EDGE_BY_SCOPE = 3,		/* the graph does not speak about this service */
+	KL_EDGE_BY_PREFIX = 4,		/* an edge of the tracked prefix that holds the source */
 };
 
 /*

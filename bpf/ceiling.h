@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MPL-2.0 OR GPL-2.0-only */
 /*
  * The default limit of sources without a rule. What most sources cost is a
- * count in their own entry: so many per CPU in a span that grants all CPUs
- * together the limit. A source that takes more is promoted to an entry of its
- * own in the policy hash, exact across CPUs. Where that is refused, its share
- * of this CPU's count is all it gets: the hash full is no way around the limit.
+ * count: so many per CPU in a span that grants all CPUs together the limit. A
+ * source that takes more is promoted to an entry of its own in the policy hash,
+ * exact across CPUs. Where that is refused, its share of this CPU's count is all
+ * it gets: the hash full is no way around the limit. Nor are more sources than
+ * the source table holds: counts are by hash of the source and nothing replaces
+ * them. Sources that share one reach it sooner, and get an entry of their own.
  */
 #ifndef KL_CEILING_H
 #define KL_CEILING_H
 
 #include "config.h"
 #include "policy.h"
+#include "sources.h"
 
 #define KL_SECOND_NS 1000000000ULL
 
@@ -24,12 +27,19 @@ static __always_inline __u32 kl_ceiling_weight(const struct kl_packet *pkt)
 }
 
 /* 1 while this CPU has seen no more of the source than its share of the default limit. */
-static __always_inline int kl_below_ceiling(struct kl_source *src, const struct kl_packet *pkt,
-					    __u32 jiffies)
+static __always_inline int kl_below_ceiling(const struct kl_packet *pkt, __u32 jiffies)
 {
-	__u32 window = (__u32)src->checked << 16 | src->not_before;
-	__u32 count = window & 0xff;
+	__u32 mask = (KL_WAYS / 2) * (kl_config.set_mask + 1) - 1;
+	__u32 hash = kl_hash_sum(pkt->key) >> 32;
+	__u32 index = bpf_get_smp_processor_id() * (mask + 1) + ((hash >> 1) & mask);
+	struct kl_windows *windows = bpf_map_lookup_elem(&kl_windows, &index);
+	__u32 window, count, *cell;
 
+	if (!windows || pkt->probe)
+		return 1;	/* none: cannot happen, masked to the table; a probe's source: promoted, or below */
+	cell = &windows->cell[hash & 1];
+	window = *cell;
+	count = window & 0xff;
 	if (((jiffies - (window >> 8)) & 0xffffff) > kl_control.ceiling_span || !count) {
 		window = jiffies << 8;
 		count = 0;
@@ -37,8 +47,7 @@ static __always_inline int kl_below_ceiling(struct kl_source *src, const struct 
 	if (count > kl_control.ceiling_count)
 		return 0;
 	count += kl_ceiling_weight(pkt);
-	src->checked = window >> 16;
-	src->not_before = (window & 0xff00) | (count & 0xff);
+	*cell = (window & ~0xffu) | (count & 0xff);
 	return count <= kl_control.ceiling_count;
 }
 
@@ -64,7 +73,8 @@ static __always_inline __u32 kl_promote(struct kl_source *src, const struct kl_p
 			.expires_ns = end,
 			.interval_ns = kl_control.ceiling_interval_ns,
 			.tolerance_ns = kl_control.ceiling_tolerance_ns,
-			.tat_ns = now + kl_control.ceiling_debt_ns,
+			/* What came before its first packet here was another's (kl_claim). */
+			.tat_ns = now + (src->packets > 1 ? kl_control.ceiling_debt_ns : 0),
 			.action = kl_control.ceiling,
 			.owner = KL_OWNER_CEILING,
 			.rate = kl_control.ceiling_rate,

@@ -104,10 +104,21 @@ static __always_inline int kl_edge_ports(void *data, void *end, const struct kl_
 }
 
 /* `port` in network order; it does not count where the protocol has none. */
-static __always_inline __u32 kl_service(__u32 proto, __u16 port, __u32 kind)
+static __always_inline __u32 kl_service(const struct kl_packet *pkt, __u16 port, __u32 kind)
 {
-	return (kl_has_ports(proto) ? bpf_ntohs(port) : 0) |
-	       (proto & 0xff) << KL_SERVICE_PROTO_SHIFT | kind << KL_SERVICE_KIND_SHIFT;
+	return (kl_has_ports(pkt->proto) ? bpf_ntohs(port) : 0) |
+	       (pkt->proto & 0xff) << KL_SERVICE_PROTO_SHIFT | kind << KL_SERVICE_KIND_SHIFT |
+	       (kind == KL_EDGE_CAST ? 0 : pkt->host);
+}
+
+/* The key of the packet's edge. */
+static __always_inline void kl_edge_key_of(const struct kl_packet *pkt, struct kl_edge_scratch *e,
+					   __u16 port, __u32 kind)
+{
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		e->key.peer[i] = kind == KL_EDGE_CAST ? 0 : pkt->peer[i];
+	e->key.service = kl_service(pkt, port, kind);
 }
 
 /* As kl_differs. */
@@ -131,20 +142,13 @@ static __always_inline __u64 kl_edge_replaceable(const struct kl_edge *way, __u3
 	return unused << 63 | age << 34 | (__u64)(__u32)~way->packets << 2 | number;
 }
 
-/* `sum`: kl_hash_sum of the peer. */
-static __always_inline struct kl_edge_set *kl_edge_set_at(__u64 sum, __u32 service)
+static __always_inline struct kl_edge_set *kl_edge_set_of(const __u32 *peer, __u32 service)
 {
-	__u32 index;
+	__u64 sum = kl_hash_sum(peer) + kl_config.port_seed * service;
+	__u32 index = bpf_get_smp_processor_id() * (kl_config.edge_mask + 1) +
+		      ((__u32)(sum >> 32) & kl_config.edge_mask);
 
-	sum += kl_config.port_seed * service;
-	index = bpf_get_smp_processor_id() * (kl_config.edge_mask + 1) +
-		((__u32)(sum >> 32) & kl_config.edge_mask);
 	return bpf_map_lookup_elem(&kl_edges, &index);
-}
-
-static __always_inline struct kl_edge_set *kl_edge_set_of(const struct kl_edge_key *key)
-{
-	return kl_edge_set_at(kl_hash_sum(key->peer), key->service);
 }
 
 /* The way that holds the edge, or NULL. */
@@ -207,10 +211,14 @@ static __always_inline __u32 kl_group_of(const __u32 *addr, __u32 word)
 	return group ? *group : KL_GROUP_INTERNET;
 }
 
-/* What the graph of this word says of the edge; e->key by identity, e->group_key by group. */
+/*
+ * What the graph of this word says of the edge in e->key: by the peer itself, by the tracked prefix
+ * that holds it, by its group, by whether it speaks about the service.
+ */
 static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, __u32 group, __u32 word)
 {
 	__u32 slot = (word & KL_GRAPH_SLOT) >> KL_GRAPH_SLOT_SHIFT;
+	__u32 host = e->key.service & KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT;
 	void *graph = bpf_map_lookup_elem(&kl_graphs, &slot);
 	__u32 *permit;
 
@@ -222,21 +230,32 @@ static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, __u32 grou
 		e->by = KL_EDGE_BY_SOURCE;
 		return *permit;
 	}
+	e->wider.service = e->key.service ^ host;
+	if (host) {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			e->wider.peer[i] = e->key.peer[i] & kl_config.v6_mask[i];
+		permit = bpf_map_lookup_elem(graph, &e->wider);
+		if (permit) {
+			e->by = KL_EDGE_BY_PREFIX;
+			return *permit;
+		}
+	}
+	__builtin_memset(e->wider.peer, 0, sizeof(e->wider.peer));
 	if (group) {
-		__builtin_memset(&e->group_key, 0, sizeof(e->group_key));
-		e->group_key.peer[3] = group;
-		e->group_key.service = e->key.service | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT;
-		permit = bpf_map_lookup_elem(graph, &e->group_key);
+		e->wider.peer[3] = group;
+		e->wider.service |= KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT;
+		permit = bpf_map_lookup_elem(graph, &e->wider);
 		if (permit) {
 			e->by = KL_EDGE_BY_GROUP;
 			return *permit;
 		}
+		e->wider.peer[3] = 0;
 	}
 	if (word & KL_GRAPH_SCOPED) {
-		__builtin_memset(&e->group_key, 0, sizeof(e->group_key));
-		e->group_key.service = (e->key.service & KL_SERVICE_ANY_KIND) |
-				       KL_EDGE_SCOPE << KL_SERVICE_KIND_SHIFT;
-		if (!bpf_map_lookup_elem(graph, &e->group_key)) {
+		e->wider.service = (e->key.service & KL_SERVICE_ANY_KIND) |
+				   KL_EDGE_SCOPE << KL_SERVICE_KIND_SHIFT;
+		if (!bpf_map_lookup_elem(graph, &e->wider)) {
 			e->by = KL_EDGE_BY_SCOPE;
 			return KL_EDGE_ALLOWED;
 		}
@@ -264,7 +283,7 @@ static __always_inline struct kl_edge *kl_edge_keep(struct kl_edge_scratch *e, s
 	struct kl_edge_set *set;
 
 	if (!way) {
-		set = kl_edge_set_of(&e->key);
+		set = kl_edge_set_of(e->key.peer, e->key.service);
 		if (!set)
 			return NULL;
 		way = kl_edge_claim(set, &e->key, jiffies);
@@ -280,7 +299,7 @@ static __always_inline struct kl_edge *kl_edge_entry(struct kl_edge_scratch *e,
 						     const struct kl_packet *pkt, __u32 word,
 						     __u32 jiffies)
 {
-	struct kl_edge_set *set = kl_edge_set_of(&e->key);
+	struct kl_edge_set *set = kl_edge_set_of(e->key.peer, e->key.service);
 	struct kl_edge *way;
 
 	if (!set)

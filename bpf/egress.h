@@ -9,7 +9,7 @@
 
 #include "graph.h"
 
-/* The identity of the destination, as the source's of what comes in. */
+/* The destination as the source of what comes in, and as a peer. */
 static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
@@ -24,6 +24,7 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 	if (pkt->family == ETH_P_IP) {
 		if ((void *)(ip4 + 1) > end)
 			return 0;
+		kl_peer4(pkt);
 		pkt->ttl = ip4->ttl;
 		pkt->l4 = l3 + ip4->ihl * 4;
 		pkt->proto = ip4->protocol;
@@ -36,15 +37,10 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 		pkt->ttl = ip6->hop_limit;
 		pkt->l4 = l3 + sizeof(*ip6);
 		pkt->proto = ip6->nexthdr;
+		kl_identify6(pkt);
+		kl_peer6(pkt, ip6->saddr.in6_u.u6_addr32);
 		kl_walk_ext(data, end, pkt);
 	}
-	if (pkt->family == ETH_P_IPV6) {
-		kl_identify6(pkt);
-		return 1;
-	}
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		pkt->key[i] = pkt->addr[i];
 	return 1;
 }
 
@@ -63,10 +59,7 @@ static __always_inline int kl_from_stream(struct __sk_buff *skb)
 static __always_inline int kl_answers_allowed(const struct kl_packet *pkt,
 					      struct kl_edge_scratch *e, __u32 word)
 {
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		e->key.peer[i] = pkt->key[i];
-	e->key.service = kl_service(pkt->proto, e->flow.lport, KL_EDGE_IN);
+	kl_edge_key_of(pkt, e, e->flow.lport, KL_EDGE_IN);
 	return kl_edge_judge(e, kl_group_of(pkt->addr, word) & 0xff, word) == KL_EDGE_ALLOWED;
 }
 
@@ -110,10 +103,7 @@ static __always_inline enum kl_reason kl_edge_leaving(const struct kl_packet *pk
 	enum kl_reason reason;
 	struct kl_edge *way;
 
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		e->key.peer[i] = pkt->key[i];
-	e->key.service = kl_service(pkt->proto, e->flow.rport, KL_EDGE_OUT);
+	kl_edge_key_of(pkt, e, e->flow.rport, KL_EDGE_OUT);
 	way = kl_edge_entry(e, pkt, word, jiffies);
 	if (!way)
 		return kl_edge_missing(word, KL_REASON_EDGE_UNKNOWN);

@@ -135,7 +135,7 @@ static __always_inline void kl_answered(const struct kl_packet *pkt, struct kl_e
 	if (pkt->proto == IPPROTO_TCP && !(e->flags & KL_TCP_SYN))
 		return;
 	flow->stage = KL_FLOW_ANSWERED;
-	e->key.service = kl_service(pkt->proto, e->flow.rport, KL_EDGE_OUT);
+	e->key.service = kl_service(pkt, e->flow.rport, KL_EDGE_OUT);
 	way = kl_edge_entry(e, pkt, word, jiffies);
 	if (way)
 		way->handshakes++;

@@ -118,7 +118,7 @@ static __always_inline void kl_violation(const struct kl_packet *pkt, struct kl_
 					 struct kl_counts *counts)
 {
 	struct kl_event event = {
-		.source = { pkt->key[0], pkt->key[1], pkt->key[2], pkt->key[3] },
+		.source = { pkt->peer[0], pkt->peer[1], pkt->peer[2], pkt->peer[3] },
 		.kind = KL_EVENT_VIOLATION,
 		.value = e->key.service,
 	};
@@ -172,16 +172,13 @@ static __always_inline enum kl_reason kl_later_fragment(const struct kl_packet *
 static __always_inline void kl_edge_key_in(const struct kl_packet *pkt, struct kl_edge_scratch *e,
 					   int cast)
 {
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		e->key.peer[i] = cast ? 0 : pkt->key[i];
-	e->key.service = kl_service(pkt->proto, e->flow.lport, cast ? KL_EDGE_CAST : KL_EDGE_IN);
+	kl_edge_key_of(pkt, e, e->flow.lport, cast ? KL_EDGE_CAST : KL_EDGE_IN);
 }
 
 /* The edge's entry if there is one. */
 static __always_inline struct kl_edge *kl_edge_known(const struct kl_edge_key *key)
 {
-	struct kl_edge_set *set = kl_edge_set_of(key);
+	struct kl_edge_set *set = kl_edge_set_of(key->peer, key->service);
 
 	return set ? kl_edge_find(set, key->peer, key->service) : NULL;
 }
@@ -317,18 +314,18 @@ static __always_inline enum kl_reason kl_edge_any(void *ctx, enum kl_hook hook, 
  */
 static __always_inline int kl_edge_plain(const struct kl_packet *pkt, __u32 word, __u32 jiffies)
 {
-	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT;
+	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT | pkt->host;
 	struct kl_edge_set *set;
 	struct kl_edge *way;
 
 	if ((word & KL_GRAPH_MODE) != KL_GRAPH_ENFORCE || pkt->odd || !pkt->ports || pkt->cast)
 		return 0;
-	set = kl_edge_set_at(pkt->sum, service);
+	set = kl_edge_set_of(pkt->peer, service);
 	if (!set)
 		return 0;	/* cannot happen: the index is masked to the table */
 	way = &set->way[KL_WAYS - 1];	/* claimed first, and the only one in most sets */
-	if (kl_edge_differs(way, pkt->key, service))
-		way = kl_edge_find(set, pkt->key, service);
+	if (kl_edge_differs(way, pkt->peer, service))
+		way = kl_edge_find(set, pkt->peer, service);
 	if (!way || way->stamp != word || way->verdict != KL_EDGE_ALLOWED)
 		return 0;
 	kl_edge_count(way, pkt, jiffies);

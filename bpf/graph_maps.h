@@ -97,7 +97,7 @@ enum kl_edge_slot { KL_SLOT_IN, KL_SLOT_OUT, KL_SLOT_PROBE, KL_SLOTS };
 /* What is known of the packet under way on this CPU. */
 struct kl_edge_scratch {
 	struct kl_edge_key key;
-	struct kl_edge_key group_key;
+	struct kl_edge_key wider;	/* what the key is looked up as next */
 	struct kl_flow_key flow;
 	struct kl_frag_key frag;
 	__u32 local[4];

@@ -37,6 +37,23 @@ struct {
 	__type(value, struct kl_source_set);
 } kl_sources SEC(".maps");
 
+/* As many as an array has bytes for in the least it takes for a value. */
+struct kl_windows {
+	__u32 cell[2];
+};
+
+/*
+ * Windows of the ceiling by hash of the source, one partition of as many as sources
+ * per possible CPU: jiffies of the start (24 bits), then the count (8 bits). Written
+ * by the program, each CPU in its own partition.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kl_windows);
+} kl_windows SEC(".maps");
+
 /* All policy. Written by userspace; the program writes arrival times and ceilings. Never evicts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -83,6 +100,18 @@ struct {
 	__type(key, __u32);
 	__type(value, struct kl_port);
 } kl_ports SEC(".maps");
+
+/*
+ * When each question was asked last, in jiffies. Written by the program at TC egress
+ * that tells questions, while an IQ runs (refusals.bpf.c); read where a limit of what
+ * opens something meets a datagram. Gives up the oldest.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KL_QUESTIONS);
+	__type(key, struct kl_question);
+	__type(value, __u32);
+} kl_questions SEC(".maps");
 
 /* Why entries were made, by kl_policy.note. Userspace only. */
 struct {

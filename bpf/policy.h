@@ -19,14 +19,16 @@ static __always_inline int kl_ended(const struct kl_policy_locked *policy)
 
 static __always_inline int kl_live(const struct kl_policy_locked *policy)
 {
-	return policy && policy->action != KL_ACTION_NONE && !kl_ended(policy);
+	return policy && policy->action != KL_ACTION_NONE &&
+	       !(policy->owner & kl_control.pending) && !kl_ended(policy);
 }
 
 /* Made by a program's judgement or somebody else's list, not by the operator for this host. */
 static __always_inline int kl_automatic(const struct kl_policy_locked *policy)
 {
-	return policy->owner == KL_OWNER_IQ || policy->owner == KL_OWNER_FEED ||
-	       policy->owner == KL_OWNER_CEILING;
+	__u32 owner = policy->owner & ~KL_OWNER_IMPORTED;
+
+	return owner == KL_OWNER_IQ || owner == KL_OWNER_FEED || owner == KL_OWNER_CEILING;
 }
 
 static __always_inline struct kl_prefix kl_exact_key(const struct kl_packet *pkt)
@@ -171,9 +173,6 @@ static __always_inline __u32 kl_verdict(struct kl_source *src, struct kl_packet 
 		src->checked = jiffies;
 		if ((verdict ^ src->verdict) & ((1 << KL_VERDICT_SHIFT) - 1))
 			src->not_before = 0;	/* else what is left of a lease stays */
-	} else if (src->verdict & KL_VERDICT_RECHECK) {
-		src->checked = 0;	/* from here on the ceiling's */
-		src->not_before = 0;
 	}
 	/* Reloaded, so that the verifier forgets which way it came about. */
 	*(volatile __u32 *)&src->verdict = verdict;

@@ -47,6 +47,14 @@ struct {
 	__type(value, struct kl_told);
 } kl_refusals SEC(".maps");
 
+/* The shield's, so that answers pass a limit of what opens something. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KL_QUESTIONS);
+	__type(key, struct kl_question);
+	__type(value, __u32);
+} kl_questions SEC(".maps");
+
 enum kl_leaves { KL_LEAVES, KL_REFUSES, KL_ASKS };
 
 /* RFC 791, 3.1: where in the datagram a fragment begins. */
@@ -63,13 +71,23 @@ static __always_inline int kl_resets_stranger(struct __sk_buff *skb, __u32 off)
 }
 
 /* From a client's high port to a service's low one, as kl_parse_udp tells replies (W19). */
-static __always_inline enum kl_leaves kl_asks(struct __sk_buff *skb, __u32 off)
+static __always_inline enum kl_leaves kl_asks(struct __sk_buff *skb, __u32 off,
+					      const struct kl_identity *whom)
 {
+	struct kl_question question = {
+		.addr = { whom->addr[0], whom->addr[1], whom->addr[2], whom->addr[3] },
+	};
+	__u32 now = (__u32)bpf_jiffies64();
 	struct udphdr udp;
 
 	if (bpf_skb_load_bytes(skb, off, &udp, sizeof(udp)))
 		return KL_LEAVES;
-	return bpf_ntohs(udp.dest) < bpf_ntohs(udp.source) ? KL_ASKS : KL_LEAVES;
+	question.theirs = bpf_ntohs(udp.dest);
+	question.ours = bpf_ntohs(udp.source);
+	if (question.theirs >= question.ours)
+		return KL_LEAVES;
+	bpf_map_update_elem(&kl_questions, &question, &now, BPF_ANY);
+	return KL_ASKS;
 }
 
 static __always_inline int kl_unreachable4(__u8 code)
@@ -103,7 +121,7 @@ static __always_inline enum kl_leaves kl_leaves4(struct __sk_buff *skb, struct k
 	if (ip.protocol == IPPROTO_TCP)
 		return kl_resets_stranger(skb, off) ? KL_REFUSES : KL_LEAVES;
 	if (ip.protocol == IPPROTO_UDP && !(ip.frag_off & bpf_htons(KL_FRAGMENT_OFFSET)))
-		return kl_asks(skb, off);
+		return kl_asks(skb, off, to);
 	if (ip.protocol != IPPROTO_ICMP || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
 		return KL_LEAVES;
 	return icmp[0] == KL_ICMP_UNREACHABLE && kl_unreachable4(icmp[1]) ? KL_REFUSES : KL_LEAVES;
@@ -118,11 +136,10 @@ static __always_inline enum kl_leaves kl_leaves6(struct __sk_buff *skb, struct k
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return KL_LEAVES;
 	__builtin_memcpy(to->addr, &ip.daddr, sizeof(to->addr));
-	kl_identify(to, kl_refusals_config.v6_mask);
 	if (ip.nexthdr == IPPROTO_TCP)
 		return kl_resets_stranger(skb, off) ? KL_REFUSES : KL_LEAVES;
 	if (ip.nexthdr == IPPROTO_UDP)
-		return kl_asks(skb, off);
+		return kl_asks(skb, off, to);
 	if (ip.nexthdr != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
 		return KL_LEAVES;
 	return kl_unreachable6(icmp[0], icmp[1]) ? KL_REFUSES : KL_LEAVES;
@@ -144,6 +161,7 @@ int kernloom_refusals(struct __sk_buff *skb)
 
 	if (what == KL_LEAVES)
 		return TC_ACT_UNSPEC;
+	kl_identify(&to, kl_refusals_config.v6_mask);
 	fresh.refused = what == KL_REFUSES;
 	fresh.asked = what == KL_ASKS;
 	known = bpf_map_lookup_elem(&kl_refusals, &to);

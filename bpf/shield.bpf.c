@@ -67,6 +67,19 @@ static __always_inline int kl_only_new(__u32 action)
 	return action == KL_ACTION_LIMIT_NEW || action == KL_ACTION_LIMIT_NEW_BYTES;
 }
 
+/* A datagram that this host asked for. It opens nothing, whoever else is limited. */
+static __always_inline int kl_was_asked(const struct kl_packet *pkt, __u32 jiffies)
+{
+	struct kl_question question = {
+		.addr = { pkt->addr[0], pkt->addr[1], pkt->addr[2], pkt->addr[3] },
+		.theirs = pkt->answers,
+		.ours = bpf_ntohs(pkt->dport),
+	};
+	__u32 *asked = bpf_map_lookup_elem(&kl_questions, &question);
+
+	return asked && jiffies - *asked < KL_ANSWER_S * kl_control.hz;
+}
+
 /* Default-deny is about edges: neither an allowed source nor one within its limit is above it. */
 static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook,
 						    const struct kl_packet *pkt, __u32 jiffies,
@@ -100,10 +113,13 @@ static __always_inline enum kl_reason kl_passing(void *data, void *end, struct k
 	}
 	if (!pkt->probe)
 		kl_observe(src, pkt, counts);
+	if (pkt->answers && (kl_only_new(action) || kl_only_new(kl_control.ceiling)) &&
+	    kl_was_asked(pkt, jiffies))
+		pkt->opens = 0;
 	barrier();
 	if (action == KL_ACTION_NONE && kl_control.ceiling &&
 	    (pkt->opens || !kl_only_new(kl_control.ceiling)) &&
-	    !kl_below_ceiling(src, pkt, jiffies)) {
+	    !kl_below_ceiling(pkt, jiffies)) {
 		verdict = kl_promote(src, pkt, jiffies);
 		if (!verdict)
 			return KL_REASON_LIMIT;

@@ -119,13 +119,11 @@ static __always_inline struct kl_source *kl_source_of(struct kl_packet *pkt, __u
 						      struct kl_counts *counts)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), probe = -pkt->probe;
-	__u64 sum = kl_hash_sum(pkt->key);
-	__u32 index = cpu * (kl_config.set_mask + 1) + ((__u32)(sum >> 32) & kl_config.set_mask);
+	__u32 hash = kl_hash_sum(pkt->key) >> 32;
+	__u32 index = cpu * (kl_config.set_mask + 1) + (hash & kl_config.set_mask);
 	struct kl_source_set *set;
 	struct kl_source *way;
 
-	if (kl_config.features & KL_FEATURE_GRAPH)
-		pkt->sum = sum;
 	/* A probe takes its CPU's set behind the table, and always anew: no branch, one state. */
 	index = (index & ~probe) | ((kl_config.probe_set + cpu) & probe);
 	set = bpf_map_lookup_elem(&kl_sources, &index);

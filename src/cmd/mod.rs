@@ -8,8 +8,8 @@ mod shield;
 mod top;
 
 use crate::cli::{Cli, Command, LogFormat, Places};
-use crate::dataplane::{PinDir, Shield, quiet_libbpf};
-use crate::error::{Error, Result};
+use crate::dataplane::{Lock, PinDir, Shield, quiet_libbpf};
+use crate::error::Result;
 use crate::host::Host;
 use crate::report::log_as;
 
@@ -32,10 +32,14 @@ fn pins(places: &Places) -> PinDir {
 
 /// The loaded instance, or what to do about there being none.
 fn opened(pins: &PinDir) -> Result<Shield> {
-    Shield::open(pins)?.ok_or_else(|| {
-        Error::operator(format!(
-            "nothing is loaded in {}; start with 'kernloom shield attach' or 'kernloom iq'",
-            pins.path().display()
-        ))
-    })
+    Shield::open(pins)?.ok_or_else(|| pins.nothing_loaded())
+}
+
+/// The same to change it: opened once nobody else changes it, because an upgrade may replace its maps.
+fn changing(pins: &PinDir) -> Result<(Lock, Shield)> {
+    if !pins.is_loaded()? {
+        return Err(pins.nothing_loaded());
+    }
+    let lock = pins.lock()?;
+    Ok((lock, opened(pins)?))
 }

@@ -1,4 +1,4 @@
-use super::{iq, opened, pins};
+use super::{changing, iq, pins};
 use crate::cli::{Places, ResetArgs};
 use crate::dataplane::{Action, Entry, Owner};
 use crate::error::Result;
@@ -7,7 +7,6 @@ use crate::runtime::now;
 
 pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let pins = pins(places);
-    let shield = opened(&pins)?;
     let chosen = |entry: &Entry| match entry.rule.owner {
         // Exemptions are no enforcement: the lists they come from still stand.
         Owner::Iq if matches!(entry.rule.action, Action::Allow) => args.all,
@@ -16,7 +15,7 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
         Owner::Ceiling => true,
         Owner::Management => false,
     };
-    let lock = pins.lock()?;
+    let (lock, shield) = changing(&pins)?;
     let removed = shield.edit(&lock).remove_all(chosen)?;
     if !args.operator {
         shield.announce_reset();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 pub(super) use super::skel::shield::types::{
-    bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_edge,
+    bss, kl_action, kl_allow_only, kl_answer, kl_config, kl_control, kl_counts, kl_cpu, kl_edge,
     kl_edge_by, kl_edge_key, kl_edge_kind, kl_edge_set, kl_edge_verdict, kl_event, kl_event_kind,
     kl_feature, kl_flow, kl_flow_key, kl_frag_key, kl_graph, kl_graph_limits, kl_graph_mode,
     kl_graph_word, kl_group, kl_layout, kl_limits, kl_note, kl_owner, kl_policy, kl_port,

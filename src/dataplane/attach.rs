@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{Link, TC_INGRESS, Xdp, XdpFlags};
@@ -233,6 +234,21 @@ pub(super) fn existing(pins: &PinDir, interface: &str, ifindex: u32) -> Result<O
         interface: interface.to_owned(),
         ..there
     }))
+}
+
+/// Links whose interface is gone: they protect nothing, not even another one of that name.
+pub(super) fn lost(pins: &PinDir) -> Result<Vec<PathBuf>> {
+    if !pins.is_made()? {
+        return Ok(Vec::new());
+    }
+    let mut lost = Vec::new();
+    for path in pins.links()? {
+        let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
+        if place_of(&link).is_none() {
+            lost.push(path);
+        }
+    }
+    Ok(lost)
 }
 
 /// Where a link is; `None` once the interface is gone or the link was detached.

@@ -1,15 +1,19 @@
-//! Many entries at once: all of them, or none.
+//! Many entries at once: all of them, or none, even if this process ends in the middle.
+//!
+//! New entries are marked, and nothing that is marked counts until all are there; then one word
+//! makes all of them count. Marks that are left over say nothing while that word is zero. Entries
+//! that only change are written after that: the source has one or the other meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 
 use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
-use super::abi::kl_policy;
+use super::abi::{kl_owner, kl_policy};
 use super::pod::{Pod, bytes_of};
 use super::policy::{Edit, Policies, keep_arrival};
-use super::rule::{NoteId, Rule, key_of, rule_of, trie_key_of, value_of};
-use crate::error::{Error, Result};
+use super::rule::{NoteId, Rule, imported, is_imported, key_of, rule_of, trie_key_of, value_of};
+use crate::error::{Doing, Error, Result};
 use crate::model::Source;
 
 /// Entries written with one system call.
@@ -27,7 +31,11 @@ pub struct Imported {
 /// What the maps have to look like afterwards.
 #[derive(Default)]
 struct Plan {
-    values: BTreeMap<Source, kl_policy>,
+    fresh: BTreeMap<Source, kl_policy>,
+    /// Tracked prefixes with longer rules to come, otherwise as they are.
+    marks: BTreeMap<Source, kl_policy>,
+    /// Those that have a rule already.
+    changed: BTreeMap<Source, kl_policy>,
     /// Sources the trie has to find, and did not before.
     pointers: Vec<Source>,
     outcome: Imported,
@@ -50,19 +58,18 @@ impl Policies<'_> {
         rules: &[(Source, Rule, NoteId)],
         progress: &dyn Fn(usize),
     ) -> Result<Imported> {
-        let mut before: HashMap<Source, kl_policy> = self.values()?.into_iter().collect();
+        let mut before = self.unmarked()?;
         let mut plan = self.plan(rules, &before);
         if let Err(full) = self.fits(&plan, &before) {
             if !self.make_room()? {
                 return Err(full);
             }
-            before = self.values()?.into_iter().collect();
+            before = self.unmarked()?;
             plan = self.plan(rules, &before);
             self.fits(&plan, &before)?;
         }
         if plan
-            .values
-            .keys()
+            .sources()
             .any(|source| source.bits() == self.own_bits(source))
         {
             self.control.has_exact().store(1, Ordering::Release);
@@ -93,9 +100,13 @@ impl Policies<'_> {
             keep_arrival(&mut value, there);
             let own_bits = self.own_bits(source);
             match made {
-                Some(_) => plan.outcome.changed += 1,
+                Some(_) => {
+                    plan.outcome.changed += 1;
+                    plan.changed.insert(*source, value);
+                }
                 None => {
                     plan.outcome.added += 1;
+                    plan.fresh.insert(*source, value);
                     if source.bits() != own_bits {
                         plan.pointers.push(*source);
                     }
@@ -105,20 +116,24 @@ impl Policies<'_> {
                     }
                 }
             }
-            plan.values.insert(*source, value);
         }
         for (tracked, longer) in marks {
-            let there = || before.get(&tracked).copied().unwrap_or_default();
-            plan.values.entry(tracked).or_insert_with(there).longer += longer;
+            if let Some(fresh) = plan.fresh.get_mut(&tracked) {
+                fresh.longer += longer;
+                continue;
+            }
+            if let Some(changed) = plan.changed.get_mut(&tracked) {
+                changed.longer += longer;
+            }
+            let mut value = before.get(&tracked).copied().unwrap_or_default();
+            value.longer += longer;
+            plan.marks.insert(tracked, value);
         }
         plan
     }
 
     fn fits(&self, plan: &Plan, before: &HashMap<Source, kl_policy>) -> Result<()> {
-        let fresh = plan
-            .values
-            .keys()
-            .filter(|source| !before.contains_key(source));
+        let fresh = plan.sources().filter(|source| !before.contains_key(source));
         let needed = before.len() + fresh.count();
         let most = self.entries.max_entries() as usize;
         if needed <= most {
@@ -139,15 +154,69 @@ impl Policies<'_> {
             let values: Vec<_> = sources.iter().map(key_of).collect();
             update(self.index, &keys, &values).map_err(|error| self.batch_error(&error))?;
         }
-        let all: Vec<_> = plan.values.iter().collect();
+        let (pending, mark) = (self.control.pending(), kl_owner::KL_OWNER_IMPORTED.0);
+        let as_is = |value: &kl_policy| *value;
+        self.write_all(&plan.marks, as_is, &|_| ())?;
+        pending.store(mark, Ordering::Release);
+        self.write_all(&plan.fresh, |value| imported(*value, true), progress)?;
+        pending.store(0, Ordering::Release);
+        self.control.bump_generation();
+        let fresh = plan.fresh.len();
+        self.write_all(&plan.changed, as_is, &|written| progress(fresh + written))?;
+        self.write_all(&plan.fresh, |value| imported(*value, false), &|_| ())
+    }
+
+    fn write_all(
+        &self,
+        values: &BTreeMap<Source, kl_policy>,
+        as_written: impl Fn(&kl_policy) -> kl_policy,
+        progress: &dyn Fn(usize),
+    ) -> Result<()> {
+        let all: Vec<_> = values.iter().collect();
         let mut written = 0;
         for part in all.chunks(BATCH) {
             let keys: Vec<_> = part.iter().map(|(source, _)| key_of(source)).collect();
-            let values: Vec<_> = part.iter().map(|(_, value)| **value).collect();
+            let values: Vec<_> = part.iter().map(|(_, value)| as_written(value)).collect();
             update(self.entries, &keys, &values).map_err(|error| self.batch_error(&error))?;
             written += part.len();
             progress(written);
         }
+        Ok(())
+    }
+
+    /// Every value, none with a mark that an import left which was cut off once it counted.
+    fn unmarked(&self) -> Result<HashMap<Source, kl_policy>> {
+        let mut all: HashMap<Source, kl_policy> = self.values()?.into_iter().collect();
+        let mut left = BTreeMap::new();
+        for (source, value) in all.iter_mut().filter(|(_, value)| is_imported(value)) {
+            *value = imported(*value, false);
+            left.insert(*source, *value);
+        }
+        self.write_all(&left, |value| *value, &|_| ())?;
+        Ok(all)
+    }
+
+    /// Ends what an import began that was cut off: what did not count yet goes, what did stays.
+    pub(super) fn take_back(&self) -> Result<()> {
+        if self.control.pending().load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        for (source, value) in self.values()? {
+            if is_imported(&value) {
+                self.remove(&source)?;
+            }
+        }
+        for key in self.index.keys() {
+            let at = self.index.lookup(&key, MapFlags::ANY);
+            let Some(entry) = at.doing(|| "reading the index of prefixes")? else {
+                continue;
+            };
+            let there = self.entries.lookup(&entry, MapFlags::ANY);
+            if there.doing(|| "reading policy")?.is_none() {
+                gone(self.index.delete(&key)).doing(|| "tidying the index of prefixes")?;
+            }
+        }
+        self.control.pending().store(0, Ordering::Release);
         Ok(())
     }
 
@@ -160,7 +229,7 @@ impl Policies<'_> {
 
     /// What there was before an attempt, whichever part of it was written.
     fn put_back(&self, plan: &Plan, before: &HashMap<Source, kl_policy>) -> Result<()> {
-        for source in plan.values.keys() {
+        for source in plan.sources() {
             let key = key_of(source);
             match before.get(source) {
                 Some(value) => update(self.entries, &[key], &[*value]),
@@ -172,7 +241,15 @@ impl Policies<'_> {
             gone(self.index.delete(bytes_of(&trie_key_of(source))))
                 .map_err(|error| self.write_error(source, &error))?;
         }
+        self.control.pending().store(0, Ordering::Release);
         Ok(())
+    }
+}
+
+impl Plan {
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        let known = self.marks.keys().chain(self.changed.keys());
+        self.fresh.keys().chain(known)
     }
 }
 

@@ -42,6 +42,7 @@ impl Control {
     word!(test_edge, test_edge, AtomicU32);
     word!(probe, probe, AtomicU64);
     word!(retired, retired, AtomicU32);
+    word!(pending, pending, AtomicU32);
     word!(hz, hz, AtomicU32);
     word!(allow_only_word, allow_only, AtomicU32);
     word!(lease, lease, AtomicU32);

@@ -61,9 +61,10 @@ impl EdgeTable {
             copy
         };
         let (direction, service) = service_of(copy.key.service)?;
+        let source = || peer_of(copy.key.peer, copy.key.service, self.v6_bits);
         Some(EdgeRow {
             direction,
-            source: (direction != Direction::Cast).then(|| source_of(copy.key.peer, self.v6_bits)),
+            source: (direction != Direction::Cast).then(source),
             service,
             group: copy.group,
             bytes: copy.bytes,
@@ -77,6 +78,12 @@ impl EdgeTable {
 
 fn same(a: &kl_edge_key, b: &kl_edge_key) -> bool {
     a.peer == b.peer && a.service == b.service
+}
+
+/// The peer of a key with this service word.
+pub(super) fn peer_of(peer: [u32; 4], word: u32, v6_bits: u8) -> Source {
+    let host = kl_edge_kind::KL_EDGE_HOST.0 << kl_service_bits::KL_SERVICE_KIND_SHIFT.0;
+    source_of(peer, if word & host == 0 { v6_bits } else { 128 })
 }
 
 /// A key's service word taken apart.
@@ -105,11 +112,16 @@ const fn kind_of(direction: Direction) -> u32 {
 }
 
 /// The edge's key in the frozen graph; `None` if its group is not defined.
-pub(super) fn key_of(edge: &Edge, groups: &Groups) -> Option<kl_edge_key> {
+pub(super) fn key_of(edge: &Edge, groups: &Groups, v6_bits: u8) -> Option<kl_edge_key> {
     let mut kind = kind_of(edge.direction);
     let peer = match &edge.peer {
         Peer::Any => [0; 4],
-        Peer::Source(source) => words(source),
+        Peer::Source(source) => {
+            if source.bits() > source.tracked_bits(v6_bits) {
+                kind |= kl_edge_kind::KL_EDGE_HOST.0;
+            }
+            words(source)
+        }
         Peer::Group(name) => {
             kind |= kl_edge_kind::KL_EDGE_GROUP.0;
             [0, 0, 0, groups.number(name)?.into()]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use libbpf_rs::{MapHandle, RingBuffer, RingBufferBuilder};
 
 use super::abi::{kl_event, kl_event_kind};
-use super::edges::service_of;
+use super::edges::{peer_of, service_of};
 use super::pod;
 use crate::error::{Doing, Result};
 use crate::graph::{Direction, Service};
@@ -68,17 +68,19 @@ impl Events {
 
 fn decode(bytes: &[u8], v6_bits: u8) -> Option<Event> {
     let event: kl_event = pod::read(bytes)?;
-    let what = if event.kind == kl_event_kind::KL_EVENT_PORTS.0 {
-        What::Ports(event.value)
+    let (source, what) = if event.kind == kl_event_kind::KL_EVENT_PORTS.0 {
+        let source = super::sources::source_of(event.source, v6_bits);
+        (source, What::Ports(event.value))
     } else if event.kind == kl_event_kind::KL_EVENT_VIOLATION.0 {
         let (direction, service) = service_of(event.value)?;
-        What::Violation(direction, service)
+        let peer = peer_of(event.source, event.value, v6_bits);
+        (peer, What::Violation(direction, service))
     } else {
         return None;
     };
     Some(Event {
         time: Ktime::from_nanos(event.time_ns),
-        source: super::sources::source_of(event.source, v6_bits),
+        source,
         what,
     })
 }

@@ -135,6 +135,8 @@ pub fn predicted_memory(options: &LoadOptions) -> Result<(u64, u64)> {
     const HASH_HEADER: u64 = 48;
     const BUCKET: u64 = 16;
     const TRIE_NODES: u64 = 192;
+    // An entry of the questions and its bucket, made at once: header, key of 20, value of 4.
+    const QUESTION: u64 = HASH_HEADER + 24 + 8 + BUCKET;
     const COUNTERS_AND_NOTES: u64 = 128 << 10;
     let sets = u64::from(source_sets(options)?);
     let most = u64::from(options.max_deny);
@@ -147,9 +149,12 @@ pub fn predicted_memory(options: &LoadOptions) -> Result<(u64, u64)> {
     } else {
         0
     };
+    let windows = sets * u64::from(kl_limits::KL_WAYS.0) * size_of::<u32>() as u64;
     let loaded = sets * size_of::<kl_source_set>() as u64
+        + windows
         + most.next_power_of_two() * BUCKET
         + learning
+        + u64::from(kl_limits::KL_QUESTIONS.0) * QUESTION
         + COUNTERS_AND_NOTES;
     Ok((loaded, loaded + most * (entry + TRIE_NODES)))
 }

@@ -49,6 +49,8 @@ pub enum EdgeBy {
     Group,
     /// The graph does not speak about this service.
     Scope,
+    /// An edge of the tracked prefix that holds the source.
+    Prefix,
 }
 
 impl EdgeBy {
@@ -57,6 +59,7 @@ impl EdgeBy {
             (kl_edge_by::KL_EDGE_BY_SOURCE, Self::Source),
             (kl_edge_by::KL_EDGE_BY_GROUP, Self::Group),
             (kl_edge_by::KL_EDGE_BY_SCOPE, Self::Scope),
+            (kl_edge_by::KL_EDGE_BY_PREFIX, Self::Prefix),
         ]
         .into_iter()
         .find(|(known, _)| known.0 == number)
@@ -134,7 +137,7 @@ impl GraphPlane<'_> {
         lease: Option<Ktime>,
         now: Ktime,
     ) -> Result<()> {
-        let (groups, graph) = (grouped(permits)?, filled(permits)?);
+        let (groups, graph) = (grouped(permits)?, filled(permits, self.v6_bits)?);
         self.settle(now);
         let word = self.word.word().load(Ordering::Acquire);
         // What a lease, given or pending, falls back to.
@@ -270,14 +273,14 @@ fn grouped(permits: &Permits) -> Result<MapHandle> {
 }
 
 /// A new map that holds the graph. An edge that is allowed and denied is denied.
-fn filled(permits: &Permits) -> Result<MapHandle> {
+fn filled(permits: &Permits, v6_bits: u8) -> Result<MapHandle> {
     let mut entries: Vec<(kl_edge_key, u32)> = Vec::new();
     for (edges, verdict) in [
         (&permits.allowed, kl_edge_verdict::KL_EDGE_ALLOWED.0),
         (&permits.denied, kl_edge_verdict::KL_EDGE_DENIED.0),
     ] {
         for edge in edges {
-            let key = edges::key_of(edge, &permits.groups).ok_or_else(|| {
+            let key = edges::key_of(edge, &permits.groups, v6_bits).ok_or_else(|| {
                 Error::operator(format!(
                     "edge {edge}: its group is not defined; give --group {}=PREFIX",
                     edge.peer

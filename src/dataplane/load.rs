@@ -6,13 +6,17 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{bss, kl_config, kl_feature, kl_graph_limits, kl_layout, kl_limits};
+use super::abi::{bss, kl_config, kl_cpu, kl_feature, kl_graph_limits, kl_layout, kl_limits};
 use super::graph_maps::GraphMaps;
 use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use super::sys;
 use crate::error::{Doing, Error, Result};
+use crate::telemetry::linear_ones;
+
+/// Ports from which on a source is reported where no IQ says otherwise, nor forgets any.
+const ALERT_PORTS: u32 = 100;
 
 /// Width IPv6 sources are tracked at, in bits: 1..=128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,12 +139,15 @@ pub(super) struct Loaded {
 
 pub(super) struct Maps {
     pub(super) sources: MapHandle,
+    pub(super) windows: MapHandle,
     pub(super) policies: MapHandle,
     pub(super) prefixes: MapHandle,
     pub(super) counters: MapHandle,
     /// Not made for [`Features::Light`]; nor is `ports`.
     pub(super) events: Option<MapHandle>,
     pub(super) ports: Option<MapHandle>,
+    /// What this host asked, told by the program at TC egress.
+    pub(super) questions: MapHandle,
     pub(super) notes: MapHandle,
     pub(super) layouts: MapHandle,
     /// kl_config, frozen: what a program loaded later must share.
@@ -151,9 +158,19 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub(super) const NAMES: [&str; 10] = [
-        "sources", "policies", "prefixes", "counters", "events", "ports", "notes", "layout",
-        "config", "control",
+    pub(super) const NAMES: [&str; 12] = [
+        "sources",
+        "windows",
+        "policies",
+        "prefixes",
+        "counters",
+        "events",
+        "ports",
+        "questions",
+        "notes",
+        "layout",
+        "config",
+        "control",
     ];
 
     /// Every name a map may be pinned under.
@@ -165,11 +182,13 @@ impl Maps {
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
         let maps = [
             Some(&self.sources),
+            Some(&self.windows),
             Some(&self.policies),
             Some(&self.prefixes),
             Some(&self.counters),
             self.events.as_ref(),
             self.ports.as_ref(),
+            Some(&self.questions),
             Some(&self.notes),
             Some(&self.layouts),
             Some(&self.config),
@@ -184,11 +203,13 @@ impl Maps {
     pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Self> {
         let [
             sources,
+            windows,
             policies,
             prefixes,
             counters,
             events,
             ports,
+            questions,
             notes,
             layouts,
             config,
@@ -199,9 +220,11 @@ impl Maps {
         };
         Ok(Self {
             sources: must(sources)?,
+            windows: must(windows)?,
             policies: must(policies)?,
             prefixes: must(prefixes)?,
             counters: must(counters)?,
+            questions: must(questions)?,
             notes: must(notes)?,
             layouts: must(layouts)?,
             config: must(config)?,
@@ -284,11 +307,13 @@ pub(super) fn load_over(options: &LoadOptions, graph: Option<&GraphMaps>) -> Res
     let learned = |map| options.features.learns().then(|| handle(map)).transpose();
     let maps = Maps {
         sources: handle(&skel.maps.kl_sources)?,
+        windows: handle(&skel.maps.kl_windows)?,
         policies: handle(&skel.maps.kl_policies)?,
         prefixes: handle(&skel.maps.kl_prefixes)?,
         counters: handle(&skel.maps.kl_counters)?,
         events: learned(&skel.maps.kl_events)?,
         ports: learned(&skel.maps.kl_ports)?,
+        questions: handle(&skel.maps.kl_questions)?,
         notes: handle(&skel.maps.kl_notes)?,
         layouts: handle(&skel.maps.kl_layouts)?,
         config: handle(&skel.maps.rodata)?,
@@ -360,6 +385,7 @@ pub(super) fn open_program(pins: &PinDir, variant: Variant) -> Result<Option<Own
 
 fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
     take(&mut open.maps.kl_sources, &maps.sources)?;
+    take(&mut open.maps.kl_windows, &maps.windows)?;
     take(&mut open.maps.kl_policies, &maps.policies)?;
     take(&mut open.maps.kl_prefixes, &maps.prefixes)?;
     take(&mut open.maps.kl_counters, &maps.counters)?;
@@ -369,6 +395,7 @@ fn reuse(open: &mut OpenShieldSkel<'_>, maps: &Maps) -> Result<()> {
     };
     take_made(&mut open.maps.kl_events, maps.events.as_ref())?;
     take_made(&mut open.maps.kl_ports, maps.ports.as_ref())?;
+    take(&mut open.maps.kl_questions, &maps.questions)?;
     take(&mut open.maps.kl_notes, &maps.notes)?;
     take(&mut open.maps.kl_layouts, &maps.layouts)?;
     match &maps.graph {
@@ -408,7 +435,8 @@ pub(super) fn fits(maps: &Maps) -> Result<bool> {
     let size = |map: &MapHandle, size: usize| map.value_size() as usize == size;
     Ok(theirs.layout == ours.layout
         && size(&maps.config, size_of::<kl_config>())
-        && size(&maps.bss, size_of::<bss>()))
+        && size(&maps.bss, size_of::<bss>())
+        && size(&maps.counters, size_of::<kl_cpu>()))
 }
 
 /// libbpf tells of every probe; only RUST_LOG=debug wants to know.
@@ -467,12 +495,17 @@ fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()>
     let bss = open.maps.bss_data.as_deref_mut().ok_or_else(missing)?;
     bss.kl_control.generation = 1;
     bss.kl_control.hz = hertz;
+    bss.kl_control.port_alert = linear_ones(ALERT_PORTS);
     bss.kl_control.v6_bits = bits.into();
     size_graph(open, options, edge_sets.map(|sets| sets * cpus))?;
     let sized = || "sizing the maps";
     open.maps
         .kl_sources
         .set_max_entries((sets + 1) * cpus)
+        .doing(sized)?;
+    open.maps
+        .kl_windows
+        .set_max_entries(kl_limits::KL_WAYS.0 / 2 * sets * cpus)
         .doing(sized)?;
     if options.features.learns() {
         let ports = kl_limits::KL_PORTS.0 * cpus;

@@ -98,6 +98,28 @@ impl PinDir {
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).doing(doing)
     }
 
+    /// Makes it and locks it, although another process may be taking it away.
+    pub fn create_locked(&self) -> Result<Lock> {
+        const TRIES: u32 = 100;
+        for _ in 1..TRIES {
+            self.create()?;
+            match self.lock() {
+                Err(_) if !self.is_made()? => {}
+                locked => return locked,
+            }
+        }
+        self.create()?;
+        self.lock()
+    }
+
+    /// What to do about there being no instance.
+    pub fn nothing_loaded(&self) -> Error {
+        Error::operator(format!(
+            "nothing is loaded in {}; start with 'kernloom shield attach' or 'kernloom iq'",
+            self.path.display()
+        ))
+    }
+
     /// Taken by the one process that steers the instance, for as long as it runs.
     pub fn steer(&self) -> Result<Steering> {
         let path = self.path.join(STEERING);
@@ -122,8 +144,9 @@ impl PinDir {
 
     /// Waits for whoever is changing the instance now.
     pub fn lock(&self) -> Result<Lock> {
-        // The one who holds it is done in milliseconds, or stopped; nobody waits for ever.
-        const TRIES: u32 = 100;
+        // The one who holds it is done in milliseconds, seconds where a million entries move to
+        // new maps, or stopped; nobody waits for ever.
+        const TRIES: u32 = 600;
         for _ in 1..TRIES {
             match self.flock()? {
                 Some(lock) => return Ok(lock),
@@ -148,8 +171,16 @@ impl PinDir {
     fn flock(&self) -> Result<Option<Lock>> {
         trust::refuse_foreign_dir(&self.path)?;
         let doing = || format!("locking {}", self.path.display());
-        let file = fs::File::open(&self.path).doing(doing)?;
+        let file = match fs::File::open(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(self.nothing_loaded());
+            }
+            file => file.doing(doing)?,
+        };
+        let locked = file.metadata().doing(doing)?.ino();
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // Taken away by who held it, and maybe made anew.
+            Ok(_) if fs::metadata(&self.path).map_or(0, |about| about.ino()) != locked => Ok(None),
             Ok(file) => Ok(Some(Lock { _file: file })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno).doing(doing),

@@ -14,7 +14,9 @@ use super::control::Control;
 use super::notes::Notes;
 use super::pin::Lock;
 use super::pod::{bytes_of, read};
-use super::rule::{Entry, NoteId, Owner, Rule, key_of, rule_of, source_of, trie_key_of, value_of};
+use super::rule::{
+    Entry, NoteId, Owner, Rule, is_imported, key_of, rule_of, source_of, trie_key_of, value_of,
+};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, Source};
 
@@ -87,8 +89,13 @@ impl Policies<'_> {
     }
 
     pub(super) fn get(&self, source: &Source) -> Result<Option<Entry>> {
-        let value = self.raw(source)?;
+        let value = self.raw(source)?.filter(|value| self.counts(value));
         Ok(value.and_then(|value| Entry::of(*source, &value)))
+    }
+
+    /// Whether the value is in force, or was; not so what is being imported.
+    fn counts(&self, value: &kl_policy) -> bool {
+        self.control.pending().load(Ordering::Acquire) == 0 || !is_imported(value)
     }
 
     /// Every value of the hash, marks included, in no order.
@@ -113,6 +120,7 @@ impl Policies<'_> {
         let mut found: Vec<Entry> = self
             .values()?
             .into_iter()
+            .filter(|(_, value)| self.counts(value))
             .filter_map(|(source, value)| Entry::of(source, &value))
             .collect();
         found.sort_by_key(|entry| entry.source);
@@ -166,7 +174,7 @@ impl Policies<'_> {
         Ok(())
     }
 
-    fn remove(&self, source: &Source) -> Result<Option<Entry>> {
+    pub(super) fn remove(&self, source: &Source) -> Result<Option<Entry>> {
         let Some(before) = self.raw(source)? else {
             return Ok(None);
         };
@@ -226,6 +234,9 @@ pub struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     pub(super) fn new(policies: Policies<'a>, lock: &'a Lock) -> Self {
+        if let Err(error) = policies.take_back() {
+            log::error!("taking back a list whose import was cut off: {error}");
+        }
         Self {
             policies,
             _lock: lock,

@@ -9,6 +9,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, TC_EGRESS, TcHook, TcHookBuilder};
 use nix::errno::Errno;
 
 use super::load::{load_error, mask_words};
+use super::shield::Shield;
 use super::skel::refusals as skel;
 use super::sources::entries_of;
 use super::sys;
@@ -61,6 +62,16 @@ impl Refusals {
     /// Watches no interface yet. `v6_bits`: as the shield tracks IPv6 sources,
     /// [`super::Shield::v6_bits`].
     pub fn load(v6_bits: u8, capacity: u32) -> Result<Self> {
+        Self::load_with(v6_bits, capacity, None)
+    }
+
+    /// The same, and tells `shield` each question, so that answers pass a limit of what opens
+    /// something.
+    pub fn beside(shield: &Shield, capacity: u32) -> Result<Self> {
+        Self::load_with(shield.v6_bits(), capacity, Some(&shield.maps.questions))
+    }
+
+    fn load_with(v6_bits: u8, capacity: u32, questions: Option<&MapHandle>) -> Result<Self> {
         let mut storage = MaybeUninit::uninit();
         let mut open = skel::RefusalsSkelBuilder::default()
             .open(&mut storage)
@@ -71,6 +82,11 @@ impl Refusals {
         let map = &mut open.maps.kl_refusals;
         map.set_max_entries(capacity.max(1))
             .doing(|| "sizing the map of refused sources")?;
+        if let Some(questions) = questions {
+            let map = &mut open.maps.kl_questions;
+            map.reuse_fd(questions.as_fd())
+                .doing(|| "sharing the questions with the shield")?;
+        }
         let skel = open.load().map_err(|error| load_error(&error))?;
         let handle =
             |map: &libbpf_rs::MapMut<'_>| MapHandle::try_from(map).doing(|| "keeping a map open");

@@ -243,6 +243,20 @@ pub(super) fn action_of(number: u32, gcra: &Gcra) -> Option<Action> {
     }
 }
 
+/// Of the list that is being imported, or was when that was cut off.
+pub(super) fn is_imported(value: &kl_policy) -> bool {
+    u32::from(value.owner) & kl_owner::KL_OWNER_IMPORTED.0 != 0
+}
+
+/// The same value with that mark, or without.
+pub(super) fn imported(value: kl_policy, on: bool) -> kl_policy {
+    let mark = u8::try_from(kl_owner::KL_OWNER_IMPORTED.0).unwrap_or_default();
+    kl_policy {
+        owner: (value.owner & !mark) | if on { mark } else { 0 },
+        ..value
+    }
+}
+
 /// `None` for an entry that only marks longer rules.
 pub(super) fn rule_of(value: &kl_policy) -> Option<Rule> {
     let gcra = Gcra {
@@ -250,7 +264,7 @@ pub(super) fn rule_of(value: &kl_policy) -> Option<Rule> {
         tolerance_ns: value.tolerance_ns,
         rate: value.rate,
     };
-    let number = u32::from(value.owner);
+    let number = u32::from(value.owner) & !kl_owner::KL_OWNER_IMPORTED.0;
     Some(Rule {
         action: action_of(value.action.into(), &gcra)?,
         owner: Owner::ALL

@@ -13,7 +13,7 @@ use super::examine::Interface;
 use super::graph::{EdgeBy, GraphPlane, GraphWord};
 use super::load::{self, LoadOptions, Loaded, Maps, Variant};
 use super::notes::Notes;
-use super::pin::{Lock, PinDir};
+use super::pin::{Lock, PinDir, remove_if_there};
 use super::policy::{Edit, Policies};
 use super::ports::{self, PortCount};
 use super::rule::{Action, Entry, Owner};
@@ -120,6 +120,9 @@ impl Shield {
         force: bool,
         _lock: &Lock,
     ) -> Result<Attached> {
+        for path in attach::lost(pins)? {
+            remove_if_there(&path)?;
+        }
         let mut programs = |variant| self.program(pins, variant);
         let attached = attach::attach(pins, &mut programs, interface, choice, force)?;
         if let Err(error) = self.attach_companion(pins, &attached) {
@@ -156,6 +159,11 @@ impl Shield {
     /// Every interface the instance in `pins` is attached to.
     pub fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
         attach::attached(pins)
+    }
+
+    /// How many interfaces it was attached to that are gone since, and nobody attached anew.
+    pub fn lost(pins: &PinDir) -> Result<usize> {
+        Ok(attach::lost(pins)?.len())
     }
 
     /// How the instance in `pins` is attached to one interface.

@@ -285,13 +285,14 @@ impl Ladder {
             .then(|| self.enter(tick, Stage::RateSoft, score))
     }
 
-    /// Enters RATE_SOFT, or renews it in time, for a reason that is not the prefix's own.
+    /// Enters RATE_SOFT, or renews it in time, for a reason that is not the prefix's own. What its
+    /// peers have under way is none of it, whatever harms.
     pub(super) fn shelter(&mut self, tick: &Tick<'_>, overall: &Score) -> Option<Step> {
         let stay = tick.config.stay(Stage::RateSoft);
         match self.stage {
-            Stage::Observe => Some(self.enter(tick, Stage::RateSoft, overall)),
+            Stage::Observe => Some(self.enter_as(tick, Stage::RateSoft, overall, LimitScope::New)),
             Stage::RateSoft if tick.now + stay / 2 >= self.ends => {
-                Some(self.enter(tick, Stage::RateSoft, overall))
+                Some(self.enter_as(tick, Stage::RateSoft, overall, self.scope))
             }
             Stage::RateSoft | Stage::RateHard | Stage::Block => None,
         }
@@ -407,18 +408,21 @@ impl Ladder {
     /// Enters `to` anew, which is the same or a harsher stage.
     fn enter(&mut self, tick: &Tick<'_>, to: Stage, score: &Score) -> Step {
         let score = self.decisive(tick.config, score);
+        let scope = match (self.stage, self.scope) {
+            (Stage::RateSoft | Stage::RateHard | Stage::Block, LimitScope::All) => LimitScope::All,
+            (Stage::Observe, _) | (_, LimitScope::New) => scope_for(&score, LimitScope::New),
+        };
+        self.enter_as(tick, to, &score, scope)
+    }
+
+    fn enter_as(&mut self, tick: &Tick<'_>, to: Stage, score: &Score, new: LimitScope) -> Step {
         let (from, scope, limit) = (self.stage, self.scope, self.limit);
         let kind = if to > from {
             Kind::Escalate
         } else {
             Kind::Renew
         };
-        if from == Stage::Observe {
-            self.scope = LimitScope::New;
-        }
-        if self.scope == LimitScope::New {
-            self.scope = scope_for(&score, self.scope);
-        }
+        self.scope = new;
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
         self.asked = score.answers;
@@ -435,7 +439,7 @@ impl Ladder {
                 .chain(limit)
                 .min_by_key(|limit| limit.pps);
         }
-        let why = Why::of(&score, self.strikes);
+        let why = Why::of(score, self.strikes);
         Step { from, kind, why }
     }
 
@@ -496,7 +500,8 @@ impl Ladder {
 /// are held to their limit and packets are not: of an address that hosts share, of a peer in whose
 /// name anybody could have begun them, and of one of whom nobody knows whether they fail.
 fn harshest(score: &Score) -> Stage {
-    let shared = score.hosts > 1 || (score.proven && score.spoofable);
+    let peer = score.proven || score.answers;
+    let shared = score.hosts > 1 || (peer && score.spoofable);
     let uncertain = score.tentative || score.signal == Signal::Sustained;
     if (shared && score.volume < HIGH) || uncertain {
         Stage::RateSoft

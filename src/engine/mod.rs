@@ -171,6 +171,7 @@ impl Engine {
             many: false,
         };
         let mut round = Round::new(tick, exempt);
+        round.most = window.samples.size_hint().1.unwrap_or_default();
         let mut last = None;
         for sample in window.samples {
             let sample = &sample;
@@ -181,7 +182,9 @@ impl Engine {
             let mut standing =
                 self.tracks
                     .follow(now, sample, window.length, &self.config, coverage);
-            if coverage.proof && !sample.proven {
+            // Whom this host asks for most of it is no part of what presses.
+            let asked = u64::from(sample.answers) * 2 > sample.packets;
+            if coverage.proof && !sample.proven && !asked {
                 standing.pressure = pressure;
             }
             let (score, rates) =

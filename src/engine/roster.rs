@@ -3,7 +3,7 @@
 use super::decision::{Decision, Kind, Why};
 use super::ladder::{HIGH, Ladder, Step, Tick};
 use super::severity::Score;
-use super::sorted::Sorted;
+use super::sorted::{Sorted, push};
 use crate::model::{Source, Stage};
 
 pub(super) type Exempt<'a> = &'a dyn Fn(&Source) -> bool;
@@ -17,6 +17,8 @@ pub(super) struct Roster {
 pub(super) struct Round<'a> {
     pub(super) tick: Tick<'a>,
     pub(super) exempt: Exempt<'a>,
+    /// Sources that may come.
+    pub(super) most: usize,
     pub(super) decisions: Vec<Decision>,
     /// For each proven source that leaves OBSERVE: its decision, and its packets per second.
     pub(super) proven: Vec<(usize, f64)>,
@@ -40,7 +42,7 @@ impl Roster {
             let mut ladder = Ladder::default();
             let seen = round.advance(source, &mut ladder, score);
             if !ladder.is_blank() {
-                self.ladders.insert(source, ladder);
+                self.ladders.insert(source, ladder, round.most);
             }
             seen
         })
@@ -60,7 +62,7 @@ impl Roster {
         } else {
             let mut ladder = Ladder::default();
             round.shelter(prefix, &mut ladder, overall);
-            self.ladders.insert(prefix, ladder);
+            self.ladders.insert(prefix, ladder, round.most);
         }
     }
 
@@ -77,6 +79,7 @@ impl<'a> Round<'a> {
         Self {
             tick,
             exempt,
+            most: 0,
             decisions: Vec::new(),
             proven: Vec::new(),
         }
@@ -102,7 +105,11 @@ impl<'a> Round<'a> {
             if step.from == Stage::Observe && score.proven {
                 self.proven.push((self.decisions.len(), score.packets));
             }
-            self.decisions.push(decision(ladder, step, source));
+            push(
+                &mut self.decisions,
+                decision(ladder, step, source),
+                self.most,
+            );
         }
         Seen {
             stage: ladder.stage(),

@@ -85,9 +85,9 @@ impl<T: Copy> Sorted<T> {
         Some(value)
     }
 
-    /// Takes in a value where the pass is; sources must come in order.
-    pub(super) fn insert(&mut self, source: Source, value: T) {
-        self.new.push((source, value));
+    /// Takes in a value where the pass is; sources must come in order. `most` may come in a pass.
+    pub(super) fn insert(&mut self, source: Source, value: T, most: usize) {
+        push(&mut self.new, (source, value), most);
     }
 
     /// Ends a pass: keeps what `keep` says and lets go of memory that a past attack took.
@@ -127,6 +127,16 @@ impl<T: Copy> Sorted<T> {
     pub(super) fn capacity(&self) -> usize {
         self.items.capacity() + self.new.capacity()
     }
+}
+
+/// Appends to a buffer that `most` may come into. When it holds more than a few, room for all is
+/// reserved at once: what is reserved takes no memory before it is used, and nothing moves then.
+pub(super) fn push<T>(buffer: &mut Vec<T>, value: T, most: usize) {
+    let len = buffer.len();
+    if len == buffer.capacity() && len >= LEAST_ROOM {
+        buffer.reserve_exact(most.saturating_sub(len).max(len));
+    }
+    buffer.push(value);
 }
 
 /// Shrinks a buffer of which less than an eighth is used.

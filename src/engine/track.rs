@@ -193,7 +193,7 @@ impl Tracks {
         };
         track.add(sample, most_syns);
         if self.tracks.len() < MOST_TRACKS {
-            self.tracks.insert(sample.source, track);
+            self.tracks.insert(sample.source, track, MOST_TRACKS);
         }
         standing(&track, config, sample, coverage)
     }

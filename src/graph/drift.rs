@@ -1,7 +1,7 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Edge, Frozen, Record, State};
+use super::{Edge, Frozen, Peer, Record, State};
 use crate::model::Wall;
 
 /// How an edge differs between the frozen graph and what is held now.
@@ -41,25 +41,47 @@ impl Drift {
         unused_for: Duration,
     ) -> Self {
         let mut changes = BTreeMap::new();
+        let prefixes: Vec<&Edge> = frozen.edges.iter().filter(|edge| is_prefix(edge)).collect();
+        let within = |edge: &Edge| prefixes.iter().find(|prefix| holds(prefix, edge)).copied();
+        let fresh = |record: &Record| record.ticks > 0 && now.since(record.last_seen) <= unused_for;
+        let mut used = BTreeSet::new();
+        for (edge, record) in records {
+            let wanted = record.state.is_accepted() && frozen.covers(edge.service);
+            let prefix = within(edge);
+            used.extend(prefix.filter(|_| fresh(record) && record.state != State::Denied));
+            if wanted && !frozen.edges.contains(edge) && prefix.is_none() {
+                changes.insert(edge.clone(), Change::Added);
+            }
+        }
         for edge in &frozen.edges {
             match records.get(edge) {
                 Some(record) if record.state == State::Denied => {
                     changes.insert(edge.clone(), Change::Removed);
                 }
-                Some(record) if record.ticks > 0 && now.since(record.last_seen) <= unused_for => {}
+                Some(record) if fresh(record) => {}
+                Some(_) | None if used.contains(edge) => {}
                 Some(_) | None => {
                     changes.insert(edge.clone(), Change::Unused);
                 }
-            }
-        }
-        for (edge, record) in records {
-            let wanted = record.state.is_accepted() && frozen.covers(edge.service);
-            if wanted && !frozen.edges.contains(edge) {
-                changes.insert(edge.clone(), Change::Added);
             }
         }
         Self {
             changes: changes.into_iter().collect(),
         }
     }
+}
+
+/// Whether its peer is several addresses.
+fn is_prefix(edge: &Edge) -> bool {
+    matches!(&edge.peer, Peer::Source(source) if source.bits() < 128)
+}
+
+/// Whether `edge` is that of one address of `prefix`.
+fn holds(prefix: &Edge, edge: &Edge) -> bool {
+    let (Peer::Source(all), Peer::Source(one)) = (&prefix.peer, &edge.peer) else {
+        return false;
+    };
+    (prefix.direction, prefix.service) == (edge.direction, edge.service)
+        && all != one
+        && all.contains(one)
 }

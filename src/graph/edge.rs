@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Groups;
 use crate::model::Source;
 
 /// Who is at the other end: one tracked source, or a named group of prefixes.
@@ -193,6 +194,15 @@ pub enum PeerError {
         "{prefix} is narrower than what is told apart, which is {tracked}: name that, and mean everyone there"
     )]
     Narrow { prefix: Source, tracked: Source },
+    #[error(
+        "{prefix} is neither one address nor {tracked}, which is what is told apart elsewhere: name one of those"
+    )]
+    Between { prefix: Source, tracked: Source },
+    #[error(
+        "{host} is in no /64 of this host's networks, beyond which IPv6 peers are told apart as {tracked} is: \
+         name that, and mean everyone there"
+    )]
+    Far { host: Source, tracked: Source },
     #[error("{0} is wider than what is tracked as one source; make it a group: --group name={0}")]
     Wide(Source),
     #[error(
@@ -203,10 +213,10 @@ pub enum PeerError {
 }
 
 impl PeerError {
-    /// Whether a prefix is at least as wide as what is tracked as one source.
+    /// Whether a prefix may be in a group: all of it is told apart from what is beside it,
+    /// wherever it is met.
     pub fn of_width(prefix: &Source, v6_bits: u8) -> Result<(), Self> {
-        let bits = prefix.tracked_bits(v6_bits);
-        if prefix.bits() <= bits {
+        if prefix.bits() <= prefix.tracked_bits(v6_bits) || prefix.is_unique_local() {
             return Ok(());
         }
         Err(Self::Narrow {
@@ -217,7 +227,8 @@ impl PeerError {
 }
 
 impl Edge {
-    /// Whether packets can match it, where IPv6 is tracked at `v6_bits`.
+    /// Whether packets can match it somewhere, where IPv6 is tracked at `v6_bits`: its peer is a
+    /// tracked identity, or one IPv6 address of it.
     pub fn check(&self, v6_bits: u8) -> Result<(), PeerError> {
         if (self.direction == Direction::Cast) != (self.peer == Peer::Any) {
             return Err(PeerError::Any);
@@ -225,11 +236,33 @@ impl Edge {
         let Peer::Source(source) = &self.peer else {
             return Ok(());
         };
-        PeerError::of_width(source, v6_bits)?;
-        if source.bits() < source.tracked_bits(v6_bits) {
-            return Err(PeerError::Wide(*source));
+        let tracked = source.tracked_bits(v6_bits);
+        match source.bits() {
+            bits if bits < tracked => Err(PeerError::Wide(*source)),
+            bits if bits == tracked || bits == 128 => Ok(()),
+            _ => Err(PeerError::Between {
+                prefix: *source,
+                tracked: Source::tracked(source.ip(), v6_bits),
+            }),
         }
-        Ok(())
+    }
+
+    /// Whether packets can match it here and now: one IPv6 address is told apart from its prefix
+    /// only if it is unique local or in a /64 of this host's networks.
+    pub fn check_here(&self, v6_bits: u8, groups: &Groups) -> Result<(), PeerError> {
+        let Peer::Source(source) = &self.peer else {
+            return Ok(());
+        };
+        let told_apart = source.bits() <= source.tracked_bits(v6_bits)
+            || source.is_unique_local()
+            || groups.is_beside(source);
+        if told_apart {
+            return Ok(());
+        }
+        Err(PeerError::Far {
+            host: *source,
+            tracked: Source::tracked(source.ip(), v6_bits),
+        })
     }
 }
 

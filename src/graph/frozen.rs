@@ -187,7 +187,8 @@ impl Frozen {
         text
     }
 
-    /// Whether packets can match every group and edge, where IPv6 is tracked at `v6_bits`.
+    /// Whether packets can match every group and edge somewhere, where IPv6 is tracked at
+    /// `v6_bits`. Says nothing of this host's networks: a file must load whatever links are up.
     pub fn check(&self, v6_bits: u8) -> Result<(), FrozenError> {
         for (name, prefixes) in &self.groups {
             for prefix in prefixes {
@@ -202,6 +203,17 @@ impl Frozen {
             })?;
         }
         Ok(())
+    }
+
+    /// The edges that no packet can match as this host's networks are, and why.
+    pub fn unmatched(
+        &self,
+        v6_bits: u8,
+        groups: &Groups,
+    ) -> impl Iterator<Item = (&Edge, PeerError)> {
+        self.edges
+            .iter()
+            .filter_map(move |edge| Some((edge, edge.check_here(v6_bits, groups).err()?)))
     }
 
     /// Reads and verifies a file.

@@ -22,6 +22,9 @@ const PRIVATE: [&str; 10] = [
     "fe80::/10",
 ];
 
+/// Width of an IPv6 link's network, RFC 4291, 2.5.1.
+const LINK_BITS: u8 = 64;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
     #[error(
@@ -56,6 +59,13 @@ impl Groups {
             named: BTreeMap::new(),
             local,
         }
+    }
+
+    /// Whether an address is in the /64 of one of this host's, or in a network of its links.
+    pub fn is_beside(&self, source: &Source) -> bool {
+        let link = |local: &Source| Source::containing(local.octets(), local.bits().min(LINK_BITS));
+        let mut v6 = self.local.iter().filter(|local| !local.is_ipv4());
+        v6.any(|local| link(local).contains(source))
     }
 
     /// The same host's, with no group named.

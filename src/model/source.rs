@@ -21,6 +21,10 @@ pub struct Source {
 const LINK_LOCAL: u128 = 0xfe80 << 112;
 const LINK_LOCAL_BITS: u8 = 10;
 
+/// fc00::/7, IPv6 unique local.
+const UNIQUE_LOCAL: u128 = 0xfc00 << 112;
+const UNIQUE_LOCAL_BITS: u8 = 7;
+
 /// Bits in front of an IPv4 address in its mapped form.
 const MAPPED_BITS: u8 = 96;
 
@@ -56,13 +60,20 @@ impl Source {
 
     /// Length of the identity that packets from this prefix have, see [`Self::tracked`].
     pub fn tracked_bits(&self, v6_bits: u8) -> u8 {
-        let link_local = u128::from_be_bytes(self.addr) & mask(LINK_LOCAL_BITS) == LINK_LOCAL
-            && self.bits >= LINK_LOCAL_BITS;
-        if self.is_ipv4() || link_local {
+        if self.is_ipv4() || self.is_inside(LINK_LOCAL, LINK_LOCAL_BITS) {
             128
         } else {
             v6_bits
         }
+    }
+
+    /// Whether it lies in the unique local addresses, RFC 4193.
+    pub fn is_unique_local(&self) -> bool {
+        self.is_inside(UNIQUE_LOCAL, UNIQUE_LOCAL_BITS)
+    }
+
+    fn is_inside(&self, addr: u128, bits: u8) -> bool {
+        self.bits >= bits && u128::from_be_bytes(self.addr) & mask(bits) == addr
     }
 
     /// Network byte order, IPv4 in mapped form.

@@ -6,7 +6,7 @@ use super::json::document;
 use super::policy::{LimitJson, action_text, limit_json};
 use super::table::Table;
 use crate::dataplane::{Action, AllowOnly, AttachMode, Attached, Counters, Entry, PortCount};
-use crate::model::{Ktime, format_duration};
+use crate::model::{Ktime, counted, format_duration};
 
 fn mode_text(mode: Option<AttachMode>) -> String {
     mode.map_or_else(|| "unknown".to_owned(), |mode| mode.to_string())
@@ -35,6 +35,8 @@ pub fn attached_line(attached: &Attached) -> String {
 /// Where an instance is attached, what it enforces and how full its tables are.
 pub struct Status {
     pub attached: Vec<Attached>,
+    /// Interfaces that it was attached to and that are gone.
+    pub lost: usize,
     pub entries: Vec<Entry>,
     pub max_deny: u32,
     pub counters: Counters,
@@ -72,6 +74,8 @@ struct FillJson {
 #[derive(Serialize)]
 struct StatusJson {
     interfaces: Vec<InterfaceJson>,
+    /// Interfaces it was attached to that are gone; one that is back is not protected.
+    interfaces_gone: u64,
     enforce_allow: AllowOnlyJson,
     /// Null where there is none.
     default_limit: Option<LimitJson>,
@@ -93,6 +97,12 @@ impl Status {
             .iter()
             .map(|attached| format!("{}: {}\n", attached.interface, attached_in(attached)))
             .collect();
+        if self.lost > 0 {
+            text.push_str(&format!(
+                "{} gone that it was attached to; one that is back is not protected before 'kernloom shield attach'\n",
+                counted(self.lost, "interface is", "interfaces are")
+            ));
+        }
         if self.attached.is_empty() {
             text.push_str("attached to no interface; policy and counters are kept\n");
         }
@@ -149,6 +159,7 @@ impl Status {
             "status",
             &StatusJson {
                 interfaces: self.attached.iter().map(interface).collect(),
+                interfaces_gone: self.lost as u64,
                 enforce_allow: AllowOnlyJson {
                     state,
                     falls_back_in_seconds: left,

@@ -135,6 +135,12 @@ fn attacks() -> Vec<Attack> {
             let spoofed = (0..rate).map(|n| syns(spread((first + n) % 1_000_000), 1));
             spoofed.map(fresh).collect()
         }),
+        attack("udp flood, 1 M spoofed", 6, 2, move |c, second| {
+            let sources = count(c.triggers.pps * 16.0);
+            let first = second * sources;
+            let spoofed = (0..sources).map(|n| udp(spread((first + n) % 1_000_000), 8));
+            spoofed.map(fresh).collect()
+        }),
         attack("udp flood", 60, 2, move |c, _| {
             vec![udp(attacker(), volume(c))]
         }),
@@ -180,7 +186,7 @@ fn fresh(offer: Offer) -> Offer {
     Offer { traffic, ..offer }
 }
 
-/// 50 clients that were there before, each in a network of its own.
+/// Who was there before, each in a network of its own: 50 clients, a transfer, a busy resolver.
 fn clients() -> Vec<Offer> {
     let client = |n: u32| Sample {
         packets: 20,
@@ -192,11 +198,25 @@ fn clients() -> Vec<Offer> {
         proven: true,
         ..Sample::silent(host(0xc633_0000 + n * 256 + 9))
     };
-    let offer = |n| Offer {
-        traffic: client(n),
+    let transfer = Sample {
+        packets: 5_754,
+        bytes: 8_000_000,
+        proven: true,
+        ..Sample::silent(host(0xcb00_7109))
+    };
+    let resolver = Sample {
+        packets: 2_000,
+        bytes: 300_000,
+        opens: 2_000,
+        answers: 2_000,
+        ..Sample::silent(host(0xc000_0235))
+    };
+    let all = (0..50).map(client).chain([transfer, resolver]);
+    let offer = |traffic| Offer {
+        traffic,
         hostile: false,
     };
-    (0..50).map(offer).collect()
+    all.map(offer).collect()
 }
 
 #[test]

@@ -197,8 +197,7 @@ impl Network {
 fn in_scope(traffic: &Sample, scope: LimitScope) -> f64 {
     match scope {
         LimitScope::All => traffic.packets as f64,
-        // The data plane does not tell answers from what opens something.
-        LimitScope::New => f64::from(traffic.opens),
+        LimitScope::New => f64::from(traffic.opens.saturating_sub(traffic.answers)),
     }
 }
 
@@ -208,14 +207,18 @@ fn passed(traffic: &Sample, share: f64, scope: LimitScope) -> Sample {
     let dropped = (in_scope(traffic, scope) * (1.0 - share)).round();
     let small = |count: u32| (f64::from(count) * share).round() as u32;
     let none = share <= 0.0;
+    let answers = match scope {
+        LimitScope::All => small(traffic.answers),
+        LimitScope::New => traffic.answers,
+    };
     let port_bits = if none { 0 } else { traffic.port_bits };
     Sample {
         drops: dropped as u32,
         syns: (f64::from(traffic.syns) * share).round() as u32,
-        opens: small(traffic.opens),
+        opens: answers + small(traffic.opens.saturating_sub(traffic.answers)),
         half_open: small(traffic.half_open),
         refusals: small(traffic.refusals),
-        answers: small(traffic.answers),
+        answers,
         port_bits,
         ports: linear_count(port_bits),
         stack_bits: if none { 0 } else { traffic.stack_bits },

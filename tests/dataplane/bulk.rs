@@ -70,6 +70,72 @@ fn a_feed_leaves_an_operators_entries_alone() {
     assert_eq!(plane.syn(ip("192.0.2.8")), Reason::Deny);
 }
 
+/// The process ends in the middle: `at` so many entries written.
+fn cut_off(plane: &Plane, rules: &[(Source, Rule, NoteId)], at: usize) {
+    let dies = std::panic::AssertUnwindSafe(|| {
+        let mut edit = plane.shield.edit(&plane.lock);
+        edit.import(rules, |written| assert!(written < at, "cut off"))
+    });
+    std::panic::catch_unwind(dies).unwrap_err();
+}
+
+fn hosts(count: u32) -> Vec<(Source, Rule, NoteId)> {
+    (0..count)
+        .map(|n| {
+            let host = Source::host(std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
+            (host, denied(Owner::Feed), NoteId::default())
+        })
+        .collect()
+}
+
+#[test]
+fn of_a_list_that_is_cut_off_nothing_counts() {
+    let plane = Plane::new();
+    plane.set("192.0.2.7", Action::Deny);
+    plane.set("2001:db8:1:1::/64", Action::Deny);
+    let mut rules = hosts(10_000);
+    rules.extend(list(
+        Owner::Operator,
+        &["10.0.0.0/8", "2001:db8:1::/48", "2001:db8:1:1::7"],
+    ));
+    cut_off(&plane, &rules, 8_000);
+    for source in ["10.0.0.1", "10.0.31.1", "10.9.9.9", "2001:db8:1:2::7"] {
+        assert_eq!(plane.syn(ip(source)), Reason::Pass, "{source}");
+    }
+    assert_eq!(plane.syn(ip("192.0.2.7")), Reason::Deny);
+    assert_eq!(plane.syn(ip("2001:db8:1:1::7")), Reason::Deny);
+    assert_eq!(plane.shield.entries().unwrap().len(), 2);
+    // Whoever changes anything next tidies up.
+    plane.set("192.0.2.8", Action::Deny);
+    assert_eq!(plane.shield.entries().unwrap().len(), 3);
+    assert_eq!(plane.syn(ip("10.0.0.1")), Reason::Pass);
+    let done = import(&plane, &rules).unwrap();
+    assert_eq!((done.added, done.changed, done.kept), (10_003, 0, 0));
+    for source in ["10.0.0.1", "10.9.9.9", "2001:db8:1:2::7"] {
+        assert_eq!(plane.syn(ip(source)), Reason::Deny, "{source}");
+    }
+}
+
+#[test]
+fn of_a_list_that_is_cut_off_later_everything_counts() {
+    let plane = Plane::new();
+    let old = hosts(6_000);
+    import(&plane, &old).unwrap();
+    // The same once more, and others before them.
+    let mut rules = list(Owner::Operator, &["9.0.0.1", "9.1.0.0/16"]);
+    rules.extend(old);
+    cut_off(&plane, &rules, 6_000);
+    for source in ["9.0.0.1", "9.1.2.3", "10.0.0.1", "10.0.20.1"] {
+        assert_eq!(plane.syn(ip(source)), Reason::Deny, "{source}");
+    }
+    assert_eq!(plane.shield.entries().unwrap().len(), 6_002);
+    // What it left behind does not go with the next list that is cut off.
+    cut_off(&plane, &list(Owner::Operator, &["8.0.0.1"]), 1);
+    assert_eq!(plane.syn(ip("9.0.0.1")), Reason::Deny);
+    assert_eq!(plane.syn(ip("8.0.0.1")), Reason::Pass);
+    assert_eq!(plane.shield.entries().unwrap().len(), 6_002);
+}
+
 /// W16: a full map was ignored, and what did not fit was believed enforced.
 #[test]
 fn w16_a_list_that_does_not_fit_changes_nothing_and_says_so() {

@@ -88,6 +88,36 @@ fn only_what_opens_counts_where_only_that_is_limited() {
     }
 }
 
+/// More sources than the source table holds: who is replaced before its window is over does not
+/// begin anew with every packet.
+#[test]
+fn w15_sources_that_the_table_cannot_hold_keep_to_the_default_limit() {
+    for (pps, burst, most) in [(10, 10, 300 * (10 + 10 * 5)), (1, 1, 300 * (1 + 5))] {
+        let mut plane = Plane::with(LoadOptions {
+            sources: 64,
+            ..LoadOptions::default()
+        });
+        let action = limit(pps, burst, LimitScope::All);
+        let lock = &plane.lock;
+        plane.shield.set_ceiling(Some(&action), lock).unwrap();
+        let frames: Vec<_> = (0..300)
+            .map(|n| Frame::ack(Ipv4Addr::from(0x0a00_0000 + n).into(), 443).build())
+            .collect();
+        let mut passed = 0;
+        // 40 packets a second from each, for 5 seconds.
+        for _ in 0..200 {
+            plane.pass_time(Duration::from_millis(25));
+            passed += frames
+                .iter()
+                .filter(|frame| !plane.send(frame).drops())
+                .count();
+        }
+        assert!(passed * 10 <= most * 11, "{passed} passed, {most} may");
+        // Nor is anybody cut off.
+        assert!(passed * 10 >= most * 8, "{passed} passed, {most} may");
+    }
+}
+
 /// W15: state for so many sources, and every further one passed.
 #[test]
 fn w15_no_number_of_sources_gets_around_the_default_limit() {

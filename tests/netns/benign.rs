@@ -26,7 +26,7 @@ const SECONDS: u32 = 10;
 const QUESTIONS: u32 = 1_000;
 
 /// A share of what is benign that may be lost.
-const LOST: f64 = 0.001;
+pub(super) const LOST: f64 = 0.001;
 
 fn failed(doing: &'static str) -> impl Fn(std::io::Error) -> LabError {
     move |error| LabError::new(doing, error)
@@ -46,7 +46,8 @@ fn mix_stacks(lab: &Lab) -> Result<()> {
     lab.office()?.ip(&lines.join("\n")).map(drop)
 }
 
-fn resolver(lab: &Lab) -> Result<UdpSocket> {
+/// A socket on the port of DNS.
+pub(super) fn resolver(lab: &Lab) -> Result<UdpSocket> {
     lab.client("resolver")?.net.enter(|| {
         let socket = UdpSocket::bind(("0.0.0.0", 53)).map_err(failed("listening on port 53"))?;
         let patience = Some(Duration::from_millis(50));
@@ -57,7 +58,7 @@ fn resolver(lab: &Lab) -> Result<UdpSocket> {
 }
 
 /// Answers questions until told to stop.
-fn answer(socket: &UdpSocket, stop: &AtomicBool) -> Result<()> {
+pub(super) fn answer(socket: &UdpSocket, stop: &AtomicBool) -> Result<()> {
     let mut question = [0; 64];
     while !stop.load(Ordering::Relaxed) {
         if let Ok((_, from)) = socket.recv_from(&mut question) {
@@ -71,7 +72,7 @@ fn answer(socket: &UdpSocket, stop: &AtomicBool) -> Result<()> {
 
 /// Asks the resolver `QUESTIONS` times a second, from a new port each tenth of it; how many were
 /// not answered.
-fn ask_resolver(lab: &Lab) -> Result<u32> {
+pub(super) fn ask_resolver(lab: &Lab) -> Result<u32> {
     let resolver = lab.client("resolver")?.v4;
     lab.server().net.enter(|| {
         let (begun, mut answered) = (now(), 0);
@@ -96,6 +97,11 @@ fn ask_resolver(lab: &Lab) -> Result<u32> {
         let answered = u32::try_from(answered).unwrap_or(u32::MAX);
         Ok(turns * (QUESTIONS / 10) - answered)
     })
+}
+
+/// How many questions [`ask_resolver`] asks.
+pub(super) fn asked() -> f64 {
+    f64::from(SECONDS * QUESTIONS)
 }
 
 /// A transfer of so many Mbit/s over one connection; checked at its end.
@@ -247,9 +253,8 @@ fn everyday_traffic_passes_while_floods_are_limited() {
     ] {
         let mut iq = Kernloom::iq(&lab, binary(), &[profile, "--dry-run=false"]).unwrap();
         let lost = beside(&lab, || everyday(&lab, &mut iq, rates)).unwrap();
-        let questions = f64::from(SECONDS * QUESTIONS);
         assert!(
-            f64::from(lost.questions) <= questions * LOST,
+            f64::from(lost.questions) <= asked() * LOST,
             "{profile}: {lost:?}"
         );
         assert_eq!(lost.services, 0, "{profile}: {lost:?}");

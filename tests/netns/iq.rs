@@ -60,7 +60,7 @@ pub(super) fn flood(lab: &Lab, flood: Flood, packets: u32) -> Attack {
     Attack::launch(lab, "evil", assault).unwrap()
 }
 
-fn dropped(lab: &Lab) -> u64 {
+pub(super) fn dropped(lab: &Lab) -> u64 {
     let status = ask(lab, "shield status").out;
     let line = status.lines().find(|line| line.starts_with("packets: "));
     line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()

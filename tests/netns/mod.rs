@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+mod attacks;
 mod benign;
 mod commands;
 mod daemon;

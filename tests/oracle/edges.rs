@@ -10,6 +10,7 @@ use kernloom::model::Source;
 
 use super::model::{Packet, Wire};
 
+const V6_BITS: u8 = 64;
 const MS: u64 = 1_000_000;
 const UDP_LIFE: u64 = 180_000;
 const TCP_LIFE: u64 = 21_600_000;
@@ -52,13 +53,21 @@ impl Graph {
             .map_or(INTERNET, |(_, number)| number)
     }
 
-    /// The edge by its source, then by its group; then whether the graph speaks of the service.
+    /// The edge by its source, then by the prefix that one address counts as elsewhere, then by its
+    /// group; then whether the graph speaks of the service.
     fn judge(&self, edge: &Edge, group: u8) -> Verdict {
+        let by_prefix = match edge.peer {
+            Peer::Source(source) => Some(Edge {
+                peer: Peer::Source(elsewhere(source)),
+                ..edge.clone()
+            }),
+            Peer::Any | Peer::Group(_) => None,
+        };
         let by_group = self.groups.name(group).map(|name| Edge {
             peer: Peer::Group(name.to_owned()),
             ..edge.clone()
         });
-        for edge in [Some(edge.clone()), by_group].iter().flatten() {
+        for edge in [Some(edge.clone()), by_prefix, by_group].iter().flatten() {
             if self.denied.contains(edge) {
                 return Verdict::Denied;
             }
@@ -167,7 +176,6 @@ pub struct Edges {
     opened: HashMap<FlowKey, Flow>,
     accepted: HashMap<FlowKey, Flow>,
     fragments: HashMap<([u8; 16], [u8; 16], u32), u64>,
-    v6_bits: u8,
 }
 
 fn is_cast(addr: &[u8; 16], v4: bool) -> bool {
@@ -209,14 +217,36 @@ fn service(wire: &Wire, port: u16) -> Service {
     Service::new(wire.proto, if ports { port } else { 0 })
 }
 
-impl Edges {
-    pub fn new(v6_bits: u8) -> Self {
-        Self {
-            v6_bits,
-            ..Self::default()
-        }
-    }
+/// What an identity is where addresses of one prefix are not told apart.
+fn elsewhere(source: Source) -> Source {
+    let whole = source.is_ipv4() || is_link_local(&source.octets());
+    Source::containing(source.octets(), if whole { 128 } else { V6_BITS })
+}
 
+/// The far end as `near` knows it: a neighbour in its own /64 and a unique local address (RFC 4193)
+/// by itself. Nobody is the neighbour of what is no network, ::/32.
+fn identity(far: [u8; 16], near: [u8; 16]) -> Source {
+    let neighbour = far[..8] == near[..8] && far[..4] != [0; 4];
+    if neighbour || far[0] & 0xfe == 0xfc {
+        return Source::containing(far, 128);
+    }
+    elsewhere(Source::containing(far, 128))
+}
+
+/// Of the ends the far one first.
+fn edge_of(direction: Direction, (far, near): ([u8; 16], [u8; 16]), service: Service) -> Edge {
+    let peer = match direction {
+        Direction::Cast => Peer::Any,
+        Direction::In | Direction::Out => Peer::Source(identity(far, near)),
+    };
+    Edge {
+        direction,
+        peer,
+        service,
+    }
+}
+
+impl Edges {
     /// What counts now, and a number for it.
     fn in_force(&self, now: u64) -> (Rc<Graph>, u64) {
         match &self.lease {
@@ -249,23 +279,6 @@ impl Edges {
     /// A frame whose source cannot be read.
     pub fn unread(&self, now: u64) -> Option<Reason> {
         self.in_force(now).0.missing(Reason::EdgeUnread)
-    }
-
-    fn tracked(&self, addr: [u8; 16], v4: bool) -> Source {
-        let whole = v4 || is_link_local(&addr);
-        Source::containing(addr, if whole { 128 } else { self.v6_bits })
-    }
-
-    fn edge(&self, direction: Direction, addr: [u8; 16], v4: bool, service: Service) -> Edge {
-        let peer = match direction {
-            Direction::Cast => Peer::Any,
-            Direction::In | Direction::Out => Peer::Source(self.tracked(addr, v4)),
-        };
-        Edge {
-            direction,
-            peer,
-            service,
-        }
     }
 
     /// The edge's entry with an answer that holds, and whether the graph allows it.
@@ -323,7 +336,7 @@ impl Edges {
         let service = service(wire, wire.dport);
         let mut cast = is_cast(&packet.to, packet.v4);
         let direction = |cast| if cast { Direction::Cast } else { Direction::In };
-        let mut edge = self.edge(direction(cast), packet.addr, packet.v4, service);
+        let mut edge = edge_of(direction(cast), (packet.addr, packet.to), service);
         if let Some(count) = self.counts.get_mut(&edge)
             && enforcing
             && count.answer == Some((stamp, true))
@@ -341,7 +354,7 @@ impl Edges {
         }
         if !cast && packet.to_everyone && graph.group(packet.to) == BROADCAST {
             cast = true;
-            edge = self.edge(Direction::Cast, packet.addr, packet.v4, service);
+            edge = edge_of(Direction::Cast, (packet.addr, packet.to), service);
         }
         if learning && !known && !cast && !opens(wire) {
             return None;
@@ -398,7 +411,7 @@ impl Edges {
         flow.touch(wire, now);
         if first {
             let service = service(wire, wire.sport);
-            let edge = self.edge(Direction::Out, packet.addr, packet.v4, service);
+            let edge = edge_of(Direction::Out, (packet.addr, packet.to), service);
             self.entry(&edge, packet.addr, (graph, stamp)).0.handshakes += 1;
         }
         true
@@ -483,7 +496,7 @@ impl Edges {
             return None;
         }
         let service = service(&wire, wire.sport);
-        let edge = self.edge(Direction::Out, packet.to, packet.v4, service);
+        let edge = edge_of(Direction::Out, (packet.to, packet.addr), service);
         let (count, verdict) = self.entry(&edge, packet.to, (&graph, stamp));
         let reason = graph.reason(verdict);
         count.packets += 1;
@@ -526,12 +539,8 @@ impl Edges {
         if is_echo_reply(wire) || (wire.proto == 6 && graph.mode == Mode::Learn) {
             return true;
         }
-        let edge = self.edge(
-            Direction::In,
-            packet.to,
-            packet.v4,
-            service(wire, wire.dport),
-        );
+        let ends = (packet.to, packet.addr);
+        let edge = edge_of(Direction::In, ends, service(wire, wire.dport));
         graph.mode != Mode::Learn && graph.judge(&edge, graph.group(packet.to)) == Verdict::Allowed
     }
 }

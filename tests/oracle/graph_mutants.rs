@@ -12,7 +12,7 @@ pub const MUTANTS: &[Patch] = &[
     // Whose edge it is.
     patch(
         "edges.h",
-        "kl_has_ports(proto) ? bpf_ntohs(port) : 0",
+        "kl_has_ports(pkt->proto) ? bpf_ntohs(port) : 0",
         "bpf_ntohs(port)",
     ),
     patch("edges.h", "proto == IPPROTO_SCTP ||", ""),
@@ -30,13 +30,13 @@ pub const MUTANTS: &[Patch] = &[
     patch("edges.h", "if (word & KL_GRAPH_SCOPED) {", "if (0) {"),
     patch(
         "edges.h",
-        "if (!bpf_map_lookup_elem(graph, &e->group_key)) {",
+        "if (!bpf_map_lookup_elem(graph, &e->wider)) {",
         "if (1) {",
     ),
     patch(
         "edges.h",
-        "e->key.service | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT",
-        "(e->key.service & KL_SERVICE_ANY_KIND) | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT",
+        "e->wider.service |= KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT;",
+        "e->wider.service = (e->key.service & KL_SERVICE_ANY_KIND) | KL_EDGE_GROUP << KL_SERVICE_KIND_SHIFT;",
     ),
     patch(
         "edges.h",
@@ -216,5 +216,56 @@ pub const MUTANTS: &[Patch] = &[
         "flow->stage == KL_FLOW_OPEN && proto != IPPROTO_TCP",
         "0",
     ),
-    patch("egress.h", "		kl_identify6(pkt);\n		return 1;\n", ""),
+    patch("egress.h", "		kl_identify6(pkt);\n", ""),
+    // Who stands by himself.
+    patch("parse.h", "apart = kl_unique_local(first);", "apart = 0;"),
+    patch(
+        "parse.h",
+        "if (first && !((first ^ local[0]) | (pkt->addr[1] ^ local[1])))",
+        "if (0)",
+    ),
+    patch(
+        "parse.h",
+        "if (first && !((first ^ local[0]) | (pkt->addr[1] ^ local[1])))",
+        "if (first)",
+    ),
+    patch("parse.h", "if (first && !(", "if (!("),
+    patch("parse.h", " | (pkt->addr[1] ^ local[1])", ""),
+    patch("parse.h", "if (pkt->own_bits == 128)", "if (0)"),
+    patch(
+        "parse.h",
+        "pkt->host = apart * (KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT);",
+        "pkt->host = 0;",
+    ),
+    patch(
+        "parse.h",
+        "kl_peer6(pkt, ip->daddr.in6_u.u6_addr32);",
+        "kl_peer6(pkt, ip->saddr.in6_u.u6_addr32);",
+    ),
+    patch(
+        "egress.h",
+        "kl_peer6(pkt, ip6->saddr.in6_u.u6_addr32);",
+        "kl_peer6(pkt, ip6->daddr.in6_u.u6_addr32);",
+    ),
+    patch("egress.h", "		kl_peer4(pkt);\n", ""),
+    patch("parse.h", "	kl_peer4(pkt);\n	pkt->cast", "	pkt->cast"),
+    patch(
+        "edges.h",
+        "(kind == KL_EDGE_CAST ? 0 : pkt->host)",
+        "pkt->host",
+    ),
+    patch("edges.h", "e->key.service ^ host;", "e->key.service;"),
+    patch("edges.h", "	if (host) {", "	if (0) {"),
+    patch(
+        "edges.h",
+        "e->key.peer[i] & kl_config.v6_mask[i];",
+        "e->key.peer[i];",
+    ),
+    patch(
+        "edges.h",
+        "e->by = KL_EDGE_BY_PREFIX;\n			return *permit;",
+        "return KL_EDGE_ALLOWED;",
+    ),
+    patch("edges.h", "		e->wider.peer[3] = 0;\n", ""),
+    patch("graph.h", " | pkt->host;", ";"),
 ];

@@ -203,7 +203,7 @@ fn ruled_source(rng: &mut Rng) -> Source {
         4 | 5 => frames::v4_source(rng).to_string(),
         6 => "2001:db8::/32".to_owned(),
         7 if rng.one_in(2) => format!("2001:db8:0:{}::/65", rng.below(3)),
-        7 => format!("2001:db8:0:{}:100::/72", rng.below(2)),
+        7 => format!("2001:db8:1:{}:100::/72", rng.below(2)),
         8 => frames::v6_source(rng).to_string(),
         _ => return Source::tracked(frames::v6_source(rng).into(), 64),
     };

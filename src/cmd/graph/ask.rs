@@ -162,7 +162,8 @@ impl GraphKeeper<'_> {
 
     fn parse_edges(&self, direction: &str, peer: &str, services: &[String]) -> Result<Vec<Edge>> {
         let direction: Direction = direction.parse().map_err(operator)?;
-        let peer = Peer::parse(peer, |name| self.groups().contains(name)).map_err(operator)?;
+        let groups = self.groups();
+        let peer = Peer::parse(peer, |name| groups.contains(name)).map_err(operator)?;
         services
             .iter()
             .map(|service| {
@@ -172,6 +173,7 @@ impl GraphKeeper<'_> {
                     service: service.parse().map_err(operator)?,
                 };
                 edge.check(self.v6_bits()).map_err(operator)?;
+                edge.check_here(self.v6_bits(), &groups).map_err(operator)?;
                 Ok(edge)
             })
             .collect()

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) use ask::GraphAsk;
 pub(super) use keeper::{GraphKeeper, Setup};
+pub(in crate::cmd) use links::beside as own_beside;
 
 use super::iq::{self, Asked};
 use super::pins;

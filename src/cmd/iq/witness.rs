@@ -51,7 +51,7 @@ impl Witness {
             proofs: Proofs::watch(bits, capacity)
                 .inspect_err(|error| log::warn!(target: IQ, "handshakes are not watched: {error}"))
                 .ok(),
-            refusals: Refusals::load(bits, capacity)
+            refusals: Refusals::beside(shield, capacity)
                 .inspect_err(|error| log::warn!(target: IQ, "refusals are not counted: {error}"))
                 .ok(),
         }

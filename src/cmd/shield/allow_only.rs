@@ -1,4 +1,5 @@
-use super::super::opened;
+use super::super::changing;
+use super::Instance;
 use super::guard::Guard;
 use crate::cli::{EnforceAllowArgs, Switch};
 use crate::dataplane::{Action, AllowOnly, PinDir};
@@ -7,9 +8,8 @@ use crate::model::{counted, format_duration};
 use crate::report::print;
 use crate::runtime::now;
 
-pub(super) fn enforce(pins: &PinDir, args: &EnforceAllowArgs) -> Result<()> {
-    let shield = opened(pins)?;
-    let lock = pins.lock()?;
+pub(super) fn enforce(place: Instance<'_>, args: &EnforceAllowArgs) -> Result<()> {
+    let (lock, shield) = changing(place.pins)?;
     if args.state == Switch::Off {
         if args.lease.is_some() {
             return Err(Error::operator(
@@ -24,8 +24,7 @@ pub(super) fn enforce(pins: &PinDir, args: &EnforceAllowArgs) -> Result<()> {
     }
     let at = now()?;
     let mut edit = shield.edit(&lock);
-    let entries = edit.list()?;
-    let guard = Guard::new(&entries, at, args.no_guard);
+    let guard = Guard::new(&edit.list()?, place.management, at, args.no_guard);
     let mut text = guard.protect(&mut edit, at, |_| true)?;
     drop(edit);
     let allowed = shield
@@ -53,8 +52,7 @@ pub(super) fn enforce(pins: &PinDir, args: &EnforceAllowArgs) -> Result<()> {
 }
 
 pub(super) fn confirm(pins: &PinDir) -> Result<()> {
-    let shield = opened(pins)?;
-    let lock = pins.lock()?;
+    let (lock, shield) = changing(pins)?;
     if shield.confirm(&lock)? {
         return print("confirmed: only allowed sources pass, for good\n");
     }

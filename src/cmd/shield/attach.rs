@@ -23,8 +23,7 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
         Some(patience) => patiently(patience, || named(&args.ifaces))?,
         None => named(&args.ifaces)?,
     };
-    pins.create()?;
-    let lock = pins.lock()?;
+    let lock = pins.create_locked()?;
     let fresh = !pins.is_loaded()?;
     let mut text = String::new();
     if !fresh {
@@ -126,7 +125,9 @@ fn protect(
 }
 
 pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
-    super::opened_path(pins)?;
+    if !pins.is_loaded()? {
+        return Err(pins.nothing_loaded());
+    }
     let lock = pins.lock()?;
     let done = Shield::upgrade(pins, &sizes_of(&args.sizes), &lock)?;
     let mut text = format!("{done}\n");

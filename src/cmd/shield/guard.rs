@@ -13,8 +13,11 @@ use crate::runtime::{now, ssh_peers};
 const PEER_TTL: Duration = Duration::from_secs(24 * 3_600);
 const PEER_NOTE: &str = "ssh session";
 
+#[derive(Default)]
 pub(super) struct Guard {
     management: Vec<Source>,
+    /// Those of them that may have no entry yet.
+    settings: Vec<Source>,
     peers: Vec<Source>,
 }
 
@@ -29,38 +32,58 @@ pub(in crate::cmd) fn open_way_in(
     let mut text = String::new();
     let mut edit = shield.edit(lock);
     for source in management {
-        let rule = Rule {
-            action: Action::Allow,
-            owner: Owner::Management,
-            expires: None,
-        };
-        edit.set(source, &rule)?;
-        text.push_str(&format!("guard: {source} is managed from\n"));
+        enter(&mut edit, source)?;
+        text.push_str(&managed(source));
     }
-    let guard = Guard::new(&edit.list()?, at, no_guard);
+    let guard = Guard::new(&edit.list()?, &[], at, no_guard);
     text.push_str(&guard.protect(&mut edit, at, |_| true)?);
     Ok(text)
 }
 
+fn managed(source: &Source) -> String {
+    format!("guard: {source} is managed from\n")
+}
+
+/// Whether the management address had no such entry.
+fn enter(edit: &mut Edit<'_>, source: &Source) -> Result<bool> {
+    let rule = Rule {
+        action: Action::Allow,
+        owner: Owner::Management,
+        expires: None,
+    };
+    let before = edit.get(source)?;
+    if before.is_some_and(|before| before.rule == rule) {
+        return Ok(false);
+    }
+    edit.set(source, &rule)?;
+    Ok(true)
+}
+
 impl Guard {
-    /// `off` is the operator's --no-guard.
-    pub(super) fn new(entries: &[Entry], now: Ktime, off: bool) -> Self {
+    /// `settings`: management addresses that may have no entry yet. `off` is the operator's --no-guard.
+    pub(super) fn new(entries: &[Entry], settings: &[Source], now: Ktime, off: bool) -> Self {
         let peers = ssh_peers().into_iter().map(Source::host).collect();
-        Self::with(entries, peers, now, off)
+        Self::with(entries, settings, peers, now, off)
     }
 
-    fn with(entries: &[Entry], peers: Vec<Source>, now: Ktime, off: bool) -> Self {
+    fn with(
+        entries: &[Entry],
+        settings: &[Source],
+        peers: Vec<Source>,
+        now: Ktime,
+        off: bool,
+    ) -> Self {
         if off {
-            return Self {
-                management: Vec::new(),
-                peers: Vec::new(),
-            };
+            return Self::default();
         }
-        let management = entries
+        let entered = entries
             .iter()
             .filter(|entry| entry.rule.owner == Owner::Management && entry.is_live(now));
+        let mut management: Vec<Source> = entered.map(|entry| entry.source).collect();
+        management.extend(settings);
         Self {
-            management: management.map(|entry| entry.source).collect(),
+            management,
+            settings: settings.to_vec(),
             peers,
         }
     }
@@ -85,7 +108,8 @@ impl Guard {
         }
     }
 
-    /// Gives the SSH peers inside `reach` entries of their own; a line for each.
+    /// Gives the management addresses of the settings, and the SSH peers inside `reach`, entries of
+    /// their own; a line for each that had none.
     pub(super) fn protect(
         &self,
         edit: &mut Edit<'_>,
@@ -93,6 +117,11 @@ impl Guard {
         reach: impl Fn(&Source) -> bool,
     ) -> Result<String> {
         let mut text = String::new();
+        for source in &self.settings {
+            if enter(edit, source)? {
+                text.push_str(&managed(source));
+            }
+        }
         for peer in self.peers.iter().filter(|peer| reach(peer)) {
             if self
                 .management
@@ -162,7 +191,7 @@ mod tests {
             entry("203.0.113.0/24", Some(Ktime::from_secs(5))),
         ];
         let peers = vec![source("198.51.100.9")];
-        Guard::with(&entries, peers, Ktime::from_secs(10), off)
+        Guard::with(&entries, &[], peers, Ktime::from_secs(10), off)
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::super::opened;
+use super::super::{changing, opened};
+use super::Instance;
 use super::guard::Guard;
 use super::policy::List;
 use crate::cli::{EntryArgs, OwnerArg};
@@ -41,16 +42,18 @@ struct Read {
     repeated: Vec<(usize, usize)>,
 }
 
-pub(super) fn import(pins: &PinDir, file: &Path, how: &EntryArgs, list: List) -> Result<()> {
+pub(super) fn import(place: Instance<'_>, file: &Path, how: &EntryArgs, list: List) -> Result<()> {
     let name = file.display().to_string();
-    let shield = opened(pins)?;
+    if !place.pins.is_loaded()? {
+        return Err(place.pins.nothing_loaded());
+    }
     let mut read = read_list(&name, file)?;
-    let lock = pins.lock()?;
+    let (lock, shield) = changing(place.pins)?;
     let at = now()?;
     let mut edit = shield.edit(&lock);
     let mut text = String::new();
     if list.action == Action::Deny {
-        let guard = Guard::new(&edit.list()?, at, how.no_guard);
+        let guard = Guard::new(&edit.list()?, place.management, at, how.no_guard);
         let owner = |line: &Line| list.owner(line.owner.unwrap_or(how.owner));
         for line in read.lines.iter().filter(|line| !owner(line).is_automatic()) {
             read.bad

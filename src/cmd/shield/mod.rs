@@ -14,6 +14,7 @@ use crate::cli::{JsonArgs, ShieldCommand, StatusArgs};
 use crate::dataplane::{Action, PinDir, Shield};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::model::Source;
 use crate::report::{Status, print, stats_json, stats_table};
 use crate::runtime::{now, patiently};
 use crate::top::SortKey;
@@ -21,9 +22,20 @@ use crate::top::SortKey;
 pub(super) use guard::open_way_in;
 use policy::List;
 
+/// An instance, and where the settings say that the host is managed from.
+#[derive(Clone, Copy)]
+struct Instance<'a> {
+    pins: &'a PinDir,
+    management: &'a [Source],
+}
+
 pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
     let pins = pins(&host.places);
     let list = |action, management| List { action, management };
+    let at = Instance {
+        pins: &pins,
+        management: &host.management,
+    };
     match command {
         ShieldCommand::Attach(args) => attach::attach(&pins, &host.management, args),
         ShieldCommand::Detach(args) => attach::detach(&pins, args),
@@ -32,28 +44,17 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::Stats(args) => stats(&pins, args),
         ShieldCommand::Top(args) => top::run(&host.places, args, SortKey::Packets),
         ShieldCommand::Events(args) => events::events(&host.places, args),
-        ShieldCommand::Deny(command) => policy::listed(&pins, command, list(Action::Deny, false)),
-        ShieldCommand::Allow(command) => policy::listed(&pins, command, list(Action::Allow, false)),
+        ShieldCommand::Deny(command) => policy::listed(at, command, list(Action::Deny, false)),
+        ShieldCommand::Allow(command) => policy::listed(at, command, list(Action::Allow, false)),
         ShieldCommand::Management(command) => {
-            policy::listed(&pins, command, list(Action::Allow, true))
+            policy::listed(at, command, list(Action::Allow, true))
         }
-        ShieldCommand::Limit(command) => policy::limit(&pins, command),
-        ShieldCommand::EnforceAllow(args) => allow_only::enforce(&pins, args),
+        ShieldCommand::Limit(command) => policy::limit(at, command),
+        ShieldCommand::EnforceAllow(args) => allow_only::enforce(at, args),
         ShieldCommand::Confirm => allow_only::confirm(&pins),
         ShieldCommand::Verdict(args) => verdict::verdict(host, &pins, args),
         ShieldCommand::Doctor(args) => doctor::doctor(&pins, args),
     }
-}
-
-/// What to do about there being no instance.
-fn opened_path(pins: &PinDir) -> Result<()> {
-    if pins.is_loaded()? {
-        return Ok(());
-    }
-    Err(Error::operator(format!(
-        "nothing is loaded in {}; start with 'kernloom shield attach' or 'kernloom iq'",
-        pins.path().display()
-    )))
 }
 
 fn status(pins: &PinDir, args: &StatusArgs) -> Result<()> {
@@ -63,6 +64,7 @@ fn status(pins: &PinDir, args: &StatusArgs) -> Result<()> {
     let shield = opened(pins)?;
     let status = Status {
         attached: Shield::attached(pins)?,
+        lost: Shield::lost(pins)?,
         entries: shield.entries()?,
         max_deny: shield.max_deny(),
         counters: shield.counters()?,

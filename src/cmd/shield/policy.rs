@@ -1,4 +1,5 @@
-use super::super::opened;
+use super::super::{changing, opened};
+use super::Instance;
 use super::guard::Guard;
 use super::import;
 use crate::cli::{
@@ -33,17 +34,18 @@ impl List {
     }
 }
 
-pub(super) fn listed(pins: &PinDir, command: &ListCommand, list: List) -> Result<()> {
+pub(super) fn listed(at: Instance<'_>, command: &ListCommand, list: List) -> Result<()> {
+    let pins = at.pins;
     match command {
-        ListCommand::Add { sources, how } => add(pins, sources, how, list),
+        ListCommand::Add { sources, how } => add(at, sources, how, list),
         ListCommand::Del { sources } => remove(pins, sources, |entry| list.holds(entry)),
-        ListCommand::Import { file, how } => import::import(pins, file, how, list),
+        ListCommand::Import { file, how } => import::import(at, file, how, list),
         ListCommand::Export { file } => import::export(pins, file, list),
         ListCommand::List { json } => show(pins, *json, |entry| list.holds(entry)),
     }
 }
 
-fn add(pins: &PinDir, sources: &[Source], how: &EntryArgs, list: List) -> Result<()> {
+fn add(at: Instance<'_>, sources: &[Source], how: &EntryArgs, list: List) -> Result<()> {
     let expires = how
         .ttl
         .map(|ttl| Ok::<_, Error>(now()? + ttl))
@@ -53,20 +55,21 @@ fn add(pins: &PinDir, sources: &[Source], how: &EntryArgs, list: List) -> Result
         owner: list.owner(how.owner),
         expires,
     };
-    set(pins, sources, &rule, &how.reason, how.no_guard)
+    set(at, sources, &rule, &how.reason, how.no_guard)
 }
 
-pub(super) fn limit(pins: &PinDir, command: &LimitCommand) -> Result<()> {
+pub(super) fn limit(at: Instance<'_>, command: &LimitCommand) -> Result<()> {
+    let pins = at.pins;
     let limited = |entry: &Entry| entry.rule.action.is_limit();
     match command {
-        LimitCommand::Set(args) => set_limit(pins, args),
-        LimitCommand::Default(args) => default_limit(pins, args),
+        LimitCommand::Set(args) => set_limit(at, args),
+        LimitCommand::Default(args) => default_limit(at, args),
         LimitCommand::Del { sources } => remove(pins, sources, limited),
         LimitCommand::List { json } => show(pins, *json, limited),
     }
 }
 
-fn set_limit(pins: &PinDir, args: &LimitSetArgs) -> Result<()> {
+fn set_limit(at: Instance<'_>, args: &LimitSetArgs) -> Result<()> {
     let expires = args
         .ttl
         .map(|ttl| Ok::<_, Error>(now()? + ttl))
@@ -79,7 +82,7 @@ fn set_limit(pins: &PinDir, args: &LimitSetArgs) -> Result<()> {
         owner: Owner::Operator,
         expires,
     };
-    set(pins, &args.sources, &rule, &args.reason, args.no_guard)?;
+    set(at, &args.sources, &rule, &args.reason, args.no_guard)?;
     for source in args.sources.iter().filter(|source| source.is_everyone()) {
         log::warn!(
             "{source} is one limit that everybody shares; 'kernloom shield limit default' gives each source its own"
@@ -122,14 +125,22 @@ fn limit_of(args: &RateArgs) -> Result<Option<Action>> {
     }))
 }
 
-fn default_limit(pins: &PinDir, args: &LimitDefaultArgs) -> Result<()> {
-    let shield = opened(pins)?;
+fn default_limit(place: Instance<'_>, args: &LimitDefaultArgs) -> Result<()> {
+    let mut text = String::new();
     let wanted = limit_of(&args.rate)?;
-    if wanted.is_some() || args.off {
-        let lock = pins.lock()?;
+    let shield = if wanted.is_some() || args.off {
+        let (lock, shield) = changing(place.pins)?;
+        if wanted.is_some() {
+            let (mut edit, at) = (shield.edit(&lock), now()?);
+            let guard = Guard::new(&edit.list()?, place.management, at, false);
+            text = guard.protect(&mut edit, at, |_| true)?;
+        }
         shield.set_ceiling(wanted.as_ref(), &lock)?;
-    }
-    print(&shield.ceiling().map_or_else(
+        shield
+    } else {
+        opened(place.pins)?
+    };
+    text.push_str(&shield.ceiling().map_or_else(
         || "sources without a rule have no limit\n".to_owned(),
         |action| {
             format!(
@@ -137,18 +148,24 @@ fn default_limit(pins: &PinDir, args: &LimitDefaultArgs) -> Result<()> {
                 action_text(&action)
             )
         },
-    ))
+    ));
+    print(&text)
 }
 
 /// All of the sources or none: what was written before a failure is put back.
-fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: bool) -> Result<()> {
-    let shield = opened(pins)?;
-    let lock = pins.lock()?;
+fn set(
+    place: Instance<'_>,
+    sources: &[Source],
+    rule: &Rule,
+    reason: &str,
+    no_guard: bool,
+) -> Result<()> {
+    let (lock, shield) = changing(place.pins)?;
     let at = now()?;
     let mut edit = shield.edit(&lock);
     let mut text = String::new();
     if rule.action != Action::Allow {
-        let guard = Guard::new(&edit.list()?, at, no_guard);
+        let guard = Guard::new(&edit.list()?, place.management, at, no_guard);
         guard.refuse(sources)?;
         let reached = |peer: &Source| sources.iter().any(|source| source.contains(peer));
         text.push_str(&guard.protect(&mut edit, at, reached)?);
@@ -188,8 +205,7 @@ fn set(pins: &PinDir, sources: &[Source], rule: &Rule, reason: &str, no_guard: b
 }
 
 fn remove(pins: &PinDir, sources: &[Source], which: impl Fn(&Entry) -> bool) -> Result<()> {
-    let shield = opened(pins)?;
-    let lock = pins.lock()?;
+    let (lock, shield) = changing(pins)?;
     let at = now()?;
     let mut edit = shield.edit(&lock);
     for source in sources {

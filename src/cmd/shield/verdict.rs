@@ -1,8 +1,8 @@
 //! The question put to the running program, and its answer in words.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::super::{graph, opened};
+use super::super::{changing, graph};
 use crate::cli::{Proto, VerdictArgs};
 use crate::dataplane::{Answer, EdgeBy, Lock, PinDir, Reason, Shield};
 use crate::error::Result;
@@ -13,8 +13,7 @@ use crate::report::{GraphVerdict, VerdictReport, print};
 use crate::runtime::now;
 
 pub(super) fn verdict(host: &Host, pins: &PinDir, args: &VerdictArgs) -> Result<()> {
-    let shield = opened(pins)?;
-    let lock = pins.lock()?;
+    let (lock, shield) = changing(pins)?;
     let source = args.source.to_canonical();
     let answer = asked(&shield, source, args.proto, args.dport, &lock)?;
     let decided_by = answer
@@ -47,7 +46,8 @@ pub(in crate::cmd) fn asked(
     dport: u16,
     lock: &Lock,
 ) -> Result<Answer> {
-    shield.probe(&frame(source, proto, dport), lock)
+    let to = graph::own_beside(source)?.unwrap_or(Ipv6Addr::LOCALHOST);
+    shield.probe(&frame(source, to, proto, dport), lock)
 }
 
 /// What the edge stage said; `None` without one.
@@ -63,7 +63,12 @@ fn of_graph(
     if mode == Mode::Off {
         return Ok(None);
     }
-    let tracked = Source::tracked(args.source.to_canonical(), shield.v6_bits());
+    let address = args.source.to_canonical();
+    let (whole, tracked) = (
+        Source::host(address),
+        Source::tracked(address, shield.v6_bits()),
+    );
+    let apart = whole.is_unique_local() || graph::own_beside(address)?.is_some();
     let port = match args.proto {
         Proto::Icmp => 0,
         Proto::Tcp | Proto::Udp => args.dport,
@@ -71,9 +76,10 @@ fn of_graph(
     let of = |peer| Edge {
         direction: Direction::In,
         peer,
-        service: Service::new(number(args.proto, args.source.to_canonical()), port),
+        service: Service::new(number(args.proto, address), port),
     };
-    let of_source = of(Peer::Source(tracked));
+    let of_prefix = of(Peer::Source(tracked));
+    let of_source = of(Peer::Source(if apart { whole } else { tracked }));
     let denied = answer.reason == Reason::EdgeDenied;
     Ok(Some(match answer.edge {
         _ if answer.dropped && !answer.reason.is_of_graph() => GraphVerdict::NotAsked(mode),
@@ -84,10 +90,15 @@ fn of_graph(
             denied,
             edge: Some(of_source),
         },
+        EdgeBy::Prefix => GraphVerdict::Decided {
+            mode,
+            denied,
+            edge: Some(of_prefix),
+        },
         EdgeBy::Group => GraphVerdict::Decided {
             mode,
             denied,
-            edge: graph::group_of(host, &tracked)?.map(of),
+            edge: graph::group_of(host, &whole)?.map(of),
         },
     }))
 }
@@ -102,8 +113,9 @@ const fn number(proto: Proto, source: IpAddr) -> u8 {
     }
 }
 
-/// An Ethernet frame from the source: a TCP SYN, a UDP datagram or an ICMP echo request.
-fn frame(source: IpAddr, proto: Proto, dport: u16) -> Vec<u8> {
+/// An Ethernet frame from the source: a TCP SYN, a UDP datagram or an ICMP echo request. `to`: of
+/// IPv6, where the address at this end tells who stands by himself.
+fn frame(source: IpAddr, to: Ipv6Addr, proto: Proto, dport: u16) -> Vec<u8> {
     let transport = transport(proto, dport, source.is_ipv4());
     let number = number(proto, source);
     let len = u8::try_from(transport.len()).unwrap_or(u8::MAX);
@@ -132,7 +144,7 @@ fn frame(source: IpAddr, proto: Proto, dport: u16) -> Vec<u8> {
         IpAddr::V6(source) => {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, len, number, 64]);
             frame.extend(source.octets());
-            frame.extend(std::net::Ipv6Addr::LOCALHOST.octets());
+            frame.extend(to.octets());
         }
     }
     frame.extend(transport);

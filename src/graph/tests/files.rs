@@ -192,7 +192,13 @@ fn a_peer_that_no_packet_could_match_is_refused() {
         .into();
         frozen.check(64).map_err(|error| error.to_string())
     };
-    for peer in ["10.0.0.5", "fd55::/64", "fe80::7"] {
+    for peer in [
+        "10.0.0.5",
+        "fd55::/64",
+        "fe80::7",
+        "fd55::2",
+        "2001:db8:9::5",
+    ] {
         assert_eq!(check(peer, Direction::In), Ok(()), "{peer}");
     }
     assert_eq!(check("any", Direction::Cast), Ok(()));
@@ -202,9 +208,9 @@ fn a_peer_that_no_packet_could_match_is_refused() {
          --group name=10.0.0.0/24"
     );
     assert_eq!(
-        check("fd55::2", Direction::In).unwrap_err(),
-        "edge fd55::2 -> tcp/22: fd55::2 is narrower than what is told apart, which is fd55::/64: name that, and \
-         mean everyone there"
+        check("fd55::/112", Direction::In).unwrap_err(),
+        "edge fd55::/112 -> tcp/22: fd55::/112 is neither one address nor fd55::/64, which is what is told apart \
+         elsewhere: name one of those"
     );
     assert!(
         check("any", Direction::In)
@@ -215,11 +221,43 @@ fn a_peer_that_no_packet_could_match_is_refused() {
     let mut narrow = frozen(&[]);
     let prefixes = narrow.groups.get_mut("office").unwrap();
     prefixes.push("fd55::2".parse().unwrap());
-    let error = narrow.check(64).unwrap_err().to_string();
-    assert!(
-        error.starts_with("group office: fd55::2 is narrower"),
-        "{error}"
+    prefixes.push("fe80::7".parse().unwrap());
+    assert_eq!(narrow.check(64), Ok(()));
+    let prefixes = narrow.groups.get_mut("office").unwrap();
+    prefixes.push("2001:db8:9::5".parse().unwrap());
+    assert_eq!(
+        narrow.check(64).unwrap_err().to_string(),
+        "group office: 2001:db8:9::5 is narrower than what is told apart, which is 2001:db8:9::/64: name that, and \
+         mean everyone there"
     );
+}
+
+/// Networks come and go: what a file says stays, and is told.
+#[test]
+fn an_address_beyond_this_hosts_networks_is_told_and_its_file_still_loads() {
+    let mut frozen = frozen(&[]);
+    frozen.edges = ["10.0.0.5", "fd55::2", "fe80::7", "2001:db8:9::5"]
+        .map(|peer| edge(peer, "tcp/22"))
+        .into();
+    assert_eq!(Frozen::from_text(&frozen.to_text(None)).unwrap(), frozen);
+    assert_eq!(frozen.check(64), Ok(()));
+    let unmatched = |local: &[&str]| -> Vec<String> {
+        let groups = Groups::new(local.iter().map(|local| source(local)).collect());
+        let unmatched = frozen.unmatched(64, &groups);
+        unmatched
+            .map(|(edge, why)| format!("{edge}: {why}"))
+            .collect()
+    };
+    assert_eq!(
+        unmatched(&["10.0.0.0/24", "2001:db8:8::/64"]),
+        [
+            "2001:db8:9::5 -> tcp/22: 2001:db8:9::5 is in no /64 of this host's networks, beyond which IPv6 peers \
+             are told apart as 2001:db8:9::/64 is: name that, and mean everyone there"
+        ]
+    );
+    for local in ["2001:db8:9::/64", "2001:db8:9::1", "2001:db8::/32"] {
+        assert_eq!(unmatched(&[local]), [""; 0], "{local}");
+    }
 }
 
 #[test]
@@ -261,4 +299,27 @@ fn drift_tells_what_came_what_was_denied_and_what_is_unused() {
             .changes
             .contains(&(edge("2001:db8:1:2::/64", "udp/53"), Change::Unused))
     );
+}
+
+/// A prefix that was frozen when a /64 was one peer covers its addresses, and is used by them.
+#[test]
+fn a_frozen_prefix_covers_the_addresses_in_it() {
+    let mut frozen = frozen(&[]);
+    frozen.edges = [edge("fd55::/64", "tcp/22")].into();
+    let mut records = BTreeMap::new();
+    let mut record = Record::new(State::Learned, START, None);
+    let tick = Duration::from_secs(1);
+    record.add(START, tick, Some(source("fd55::2")), &Evidence::default());
+    records.insert(edge("fd55::2", "tcp/22"), record.clone());
+    let drift = |records: &_| Drift::between(&frozen, records, START, tick).changes;
+    assert_eq!(drift(&records), []);
+    records.insert(edge("fd55::2", "tcp/23"), record.clone());
+    assert_eq!(
+        drift(&records),
+        [(edge("fd55::2", "tcp/23"), Change::Added)]
+    );
+    records.remove(&edge("fd55::2", "tcp/22"));
+    record.state = State::Denied;
+    records.insert(edge("fd55::3", "tcp/22"), record);
+    assert!(drift(&records).contains(&(edge("fd55::/64", "tcp/22"), Change::Unused)));
 }

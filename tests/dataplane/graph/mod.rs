@@ -1,5 +1,6 @@
 //! The edge stage, packet by packet, both families.
 
+mod neighbours;
 mod weaknesses;
 
 use std::net::IpAddr;

@@ -205,7 +205,7 @@ fn an_unknown_layout_is_migrated_and_said_so() {
     assert!(said.contains("another layout"), "{said}");
     let said = bench.ok(&["shield", "upgrade"]);
     assert!(
-        said.starts_with("layout 200 became 2; 1 policy entries moved over"),
+        said.starts_with("layout 200 became 3; 1 policy entries moved over"),
         "{said}"
     );
     assert!(!bench.pings("one", Family::V4));

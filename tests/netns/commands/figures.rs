@@ -38,6 +38,7 @@ fn figures_are_machine_readable() {
         serde_json::json!({
             "schema": "kernloom.status/1",
             "interfaces": [{"interface": "eth0", "ifindex": 0, "mode": "driver"}],
+            "interfaces_gone": 0,
             "enforce_allow": {"state": "off", "falls_back_in_seconds": null},
             "default_limit": {"scope": "all", "unit": "bytes", "rate": 1_250_000, "burst": 1_250_000},
             "policy": {"used": 1, "capacity": 64},

@@ -1,6 +1,7 @@
 //! The built binary's `shield` commands on real interfaces.
 
 mod attach;
+mod beside;
 mod figures;
 mod policy;
 

@@ -47,12 +47,17 @@ const WRONG: &[(&str, &str)] = &[
         "'ofice' is no group that is defined, and no address or prefix",
     ),
     (
-        "allow fd55::2 tcp/443",
-        "fd55::2 is narrower than what is told apart, which is fd55::/64",
+        "allow fd55::/112 tcp/443",
+        "fd55::/112 is neither one address nor fd55::/64",
     ),
     (
-        "show --group one=fd55::2/128",
-        "group one: fd55::2 is narrower",
+        "allow 2001:db8:9::5 tcp/443",
+        "2001:db8:9::5 is in no /64 of this host's networks, beyond which IPv6 peers are told apart as \
+         2001:db8:9::/64 is: name that, and mean everyone there",
+    ),
+    (
+        "show --group one=2001:db8:9::5/128",
+        "group one: 2001:db8:9::5 is narrower",
     ),
     (
         "freeze --only tcp/22 --accept-risk",
@@ -391,6 +396,16 @@ fn a_verdict_tells_the_edge_that_decides_and_the_mode() {
         edge(ask("10.0.0.5 --dport 443")),
         "graph: frozen-enforce, denied by 10.0.0.5 -> tcp/443"
     );
+    good(&lab, "allow fd55::2 tcp/22");
+    good(&lab, "allow fd66::/64 tcp/22");
+    for (source, told) in [
+        ("fd55::2", "allowed by fd55::2 -> tcp/22"),
+        ("fd55::66", "there is no fd55::66 -> tcp/22"),
+        ("fd66::2", "allowed by fd66::/64 -> tcp/22"),
+    ] {
+        let said = edge(ask(&format!("{source} --dport 22")));
+        assert_eq!(said, format!("graph: frozen-enforce, {told}"));
+    }
     run("shield deny add 10.0.0.5 --reason scanner");
     assert_eq!(
         edge(ask("10.0.0.5 --dport 443")),
@@ -399,4 +414,32 @@ fn a_verdict_tells_the_edge_that_decides_and_the_mode() {
     // Asking left no trace.
     assert_eq!(super::counted(&lab, "edge-"), 0);
     assert!(!good(&lab, "violations").contains("10.0.0.5"));
+}
+
+/// An interface that loses its address must cost no frozen graph.
+#[test]
+fn a_frozen_neighbour_whose_network_is_gone_is_warned_of_and_the_file_loads() {
+    let Some(lab) = lab("ggone") else { return };
+    let server = &lab.server().net;
+    Kernloom::run(
+        &lab,
+        binary(),
+        &["shield", "attach", "eth0", "--features=graph"],
+    )
+    .unwrap();
+    server
+        .ip("addr add 2001:db8:9::1/64 dev eth0 nodad")
+        .unwrap();
+    good(&lab, "allow 2001:db8:9::5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    assert_eq!(good(&lab, "observe"), "frozen-observe\n");
+    server.ip("addr del 2001:db8:9::1/64 dev eth0").unwrap();
+    let warned = good(&lab, "enforce --lease 0");
+    assert!(
+        warned.contains(
+            "warning: edge 2001:db8:9::5 -> tcp/443: 2001:db8:9::5 is in no /64 of this host's networks"
+        ),
+        "{warned}"
+    );
+    assert!(good(&lab, "show").contains("frozen-enforce"));
 }

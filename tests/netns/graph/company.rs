@@ -2,11 +2,12 @@
 //!
 //! The graph's clock runs 43 200 times as fast, so that a tick of 200 ms is 2.4 hours and a day 2 s.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::frames::{inject, odd_frames};
-use super::people::Company;
+use super::people::{Company, SERVER};
 use super::traffic::{Echo, Held, PATIENCE, SHORT, serve, tcp};
 use super::{SOON, binary, counted, failed, good, graph};
 use crate::lab::{Kernloom, Lab, Plan, wait_until};
@@ -38,6 +39,8 @@ fn a_small_company_is_learned_frozen_and_enforced_and_no_lateral_move_succeeds()
         serve(scope, &company.host("db").net, &stop, &[5_432, 22], &[]);
         serve(scope, &company.host("dns").net, &stop, &[443], &[53, 123]);
         serve(scope, &company.host("evil").net, &stop, &[4_444], &[4_444]);
+        serve(scope, &company.admin, &stop, &[5_514], &[]);
+        serve(scope, &company.neighbour, &stop, &[5_514], &[]);
         live(&lab, &company);
     });
 }
@@ -106,10 +109,16 @@ fn freeze(lab: &Lab) {
 
 fn observe(lab: &Lab, company: &Company) {
     good(lab, "observe");
-    let probe = tcp(&company.host("evil").net, lab.server().v4, 22, PATIENCE);
-    assert!(probe.is_ok(), "observing drops nothing: {probe:?}");
+    for (net, to) in [
+        (&company.host("evil").net, lab.server().v4.into()),
+        (&company.neighbour, IpAddr::from(SERVER)),
+    ] {
+        let probe = tcp(net, to, 22, PATIENCE);
+        assert!(probe.is_ok(), "observing drops nothing: {probe:?}");
+    }
     wait_until(SOON, "the violation to be told", || {
-        Ok(good(lab, "violations").contains("10.77.8.2"))
+        let told = good(lab, "violations");
+        Ok(told.contains("10.77.8.2") && told.contains("2001:db8:77::66"))
     })
     .unwrap();
 }

@@ -1,11 +1,42 @@
 //! The company: who is legitimate, and what an attacker inside tries.
 
+use std::net::Ipv6Addr;
+
 use super::traffic::{PATIENCE, SHORT, Tried, ping, tcp, udp};
 use crate::lab::{Host, Lab, LabError, Namespace};
+
+/// Addresses on the server's own link: hers, an administrator's and an attacker's beside him.
+pub(super) const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 1);
+const ADMIN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 2);
+const NEIGHBOUR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 0x66);
+const CONTAINER: Ipv6Addr = Ipv6Addr::new(0xfd77, 0x30, 0, 0, 0, 0, 0, 2);
+/// Unique local addresses of the two, beside the server's fd77::2.
+const ADMIN_ULA: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 3);
+const NEIGHBOUR_ULA: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x66);
 
 pub(super) struct Company<'l> {
     lab: &'l Lab,
     pub(super) container: Namespace,
+    pub(super) admin: Namespace,
+    pub(super) neighbour: Namespace,
+}
+
+/// A host of its own on the server's link, which the router's end of it is a switch for.
+fn on_link(lab: &Lab, name: &str, addresses: [Ipv6Addr; 2]) -> Result<Namespace, LabError> {
+    let net = Namespace::create(format!("{}-{name}", lab.server().net.name()))?;
+    lab.router().ip(&format!(
+        "link add link server name {name} type macvlan mode bridge\n\
+         link set {name} netns {}",
+        net.name()
+    ))?;
+    let [global, local] = addresses;
+    net.ip(&format!(
+        "link set {name} name eth0\naddr add {global}/64 dev eth0 nodad\n\
+         addr add {local}/64 dev eth0 nodad\nlink set eth0 up\n\
+         route add fd77:30::/64 via {}",
+        lab.server().v6
+    ))?;
+    Ok(net)
 }
 
 impl<'l> Company<'l> {
@@ -17,9 +48,16 @@ impl<'l> Company<'l> {
         server.ip(&format!(
             "link add c0 type veth peer name eth0 netns {name}\naddr add 172.30.0.1/24 dev c0\nlink set c0 up"
         ))?;
-        container.ip(
-            "addr add 172.30.0.2/24 dev eth0\nlink set eth0 up\nroute add default via 172.30.0.1",
-        )?;
+        container.ip(&format!(
+            "addr add 172.30.0.2/24 dev eth0\naddr add {CONTAINER}/64 dev eth0 nodad\n\
+             link set eth0 up\nroute add default via 172.30.0.1\nroute add default via fd77:30::1"
+        ))?;
+        server.ip(&format!(
+            "addr add fd77:30::1/64 dev c0 nodad\naddr add {SERVER}/64 dev eth0 nodad"
+        ))?;
+        server.set("net/ipv6/conf/all/forwarding", "1")?;
+        let admin = on_link(lab, "admin", [ADMIN, ADMIN_ULA])?;
+        let neighbour = on_link(lab, "next", [NEIGHBOUR, NEIGHBOUR_ULA])?;
         server.set("net/ipv4/ip_forward", "1")?;
         server.nft(
             "add table ip company\n\
@@ -28,7 +66,12 @@ impl<'l> Company<'l> {
              add chain ip company in { type nat hook prerouting priority dstnat; }\n\
              add rule ip company in iifname eth0 tcp dport 8080 dnat to 172.30.0.2:80",
         )?;
-        Ok(Self { lab, container })
+        Ok(Self {
+            lab,
+            container,
+            admin,
+            neighbour,
+        })
     }
 
     pub(super) fn host(&self, name: &str) -> &Host {
@@ -40,6 +83,7 @@ impl<'l> Company<'l> {
         let (server, backup) = (self.lab.server(), self.host("backup"));
         let mut done = self.inbound();
         done.extend(self.outbound());
+        done.extend(self.on_the_link());
         if weekly {
             done.push(("the backup runs", tcp(&backup.net, server.v4, 22, PATIENCE)));
         }
@@ -116,11 +160,66 @@ impl<'l> Company<'l> {
         ]
     }
 
+    /// What the administrator beside the server does, and what is done towards him.
+    fn on_the_link(&self) -> Vec<(&'static str, Tried)> {
+        let server = self.lab.server();
+        vec![
+            (
+                "the administrator logs in",
+                tcp(&self.admin, SERVER, 22, PATIENCE),
+            ),
+            (
+                "the administrator logs in by the local prefix",
+                tcp(&self.admin, server.v6, 22, PATIENCE),
+            ),
+            (
+                "the server reports to the administrator",
+                tcp(&server.net, ADMIN, 5_514, PATIENCE),
+            ),
+            (
+                "the administrator uses the container",
+                tcp(&self.admin, CONTAINER, 80, PATIENCE),
+            ),
+            (
+                "the container reports to the administrator",
+                tcp(&self.container, ADMIN_ULA, 5_514, PATIENCE),
+            ),
+        ]
+    }
+
+    /// The same by and towards the one beside him: to share his /64 makes nobody as good.
+    fn moves_on_the_link(&self) -> Vec<(&'static str, Tried)> {
+        let server = self.lab.server();
+        vec![
+            (
+                "a neighbour of the administrator",
+                tcp(&self.neighbour, SERVER, 22, SHORT),
+            ),
+            (
+                "a neighbour by the local prefix",
+                tcp(&self.neighbour, server.v6, 22, SHORT),
+            ),
+            (
+                "a neighbour at the container",
+                tcp(&self.neighbour, CONTAINER, 80, SHORT),
+            ),
+            (
+                "the server turns on the neighbour",
+                tcp(&server.net, NEIGHBOUR, 5_514, SHORT),
+            ),
+            (
+                "the container turns on the neighbour",
+                tcp(&self.container, NEIGHBOUR_ULA, 5_514, SHORT),
+            ),
+        ]
+    }
+
     /// Lateral moves through the stack of whoever makes them; none may succeed.
     pub(super) fn moves(&self) -> Vec<(&'static str, Tried)> {
         let server = self.lab.server();
         let [app1, app2, db, evil] = ["app1", "app2", "db", "evil"].map(|name| self.host(name));
-        vec![
+        let mut made = self.moves_on_the_link();
+        made.extend([
             ("a new source", tcp(&evil.net, server.v4, 443, SHORT)),
             (
                 "a new source over IPv6",
@@ -172,6 +271,7 @@ impl<'l> Company<'l> {
                 "the container turns on the attacker",
                 tcp(&self.container, evil.v4, 4_444, SHORT),
             ),
-        ]
+        ]);
+        made
     }
 }

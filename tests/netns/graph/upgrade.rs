@@ -83,7 +83,7 @@ fn an_upgrade_under_traffic_never_opens_an_edge_nor_cuts_one() {
         for (said, end) in said.iter().zip(ends) {
             assert!(said.contains(end) && said.contains("eth0: changed over"));
         }
-        assert!(said[2].starts_with("layout 200 became 2"), "{}", said[2]);
+        assert!(said[2].starts_with("layout 200 became 3"), "{}", said[2]);
         let answered = 10;
         for _ in 0..answered {
             udp(&one.net, server.v4, 2_049, 0, 100, PATIENCE).unwrap();
