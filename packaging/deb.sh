@@ -43,7 +43,6 @@ pack() {
         put 644 "$unit" "lib/systemd/system/${unit##*/}"
     done
     put 644 packaging/systemd/sandbox.conf lib/systemd/system/kernloom-.service.d/sandbox.conf
-    put 644 packaging/systemd/kernloom.sysusers usr/lib/sysusers.d/kernloom.conf
     put 644 packaging/systemd/kernloom.tmpfiles usr/lib/tmpfiles.d/kernloom.conf
     put 644 packaging/kernloom.default etc/default/kernloom
     put 644 "$out/manual/completions/kernloom.bash" usr/share/bash-completion/completions/kernloom
@@ -51,9 +50,16 @@ pack() {
     put 644 "$out/manual/completions/kernloom.fish" usr/share/fish/vendor_completions.d/kernloom.fish
     for page in "$out"/manual/man/*.1; do
         put 644 "$page" "usr/share/man/man1/${page##*/}"
+        sed -i "s/^\.TH \([^ ]*\) 1  /.TH \1 1 \"$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%d)\" /" \
+            "$tree/usr/share/man/man1/${page##*/}"
         gzip -9n "$tree/usr/share/man/man1/${page##*/}"
     done
-    put 644 LICENSE usr/share/doc/kernloom/copyright
+    { printf 'Copyright (C) 2026 Kernloom maintainers\nThe programs in bpf/ are also under the GPL-2.0.\n\n' && cat LICENSE; } \
+        >"$tree/copyright" && put 644 "$tree/copyright" usr/share/doc/kernloom/copyright && rm "$tree/copyright"
+    printf 'kernloom (%s) unstable; urgency=medium\n\n  * What changed: CHANGELOG.md of the sources.\n\n -- %s  %s\n' \
+        "$version" "$(sed -n 's/^Maintainer: //p' packaging/deb/control)" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" |
+        gzip -9n >"$tree/changelog.gz"
+    put 644 "$tree/changelog.gz" usr/share/doc/kernloom/changelog.gz && rm "$tree/changelog.gz"
     put 644 README.md usr/share/doc/kernloom/README.md
     mkdir "$tree/DEBIAN"
     sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/${debian[$arch]}/" packaging/deb/control >"$tree/DEBIAN/control"

@@ -8,9 +8,10 @@
 # --prefix  where bin/ is (default /usr/local)
 # --root    another host's file system, e.g. a mounted image
 set -eu
+umask 022
 
 here=$(cd "$(dirname "$0")" && pwd)
-binary='' prefix=/usr/local root='' remove=''
+binary='' prefix='' root='' remove=''
 
 # The operator's mistake.
 wrong() {
@@ -35,49 +36,155 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-bin=$root$prefix/bin
+# It is written into units and scripts, where other characters have a meaning.
+case $prefix in
+'' | /*) ;;
+*) wrong "--prefix $prefix: give it from the root on, e.g. /opt/kernloom" ;;
+esac
+case $prefix in
+*[!A-Za-z0-9/._+-]* | */../* | */..) wrong "--prefix '$prefix': use letters, digits and . _ + - only, and no .." ;;
+esac
+if [ -n "$root" ]; then
+	root=$(cd "$root" 2>/dev/null && pwd) || wrong "--root: there is no such directory"
+	root=${root%/}
+fi
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || wrong "needs root; run it with sudo"
+
 systemd=$root/etc/systemd/system
 openrc=$root/etc/init.d
 dsm=$root/usr/local/etc/rc.d
 settings=$root/etc/default/kernloom
+# The prefix, then a checksum of each file as it was installed.
+record=$root/var/lib/kernloom/installed
+
+# Where it was installed: by the record, else by what starts it.
+installed() {
+	if [ -e "$record" ]; then
+		sed -n '1s/^prefix //p' "$record"
+		return
+	fi
+	for start in "$systemd/kernloom-shield.service" "$openrc/kernloom-shield" "$dsm/kernloom.sh"; do
+		[ ! -e "$start" ] || sed -nE 's#.*[= 	](/[^ ]*|)/bin/kernloom( .*)?$#\1#p' "$start"
+	done | head -n 1
+}
+before=$(installed)
+
+attached() {
+	[ -z "$root" ] || return 1
+	for instance in /sys/fs/bpf/kernloom /sys/fs/bpf/kernloom-*; do
+		[ ! -e "$instance/program" ] || return 0
+	done
+	return 1
+}
+
+# Whatever of it an init system runs, and will run.
+stop_all() {
+	if [ -z "$root" ] && [ -d /run/systemd/system ]; then
+		systemctl stop 'kernloom-iq@*.service' 'kernloom-list@*.service' kernloom-shield.service || true
+	fi
+	if [ -z "$root" ] && [ -e "$dsm/kernloom.sh" ]; then
+		"$dsm/kernloom.sh" stop || true
+	fi
+	for service in "$openrc"/kernloom-iq.* "$openrc/kernloom-shield"; do
+		[ -z "$root" ] && [ -e "$service" ] || continue
+		"$service" stop || true
+	done
+	rm -f "$systemd"/*.wants/kernloom-*.service "$root"/etc/runlevels/*/kernloom-*
+	for service in "$openrc"/kernloom-iq.*; do
+		[ ! -L "$service" ] || rm -f "$service"
+	done
+}
 
 if [ -n "$remove" ]; then
+	if [ -n "$prefix" ] && [ -n "$before" ] && [ "$prefix" != "$before" ]; then
+		wrong "kernloom is installed below $before, not $prefix; nothing was removed"
+	fi
+	prefix=${prefix:-${before:-/usr/local}}
+	bin=$root$prefix/bin
+	[ -e "$bin/kernloom" ] || wrong "there is no $bin/kernloom; name where it is with --prefix. Nothing was removed"
+	stop_all
 	for instance in /sys/fs/bpf/kernloom /sys/fs/bpf/kernloom-*; do
-		if [ -z "$root" ] && [ -d "$instance" ] && [ -x "$bin/kernloom" ]; then
-			"$bin/kernloom" --bpffs "$instance" shield detach --all --purge ||
-				refused "$instance is still attached; nothing was removed"
+		if [ -z "$root" ] && [ -e "$instance/program" ]; then
+			"$bin/kernloom" --config /dev/null --bpffs "$instance" shield detach --all --purge ||
+				refused "$instance is still attached; the program stays, to detach it"
 		fi
 	done
+	! attached || refused "a program is still attached; nothing was removed"
 	rm -f "$bin/kernloom" "$systemd/kernloom-shield.service" "$systemd/kernloom-iq@.service" \
 		"$systemd/kernloom-list@.service" "$systemd/kernloom-.service.d/sandbox.conf" \
-		"$openrc/kernloom-shield" "$openrc/kernloom-iq" "$dsm/kernloom.sh"
-	rmdir "$systemd/kernloom-.service.d" 2>/dev/null || true
+		"$openrc/kernloom-shield" "$openrc/kernloom-iq" "$dsm/kernloom.sh" "$record" \
+		"$systemd"/.kernloom-*.new "$systemd/kernloom-.service.d/.sandbox.conf.new" "$openrc"/.kernloom-*.new
+	rmdir "$systemd/kernloom-.service.d" "${record%/*}" 2>/dev/null || true
+	[ -n "$root" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 	echo "install: removed; settings and what was learned are kept: $settings, $root/etc/kernloom, $root/var/lib/kernloom"
 	exit 0
 fi
 
+prefix=${prefix:-/usr/local}
+bin=$root$prefix/bin
 [ -n "$binary" ] || wrong "name the binary for this CPU ($(uname -m)), e.g. kernloom-x86_64"
 [ -f "$binary" ] || wrong "there is no $binary"
+if [ -n "$before" ] && [ "$before" != "$prefix" ]; then
+	wrong "kernloom is installed below $before; give --prefix $before, or --remove that first"
+fi
+
+# machine FILE: the CPU an ELF file is for, as its header numbers it; nothing for another file.
+machine() {
+	od -An -tx1 -N20 "$1" 2>/dev/null | tr -d ' \n' | sed -nE 's/^7f454c46.{28}(....)$/\1/p'
+}
+
+cpu=$(machine "$binary")
+[ -n "$cpu" ] || wrong "$binary is no program (ELF)"
 if [ -z "$root" ]; then
 	"$binary" --version >/dev/null 2>&1 || wrong "$binary does not run here: $(uname -m) needs another one"
 fi
+for program in usr/bin/dash usr/bin/bash bin/busybox bin/dash bin/bash; do
+	program=$root/$program
+	# A link in an image would lead out of it.
+	if [ -n "$root" ] && [ -f "$program" ] && [ ! -L "$program" ] && [ -n "$(machine "$program")" ]; then
+		[ "$(machine "$program")" = "$cpu" ] || wrong "$binary is for another CPU than $program"
+		break
+	fi
+done
 
-# Everything is tried before anything is changed: a new file, then its name. A running kernloom keeps
-# the old one.
-if ! { mkdir -p "$bin" && cp "$binary" "$bin/kernloom.new" && chmod 755 "$bin/kernloom.new"; } 2>/dev/null; then
-	rm -f "$bin/kernloom.new" 2>/dev/null || true
-	refused "cannot write to $bin; name a directory that can be written, e.g. --prefix /opt/kernloom"
-fi
-mv "$bin/kernloom.new" "$bin/kernloom"
+# Everything is written beside its name first, and named last: what cannot be written changes nothing.
+list=$(mktemp) || refused "cannot make a temporary file"
+made=''
+undo() {
+	while IFS= read -r target; do
+		rm -f "$(beside "$target")"
+	done <"$list"
+	rm -f "$list" "$record.new"
+	# Empty ones of ours, the innermost first.
+	printf '%s' "$made" | while IFS= read -r dir; do
+		rmdir "$dir" 2>/dev/null || true
+	done
+}
+trap undo EXIT
+trap 'exit 1' HUP INT TERM
+
+beside() { printf '%s/.%s.new' "${1%/*}" "${1##*/}"; }
+
+directory() {
+	[ ! -d "$1" ] || return 0
+	directory "${1%/*}" && mkdir "$1" 2>/dev/null || return 1
+	made="$1
+$made"
+}
+
+sum() { cksum <"$1"; }
 
 # put MODE FILE TARGET: with the binary's own place in it.
 put() {
-	mkdir -p "${3%/*}"
-	sed -E "s#/usr(/local)?/bin/kernloom#$prefix/bin/kernloom#g" "$here/$2" >"$3.new"
-	chmod "$1" "$3.new"
-	mv "$3.new" "$3"
+	if ! { directory "${3%/*}" && [ ! -d "$3" ] && echo "$3" >>"$list" &&
+		if [ "$2" = "$binary" ]; then cp "$2" "$(beside "$3")"; else
+			sed -E "s#/usr(/local)?/bin/kernloom#$prefix/bin/kernloom#g" "$here/$2" >"$(beside "$3")"
+		fi && chmod "$1" "$(beside "$3")"; } 2>/dev/null; then
+		refused "cannot write ${3%/*}/${3##*/}; nothing was changed. Where it is the binary, name a directory that can be written, e.g. --prefix /opt/kernloom"
+	fi
 }
 
+put 755 "$binary" "$bin/kernloom"
 started=''
 if [ -e "$root/etc/synoinfo.conf" ]; then
 	put 755 synology/kernloom.sh "$dsm/kernloom.sh"
@@ -96,8 +203,25 @@ fi
 if [ ! -e "$root/etc/synoinfo.conf" ] && [ ! -e "$settings" ]; then
 	put 644 kernloom.default "$settings"
 fi
+directory "${record%/*}" && chmod 700 "${record%/*}" 2>/dev/null && echo "prefix $prefix" 2>/dev/null >"$record.new" ||
+	refused "cannot write $record; nothing was changed"
+while IFS= read -r target; do
+	new=$(beside "$target")
+	echo "$(sum "$new") $target" >>"$record.new"
+	# An operator's own hand in it: what is there is neither what was installed nor what will be.
+	if [ "$target" != "$bin/kernloom" ] && [ -e "$target" ] && [ "$(sum "$target")" != "$(sum "$new")" ] &&
+		! grep -qxF "$(sum "$target") $target" "$record" 2>/dev/null; then
+		echo "install: $target was changed by hand and stays; the new one is $new"
+		continue
+	fi
+	mv "$new" "$target"
+done <"$list"
+mv "$record.new" "$record"
+: >"$list"
+made=''
+
 echo "install: $bin/kernloom"
 [ -z "$started" ] || echo "install: $started"
-if [ -z "$root" ] && [ -d /sys/fs/bpf/kernloom ]; then
+if attached; then
 	echo "install: attached is still the program before; '$prefix/bin/kernloom shield upgrade' replaces it without a gap"
 fi

@@ -64,7 +64,7 @@ main() {
         running=$((running + 1))
     done
     wait
-    scripts/matrix/table.sh "$work" >"$work/table.md" && local outcome=0 || local outcome=1
+    scripts/matrix/table.sh "$work" "$SECONDS" >"$work/table.md" && local outcome=0 || local outcome=1
     [[ -z $full ]] || cp "$work/table.md" KERNELS.md
     sed -n '/FAIL/p' "$work/table.md"
     echo "matrix: ${#cells[@]} guests; $work/table.md"

@@ -61,6 +61,10 @@ impl<T> Doing<T> for std::io::Result<T> {
             let (kind, what) = (error.kind(), what());
             if kind == ErrorKind::PermissionDenied {
                 Error::Operator(format!("{what}: {} ({error})", refusal()))
+            } else if kind == ErrorKind::ReadOnlyFilesystem {
+                Error::World(format!(
+                    "{what}: {error}; where a unit runs this, its ReadWritePaths= must name the directory"
+                ))
             } else if kind == ErrorKind::NotADirectory {
                 Error::Operator(format!(
                     "{what}: a file stands in the place of a directory; give another path"

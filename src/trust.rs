@@ -1,24 +1,45 @@
 //! Files that decide what is protected: whoever may write one may open the host.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
+
+use crate::error::{Doing, Error as Refusal};
 
 /// Write permission of the group and of others.
 const OTHERS_WRITE: u32 = 0o022;
 
+/// Any permission of the group and of others.
+const OTHERS: u32 = 0o077;
+
 /// Longest file that is read, bytes: a list of some hundred thousand lines.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Reads a configuration file.
+/// Reads a file that says how to judge, or whom to spare.
 ///
 /// # Errors
 /// What opening and reading say; `PermissionDenied` for a file that others than its owner may
 /// write; `InvalidInput` for what is no file, `FileTooLarge` above 16 MiB.
 pub(crate) fn read_to_string(path: &Path) -> Result<String> {
+    read(path, |_| None)
+}
+
+/// Reads a file that says where things are kept: it must be root's, or of whoever runs this.
+///
+/// # Errors
+/// As [`read_to_string`]; `PermissionDenied` for somebody else's file.
+pub(crate) fn read_settings(path: &Path) -> Result<String> {
+    let name = path.display();
+    read(path, |about| {
+        Some(format!("{}; run 'chown root {name}'", foreign(about)?))
+    })
+}
+
+fn read(path: &Path, also: impl Fn(&Metadata) -> Option<String>) -> Result<String> {
     let refuse = |kind, why: String| Err(Error::new(kind, why));
     // Opening a pipe would wait for whoever writes it.
     let mut file = OpenOptions::new()
@@ -34,15 +55,8 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
         let why = "is not a regular file, and could not be read again when it changes";
         return refuse(ErrorKind::InvalidInput, why.to_owned());
     }
-    let mode = about.permissions().mode() & 0o7777;
-    if mode & OTHERS_WRITE != 0 {
-        return refuse(
-            ErrorKind::PermissionDenied,
-            format!(
-                "others than its owner may write it (mode {mode:04o}); run 'chmod go-w {}'",
-                path.display()
-            ),
-        );
+    if let Some(why) = also(&about).or_else(|| writable(&about, path)) {
+        return refuse(ErrorKind::PermissionDenied, why);
     }
     let mut text = String::new();
     let read = file
@@ -54,6 +68,91 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
         return refuse(ErrorKind::FileTooLarge, why);
     }
     Ok(text)
+}
+
+/// Why a file is not to be gone by: others than its owner may write it.
+fn writable(about: &Metadata, path: &Path) -> Option<String> {
+    let mode = about.mode() & 0o7777;
+    (mode & OTHERS_WRITE != 0).then(|| {
+        format!(
+            "others than its owner may write it (mode {mode:04o}); run 'chmod go-w {}'",
+            path.display()
+        )
+    })
+}
+
+/// Why a file or directory is not to be gone by: it belongs to somebody who is neither root nor
+/// whoever runs this.
+fn foreign(about: &Metadata) -> Option<String> {
+    let owner = about.uid();
+    (owner != 0 && owner != geteuid().as_raw())
+        .then(|| format!("it belongs to user {owner}, who may change it at any time"))
+}
+
+/// Refuses a file that anybody but root and whoever runs this may change.
+///
+/// # Errors
+/// `PermissionDenied`, with the way out.
+pub(crate) fn refuse_changeable(about: &Metadata, path: &Path) -> Result<()> {
+    let name = path.display();
+    let owned = foreign(about).map(|why| format!("{why}; run 'chown root {name}'"));
+    match owned.or_else(|| writable(about, path)) {
+        Some(why) => Err(Error::new(ErrorKind::PermissionDenied, why)),
+        None => Ok(()),
+    }
+}
+
+/// The same of a file by its name; one that is not there says nothing.
+///
+/// # Errors
+/// Of [`refuse_changeable`], and what looking at it says.
+pub(crate) fn refuse_changeable_at(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(about) => refuse_changeable(&about, path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses a directory that belongs to somebody else, or that a link of somebody else's leads to.
+///
+/// # Errors
+/// Operator's, with the way out; World's where it cannot be looked at.
+pub(crate) fn refuse_foreign_dir(path: &Path) -> crate::error::Result<()> {
+    for about in [fs::symlink_metadata(path), fs::metadata(path)] {
+        let about = about.doing(|| format!("looking at {}", path.display()))?;
+        if let Some(why) = foreign(&about) {
+            return Err(Refusal::operator(format!(
+                "{name}: {why}; remove it ('rm -r {name}') or give another directory",
+                name = path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a directory where there is none; it must be of whoever runs this, or root's, and theirs
+/// alone.
+///
+/// # Errors
+/// Operator's, with the way out; World's where it cannot be made.
+pub(crate) fn private_dir(path: &Path) -> crate::error::Result<()> {
+    make_dir(path).doing(|| format!("making {}", path.display()))?;
+    refuse_foreign_dir(path)?;
+    let about = fs::metadata(path).doing(|| format!("looking at {}", path.display()))?;
+    let mode = about.mode() & 0o7777;
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    Err(Refusal::operator(format!(
+        "{name}: others may {what} (mode {mode:04o}); give a directory of its own, or run 'chmod 700 {name}'",
+        name = path.display(),
+        what = if mode & OTHERS_WRITE == 0 {
+            "look into it"
+        } else {
+            "write into it"
+        },
+    )))
 }
 
 /// Makes a directory for its owner alone, and those above it.
@@ -70,8 +169,20 @@ pub(crate) fn make_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// A directory of a test's own, as [`private_dir`] wants it, whatever the umask.
+#[cfg(test)]
+pub(crate) fn private_tempdir() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    tempfile::Builder::new()
+        .permissions(PermissionsExt::from_mode(0o700))
+        .tempdir()
+        .unwrap()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
     use super::*;
 
     #[test]
@@ -87,6 +198,76 @@ mod tests {
         for path in [file.clone(), file.join("below")] {
             let error = make_dir(&path).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotADirectory, "{error}");
+        }
+    }
+
+    /// By nobody's number; only root may give things away.
+    fn give_away(path: &Path) -> bool {
+        let root = geteuid().is_root();
+        if root {
+            chown(path, Some(65_534), None).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn a_directory_that_others_own_or_may_enter_is_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("run");
+        private_dir(&made).unwrap();
+        private_dir(&made).unwrap();
+        let name = made.display();
+        for (mode, what) in [
+            (0o777, "write into it (mode 0777)"),
+            (0o1777, "write into it (mode 1777)"),
+            (0o755, "look into it (mode 0755)"),
+        ] {
+            fs::set_permissions(&made, PermissionsExt::from_mode(mode)).unwrap();
+            let error = private_dir(&made).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "{name}: others may {what}; give a directory of its own, or run 'chmod 700 {name}'"
+                )
+            );
+        }
+        fs::set_permissions(&made, PermissionsExt::from_mode(0o700)).unwrap();
+        if give_away(&made) {
+            let told = |path: &Path| {
+                let error = private_dir(path).unwrap_err();
+                assert_eq!(error.exit_code(), 2);
+                error.to_string()
+            };
+            assert_eq!(
+                told(&made),
+                format!(
+                    "{name}: it belongs to user 65534, who may change it at any time; remove it \
+                     ('rm -r {name}') or give another directory"
+                )
+            );
+            let link = dir.path().join("link");
+            std::os::unix::fs::symlink(&made, &link).unwrap();
+            assert!(told(&link).contains("belongs to user 65534"));
+        }
+    }
+
+    #[test]
+    fn somebody_elses_settings_are_refused_with_the_way_out() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path();
+        read_settings(path).unwrap();
+        refuse_changeable_at(path).unwrap();
+        refuse_changeable_at(Path::new("/nowhere/at/all")).unwrap();
+        if give_away(path) {
+            let told = format!(
+                "it belongs to user 65534, who may change it at any time; run 'chown root {}'",
+                path.display()
+            );
+            assert_eq!(read_settings(path).unwrap_err().to_string(), told);
+            assert_eq!(refuse_changeable_at(path).unwrap_err().to_string(), told);
+            // A list may be kept by whoever keeps it.
+            read_to_string(path).unwrap();
         }
     }
 

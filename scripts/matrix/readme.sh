@@ -33,8 +33,8 @@ section() {
         END {
             print "## Where it runs\n"
             print "Not a list of hopes: `make matrix` booted " guests " guests on " date " and every packet, verdict and"
-            print "expiry was counted in each ([KERNELS.md](KERNELS.md)). One static binary per CPU. No BTF is needed, but"
-            print "for the graph before Linux 6.8.\n"
+            print "expiry was counted in each ([KERNELS.md](KERNELS.md)). One static binary per CPU. No BTF is needed;"
+            print "where the graph is refused, the last line of this section says so.\n"
             print "| CPU | kernels |\n|---|---|"
             split("amd64 arm64 armhf", arches, " ")
             for (i = 1; i <= 3; i++)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# usage: scripts/matrix/table.sh DIRECTORY
-# Prints the outcome of a run of scripts/matrix.sh as Markdown; fails if any cell failed.
+# usage: scripts/matrix/table.sh DIRECTORY SECONDS
+# SECONDS is how long the whole run took. Prints the outcome of a run of scripts/matrix.sh as Markdown; fails if any cell failed.
 set -euo pipefail
 
-work=$1
+work=$1 wall=$2
 seconds=$(($(cat "$work"/*.seconds | paste -sd+)))
 outcome=0
 
@@ -50,8 +50,8 @@ tests() {
 cat <<HEAD
 # Kernels and cards
 
-Booted by \`make matrix\` on $(date -u +%Y-%m-%d), $seconds s of guests: Debian's kernels under
-qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
+Booted by \`make matrix\` on $(date -u +%Y-%m-%d), in $wall s on $(nproc) CPUs, $seconds s of guests: Debian's kernels
+under qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
 are dropped, per family and mode, as sent and counted; a block with an end ends without a process; no denied
 frame passes while the program is replaced; a port scan is decided through the ring buffer; a flood climbs two
 stages, which outlive the process; nothing is left behind. \`auto\` is what \`--mode auto\` came to, \`graph\`

@@ -8,13 +8,16 @@ use serde::Deserialize;
 use super::positive_duration;
 use crate::model::{ParseSourceError, Source};
 
-/// Flags of every command. Each but --config is also a key of kernloom.toml.
+/// Flags of every command. Each but the first two is also a key of kernloom.toml.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Host")]
 pub struct HostArgs {
-    /// Settings of this host [default: /etc/kernloom/kernloom.toml, if there is one]
+    /// Settings of this host; /dev/null for none [default: /etc/kernloom/kernloom.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// File that the words of this command come from, as a unit's EnvironmentFile=: refused if others may change it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub environment_file: Option<PathBuf>,
     /// Another instance of this name, with interfaces and policy of its own: every directory gets -NAME
     #[arg(long, global = true, value_name = "NAME")]
     pub instance: Option<String>,

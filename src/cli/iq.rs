@@ -25,6 +25,9 @@ pub struct IqRunArgs {
     /// Do not protect your own SSH peer
     #[arg(long)]
     pub no_guard: bool,
+    /// Wait this long for a named interface that is not there yet
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    pub wait: Option<Duration>,
     /// How long a soft limit lasts at least, instead of the profile's
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub soft_ttl: Option<Duration>,

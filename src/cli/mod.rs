@@ -19,7 +19,8 @@ pub use report::ReportArgs;
 pub use shield::{
     AttachArgs, DEFAULT_PORT, DetachArgs, DoctorArgs, EnforceAllowArgs, EntryArgs, EventsArgs,
     JsonArgs, LimitCommand, LimitDefaultArgs, LimitSetArgs, ListCommand, Mode, OwnerArg, Proto,
-    RateArgs, Scope, ShieldCommand, SizeArgs, SortBy, Switch, TopArgs, UpgradeArgs, VerdictArgs,
+    RateArgs, Scope, ShieldCommand, SizeArgs, SortBy, StatusArgs, Switch, TopArgs, UpgradeArgs,
+    VerdictArgs,
 };
 
 use crate::dataplane::reason_text;

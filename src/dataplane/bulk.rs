@@ -12,9 +12,7 @@ use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 use super::abi::{kl_owner, kl_policy};
 use super::pod::{Pod, bytes_of};
 use super::policy::{Edit, Policies, keep_arrival};
-use super::rule::{
-    Entry, NoteId, Owner, Rule, imported, is_imported, key_of, trie_key_of, value_of,
-};
+use super::rule::{Entry, NoteId, Rule, imported, is_imported, key_of, trie_key_of, value_of};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, Source};
 
@@ -98,9 +96,7 @@ impl Policies<'_> {
         for (source, rule, note) in rules {
             let there = before.get(source);
             let made = there.and_then(|there| Entry::of(*source, there));
-            let theirs =
-                |made: Entry| rule.owner == Owner::Management && made.rule.owner == Owner::Operator;
-            if made.is_some_and(|made| theirs(made) || rule.yields_to(&made, now)) {
+            if made.is_some_and(|made| rule.yields_to(&made, now)) {
                 plan.outcome.kept += 1;
                 continue;
             }

@@ -78,6 +78,25 @@ impl Control {
     }
 }
 
+/// Why nobody reads these maps any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retired {
+    /// Others took over; whoever has these open must open those.
+    Replaced = 1,
+    /// The operator purged the instance: nothing is to take its place.
+    Purged = 2,
+}
+
+impl Control {
+    pub(super) fn retirement(&self) -> Option<Retired> {
+        match self.retired().load(Ordering::Acquire) {
+            0 => None,
+            2 => Some(Retired::Purged),
+            _ => Some(Retired::Replaced),
+        }
+    }
+}
+
 /// Whether only allowed sources pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowOnly {
@@ -159,12 +178,12 @@ impl Control {
         if !action.is_limit() {
             return Err(Error::operator("a default limit is a limit"));
         }
-        let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+        let cpus = super::sys::possible_cpus()?;
         let (number, gcra) = numbers_of(action);
         let window = Window::of(
             action,
             &gcra,
-            cpus as u64,
+            cpus.into(),
             self.hz().load(Ordering::Relaxed).into(),
         );
         self.ceiling_interval_ns()

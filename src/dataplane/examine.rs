@@ -6,7 +6,7 @@ use super::foreign::{self, Foreign};
 use super::interface::{interface_index, refuse_without_ethernet};
 use super::load::{LoadOptions, source_sets};
 use super::sys;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 
 /// NETDEV_XDP_ACT_*, linux/netdev.h.
 const FEATURE_BASIC: u64 = 1;
@@ -147,7 +147,7 @@ pub fn predicted_memory(options: &LoadOptions) -> Result<(u64, u64)> {
     let most = u64::from(options.max_deny);
     let key = size_of::<kl_prefix>().next_multiple_of(8) as u64;
     let entry = (HASH_HEADER + key + size_of::<kl_policy>() as u64).next_power_of_two();
-    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")? as u64;
+    let cpus = u64::from(super::sys::possible_cpus()?);
     let ports = cpus * u64::from(kl_limits::KL_PORTS.0) * size_of::<kl_port>() as u64;
     let learning = if options.features.learns() {
         ports + u64::from(kl_limits::KL_EVENTS_BYTES.0)

@@ -29,15 +29,18 @@ pub(super) fn interface_name(ifindex: u32) -> Option<String> {
     Some(found.name().to_string_lossy().into_owned())
 }
 
-/// The interface of the default route, IPv4 first. `otherwise`: how to name one.
-pub fn default_interface(otherwise: &str) -> Result<String> {
+/// The interface of the default route, IPv4 first.
+///
+/// # Errors
+/// World's, with `example` as the way to name one.
+pub fn default_interface(example: &str) -> Result<String> {
     let v4 = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let v6 = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
     default_of_ipv4(&v4)
         .or_else(|| default_of_ipv6(&v6))
         .ok_or_else(|| {
-            Error::operator(format!(
-                "there is no default route to take the interface from; {otherwise}"
+            Error::world(format!(
+                "there is no default route to take the interface from; name one, as in '{example}'"
             ))
         })
 }

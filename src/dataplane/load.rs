@@ -1,6 +1,5 @@
 //! Object to loaded program: sizes, secrets and width are fixed here, before the verifier runs.
 
-use std::io::Read;
 use std::mem::MaybeUninit;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
@@ -12,6 +11,7 @@ use super::graph_maps::GraphMaps;
 use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
+use super::sys;
 use crate::error::{Doing, Error, Result};
 use crate::rights;
 use crate::telemetry::linear_ones;
@@ -468,8 +468,7 @@ fn opened<'o>(
 }
 
 fn configure(open: &mut OpenShieldSkel<'_>, options: &LoadOptions) -> Result<()> {
-    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
-    let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
+    let cpus = sys::possible_cpus()?;
     let sets = sets_per_cpu(options.sources, cpus)?;
     let edge_sets = match options.features.graphs() {
         true => Some(sets_per_cpu(options.graph.edges, cpus)?),
@@ -595,8 +594,7 @@ fn hertz() -> Result<u32> {
 
 /// Sets of the source table with those behind it, over all CPUs.
 pub(super) fn source_sets(options: &LoadOptions) -> Result<u32> {
-    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
-    let cpus = u32::try_from(cpus).map_err(|_| Error::world("counting CPUs: absurdly many"))?;
+    let cpus = sys::possible_cpus()?;
     Ok((sets_per_cpu(options.sources, cpus)? + 1) * cpus)
 }
 
@@ -638,13 +636,9 @@ fn seed<const N: usize>(fixed: bool) -> Result<[u64; N]> {
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u64; N]> {
-    let doing = || "drawing the hash seed from /dev/urandom";
-    let mut file = std::fs::File::open("/dev/urandom").doing(doing)?;
     let mut words = [0; N];
     for word in &mut words {
-        let mut bytes = [0; 8];
-        file.read_exact(&mut bytes).doing(doing)?;
-        *word = u64::from_ne_bytes(bytes);
+        *word = sys::random_word().doing(|| "drawing the hash seed")?;
     }
     Ok(words)
 }

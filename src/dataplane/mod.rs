@@ -34,7 +34,7 @@ mod upgrade;
 pub use abi::Reason;
 pub use attach::{AttachMode, Attached, ModeChoice};
 pub use bulk::Imported;
-pub use control::AllowOnly;
+pub use control::{AllowOnly, Retired};
 pub use counters::{Counters, ReasonCount};
 pub use edges::EdgeTable;
 pub use enforcer::{DryRun, MapEnforcer};

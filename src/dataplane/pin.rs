@@ -73,7 +73,16 @@ impl PinDir {
         self.refuse_dots()?;
         let doing = || format!("making {}", self.path.display());
         trust::make_dir(&self.path).doing(doing)?;
+        trust::refuse_foreign_dir(&self.path)?;
         self.refuse_other_places()?;
+        // Whoever could write here may have left pins of his own.
+        let mode = fs::metadata(&self.path).doing(doing)?.mode() & 0o7777;
+        if mode & 0o022 != 0 {
+            return Err(Error::operator(format!(
+                "{name}: others may write into it (mode {mode:04o}); remove it ('rm -r {name}')",
+                name = self.path.display()
+            )));
+        }
         fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)).doing(doing)
     }
 
@@ -189,6 +198,7 @@ impl PinDir {
     }
 
     fn flock(&self) -> Result<Option<Lock>> {
+        trust::refuse_foreign_dir(&self.path)?;
         let doing = || format!("locking {}", self.path.display());
         let file = match fs::File::open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -363,7 +373,6 @@ fn mount_bpffs() -> Result<()> {
     if has_bpffs() {
         return Ok(());
     }
-    let doing = || format!("mounting the BPF file system at {BPFFS}");
     mount(
         Some("bpf"),
         BPFFS,
@@ -371,7 +380,14 @@ fn mount_bpffs() -> Result<()> {
         MsFlags::empty(),
         Some("mode=0700"),
     )
-    .doing(doing)?;
+    .map_err(std::io::Error::from)
+    .map_err(|error| {
+        // Where root is refused, a unit's sandbox refuses: it may not mount, and need not.
+        Error::world(format!(
+            "mounting the BPF file system at {BPFFS}: {error}; run 'mount -t bpf bpf {BPFFS}' as root, outside of \
+             any unit or container"
+        ))
+    })?;
     log::info!("mounted the BPF file system at {BPFFS}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::abi::{Reason, kl_answer};
 use super::attach::{self, Attached, ModeChoice};
-use super::control::{AllowOnly, Control};
+use super::control::{AllowOnly, Control, Retired};
 use super::counters::Counters;
 use super::events::Events;
 use super::examine::Interface;
@@ -185,6 +185,9 @@ impl Shield {
                 attached.interface
             )));
         }
+        if pins.is_loaded()? {
+            upgrade::retire(pins, Retired::Purged)?;
+        }
         pins.remove()
     }
 
@@ -262,9 +265,9 @@ impl Shield {
         self.control.set_ceiling(action)
     }
 
-    /// True once other maps took over: whoever has this open must open it anew.
-    pub fn is_retired(&self) -> bool {
-        self.control.retired().load(Ordering::Acquire) != 0
+    /// `None` while a program reads these maps, or may again.
+    pub fn retired(&self) -> Option<Retired> {
+        self.control.retirement()
     }
 
     /// Asks the program what it would do with a frame, leaving no trace. The frame's first

@@ -47,7 +47,7 @@ pub struct SourceTable {
 impl SourceTable {
     pub(super) fn map(map: &MapHandle, v6_bits: u8) -> Result<Self> {
         // Behind the table stands one set per CPU for probes.
-        let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
+        let cpus = super::sys::possible_cpus()? as usize;
         let sets = (map.max_entries() as usize).saturating_sub(cpus);
         let ways = sets * kl_limits::KL_WAYS.0 as usize;
         let memory = Shared::map(map.as_fd(), ways * size_of::<kl_source>())

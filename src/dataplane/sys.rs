@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::time::TimeValLike;
 
+use crate::error::{Error, Result};
 use crate::model::Ktime;
 
 /// Attaches a program to an interface by bpf_link. `flags` are the mode of XDP (`XDP_FLAGS_*`).
@@ -253,4 +254,32 @@ fn ask(
         return Err(io::Error::last_os_error());
     }
     Ok(request)
+}
+
+/// Eight bytes of the kernel's random numbers: getrandom(2), which needs no file.
+pub(super) fn random_word() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    loop {
+        // SAFETY: the kernel writes at most these 8 bytes, which outlive the call.
+        let code = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        match usize::try_from(code) {
+            Ok(written) if written == bytes.len() => return Ok(u64::from_ne_bytes(bytes)),
+            Ok(_) => {}
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+}
+
+/// CPUs that may ever be there.
+pub(super) fn possible_cpus() -> Result<u32> {
+    let odd = |why: String| {
+        Error::world(format!(
+            "counting CPUs in /sys/devices/system/cpu/possible: {why}; 'mount -t sysfs sysfs /sys' if it is missing"
+        ))
+    };
+    let cpus = libbpf_rs::num_possible_cpus().map_err(|error| odd(format!("{error:#}")))?;
+    u32::try_from(cpus).map_err(|_| odd("absurdly many".to_owned()))
 }

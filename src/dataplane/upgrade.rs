@@ -12,7 +12,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, TC_INGRESS};
 
 use super::abi::{kl_limits, kl_policy, kl_prefix};
 use super::attach::{self, AttachMode};
-use super::control::AllowOnly;
+use super::control::{AllowOnly, Retired};
 use super::graph_maps::GraphMaps;
 use super::load::{self, Features, GraphSizes, LoadOptions, Loaded, Variant};
 use super::notes::Notes;
@@ -115,7 +115,7 @@ impl Shield {
         };
         let interfaces = change_over(pins, &shield)?;
         if migrated.is_some() {
-            retire(pins)?;
+            retire(pins, Retired::Replaced)?;
         }
         load::write_layout(&shield.maps)?;
         pins.pin(shield.prog.as_fd(), &shield.maps)?;
@@ -131,8 +131,7 @@ impl Shield {
 /// The sizes asked for, else those there are.
 fn options(pins: &PinDir, sizes: &Sizes) -> Result<LoadOptions> {
     let default = LoadOptions::default();
-    let cpus = libbpf_rs::num_possible_cpus().doing(|| "counting CPUs")?;
-    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    let cpus = sys::possible_cpus()?;
     let there = |name: &str| pins.open_map(name).map(|map| map.max_entries());
     // An untold layout had no sets for probes behind its table.
     let probes = if layout(pins)?.is_some() { cpus } else { 0 };
@@ -320,14 +319,14 @@ fn runs(pins: &PinDir, variant: Variant, link: &Link) -> Result<bool> {
     Ok(link.info().doing(doing)?.prog_id == id)
 }
 
-/// Tells whoever has the old maps open.
-fn retire(pins: &PinDir) -> Result<()> {
+/// Tells whoever has the old maps open why they are read no more.
+pub(super) fn retire(pins: &PinDir, why: Retired) -> Result<()> {
     if !fits_pinned(pins)? {
         return Ok(());
     }
     let control: MapHandle = pins.open_map("control")?;
     let control = super::control::Control::map(control.as_fd())?;
-    control.retired().store(1, Ordering::Release);
+    control.retired().store(why as u32, Ordering::Release);
     Ok(())
 }
 

@@ -60,7 +60,7 @@ impl HostFile {
     }
 
     pub(super) fn read_if_there(path: &Path) -> Result<Self> {
-        match trust::read_to_string(path) {
+        match trust::read_settings(path) {
             Ok(text) => Self::parse(&path.display().to_string(), &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(Error::operator(format!(

@@ -15,6 +15,7 @@ use crate::cli::{HostArgs, IqHostArgs, LogFormat, Places, Sizing};
 use crate::dataplane::DEFAULT_PIN_DIR;
 use crate::error::{Error, Result};
 use crate::model::Source;
+use crate::trust;
 
 pub const DEFAULT_CONFIG: &str = "/etc/kernloom/kernloom.toml";
 const DEFAULT_INSTANCE: &str = "kernloom";
@@ -61,7 +62,14 @@ impl Host {
     /// # Errors
     /// Operator's, if the file cannot be read although it was named, or says something wrong.
     pub fn resolve(args: &HostArgs) -> Result<Self> {
+        if let Some(path) = &args.environment_file {
+            trust::refuse_changeable_at(path).map_err(|error| {
+                Error::operator(format!("cannot go by {}: {error}", path.display()))
+            })?;
+        }
         let file = match &args.config {
+            // As everywhere: nothing, whatever the settings of this host say.
+            Some(path) if path == Path::new("/dev/null") => HostFile::default(),
             Some(path) => HostFile::read(path)?,
             None => HostFile::read_if_there(Path::new(DEFAULT_CONFIG))?,
         };

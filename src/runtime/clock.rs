@@ -4,7 +4,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::time::{ClockId as Clock, clock_gettime};
 
 use crate::error::{Doing, Error, Result};
-use crate::model::{Ktime, Moment};
+use crate::model::{Ktime, Moment, format_duration};
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns()` also counts.
 pub fn now() -> Result<Ktime> {
@@ -32,6 +32,25 @@ pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let text = std::fs::read_to_string(path).doing(|| format!("reading {path}"))?;
     Ok(text.trim().to_owned())
+}
+
+/// Tries until it succeeds or `patience` is over.
+///
+/// # Errors
+/// The last one, as the world's: what is not there in time is nobody's mistake.
+pub fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let end = now()? + patience;
+    loop {
+        match attempt() {
+            Ok(found) => return Ok(found),
+            Err(error) if now()? >= end => {
+                let waited = format_duration(patience);
+                return Err(Error::world(format!("{error} (waited {waited})")));
+            }
+            Err(_) => wait(PAUSE)?,
+        }
+    }
 }
 
 /// Blocks for the length of one measuring window.

@@ -70,7 +70,7 @@ fn turn(run_dir: &Path) -> Result<Flock<File>> {
 }
 
 fn open(run_dir: &Path, name: &str) -> Result<File> {
-    trust::make_dir(run_dir).doing(|| format!("making {}", run_dir.display()))?;
+    trust::private_dir(run_dir)?;
     let path = run_dir.join(name);
     OpenOptions::new()
         .read(true)
@@ -88,10 +88,11 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::trust::private_tempdir;
 
     #[test]
     fn an_iq_waits_for_commands_and_commands_for_each_other() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = private_tempdir();
         let path = dir.path();
         let command = no_iq(path).unwrap().unwrap();
         thread::scope(|scope| {
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn of_many_iqs_and_commands_one_iq_runs_and_the_others_name_it() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = private_tempdir();
         // What one that crashed left behind.
         std::fs::write(dir.path().join(RUNS), "4194304999").unwrap();
         let path = dir.path();

@@ -11,7 +11,7 @@ mod ssh;
 mod terminal;
 mod watch;
 
-pub use clock::{boot_id, moment, now, wait};
+pub use clock::{boot_id, moment, now, patiently, wait};
 pub use control::{ControlSocket, Request, ask};
 pub use instance::{no_iq, only_iq};
 pub use memory::give_back_large_blocks;

@@ -62,7 +62,7 @@ impl StateFile {
     /// Operator's, if there are files and none of them can be used, unless `fresh`; World's if the
     /// directory cannot be read.
     pub fn open(dir: &Path, fresh: bool) -> Result<(Self, Found)> {
-        trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
+        trust::private_dir(dir)?;
         let newest = read(&dir.join(NEWEST))?;
         let mut file = Self {
             dir: dir.to_owned(),

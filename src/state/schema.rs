@@ -24,6 +24,12 @@ pub struct State {
     pub feedback: Vec<FirstSeen>,
     /// Policy that operators entered by hand, for after a reboot.
     pub operators: Vec<OperatorEntry>,
+    /// Only allowed sources pass, for good; a lease that nobody confirmed is not kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_only: bool,
+    /// The default limit of sources without a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<OperatorAction>,
 }
 
 /// When, on both clocks, and in which boot.
@@ -88,6 +94,9 @@ pub struct OperatorEntry {
     pub management: bool,
     /// Milliseconds since 1970; `None`: until removed.
     pub until_ms: Option<u64>,
+    /// Why, in the operator's words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

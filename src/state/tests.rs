@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Ktime, Moment};
+use crate::trust::private_tempdir;
 
 fn state(profile: &str) -> State {
     State {
@@ -21,7 +22,7 @@ fn open(dir: &Path) -> (StateFile, Found) {
 
 /// A directory that holds `second` as newest and `first` as previous.
 fn two() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_tempdir();
     let (mut file, found) = open(dir.path());
     assert_eq!(found, Found::Nothing);
     file.write(&state("first")).unwrap();
@@ -143,7 +144,7 @@ impl Small {
         if !nix::unistd::geteuid().is_root() {
             return None;
         }
-        let dir = tempfile::tempdir().unwrap();
+        let dir = private_tempdir();
         mount(
             Some("tmpfs"),
             dir.path(),
@@ -223,7 +224,7 @@ fn record(source: &str, strikes: u32) -> Record {
 
 #[test]
 fn the_journal_answers_for_one_source_and_survives_a_torn_line() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_tempdir();
     let path = dir.path().join("deep/journal.jsonl");
     let mut journal = Journal::open(&path).unwrap();
     for strikes in 1..=5 {
@@ -241,7 +242,7 @@ fn the_journal_answers_for_one_source_and_survives_a_torn_line() {
 
 #[test]
 fn the_journal_is_bounded() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private_tempdir();
     let path = dir.path().join("journal.jsonl");
     let mut journal = Journal::open(&path).unwrap();
     let long = "x".repeat(100_000);
@@ -262,7 +263,7 @@ proptest! {
     /// Whatever the bytes, reading them is a state or a reason, never a panic.
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = private_tempdir();
         fs::write(dir.path().join("state.json"), bytes).unwrap();
         prop_assert!(StateFile::open(dir.path(), false).is_err());
     }

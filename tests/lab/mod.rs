@@ -57,6 +57,7 @@ mod wait;
 use std::fmt::Display;
 use std::io::{Write, stderr};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -256,6 +257,9 @@ impl Places {
         let places = Self { bpffs, dir, run };
         std::fs::create_dir_all(&places.run)
             .map_err(|e| LabError::new(format!("creating {}", places.run.display()), e))?;
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&places.run, private)
+            .map_err(|e| LabError::new(format!("closing {}", places.run.display()), e))?;
         let config = places.dir.join("kernloom.toml");
         std::fs::write(&config, "")
             .map_err(|e| LabError::new(format!("creating {}", config.display()), e))?;

@@ -2,6 +2,7 @@
 //! what it answers.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use kernloom::state::{Found, StateFile};
@@ -164,6 +165,7 @@ fn what_was_sent_while_nobody_ran_is_told_and_not_judged() {
 fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
     let Some(lab) = lab("dry") else { return };
     fs::create_dir_all(lab.state_dir()).unwrap();
+    fs::set_permissions(lab.state_dir(), fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(lab.state_dir().join("whitelist.txt"), "192.0.2.0/24\n").unwrap();
     let (iq, evil) = holding(&lab, &["--profile=web-server"]);
     for list in ["limit", "deny", "allow"] {
@@ -197,6 +199,14 @@ fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
     let [denied, allowed] = ["203.0.113.9", "203.0.113.10"];
     run(&lab, &["shield", "deny", "add", denied]);
     run(&lab, &["shield", "allow", "add", allowed, "--ttl", "1h"]);
+    let gone = "203.0.113.11";
+    run(
+        &lab,
+        &["shield", "deny", "add", gone, "--reason", "scanner"],
+    );
+    run(&lab, &["shield", "limit", "default", "--rate", "5000pps"]);
+    run(&lab, &["shield", "enforce-allow", "on", "--no-guard"]);
+    let limited = json(&lab, &["shield", "status", "--json"])["default_limit"].clone();
     stop(iq);
     // A reboot is a new kernel with the old files: no maps, and another boot than the state's.
     run(&lab, &["shield", "detach", "--all", "--purge"]);
@@ -208,11 +218,71 @@ fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
     file.write(&state).unwrap();
 
     let mut iq = start(&lab, &ENFORCE[..1]);
-    iq.wait_line(SOON, "put back 2 entries of operators after the reboot")
+    iq.wait_line(SOON, "put back 3 entries of operators after the reboot")
         .unwrap();
-    assert!(run(&lab, &["shield", "deny", "list"]).contains(denied));
+    let denies = run(&lab, &["shield", "deny", "list"]);
+    assert!(denies.contains(denied), "{denies}");
+    let reasoned = |line: &str| line.contains(gone) && line.contains("scanner");
+    assert!(denies.lines().any(reasoned), "{denies}");
     assert!(run(&lab, &["shield", "allow", "list"]).contains(allowed));
-    drop(iq);
+    let status = json(&lab, &["shield", "status", "--json"]);
+    assert_eq!(status["enforce_allow"]["state"], "on");
+    assert_eq!(status["default_limit"], limited);
+    // What nobody confirmed is no decision.
+    run(&lab, &["shield", "enforce-allow", "off"]);
+    run(
+        &lab,
+        &[
+            "shield",
+            "enforce-allow",
+            "on",
+            "--lease",
+            "1h",
+            "--no-guard",
+        ],
+    );
+    stop(iq);
+    let (_, found) = StateFile::open(&lab.state_dir(), false).unwrap();
+    assert!(matches!(found, Found::Newest(state) if !state.allow_only));
+}
+
+/// A service manager starts again what failed, and IQ would attach again.
+#[test]
+fn what_the_operator_purges_ends_iq_without_a_failure() {
+    let Some(lab) = lab("purged") else { return };
+    let mut iq = start(&lab, &ENFORCE);
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
+    iq.wait_line(SOON, "stopping: the operator removed the data plane")
+        .unwrap();
+    assert!(iq.process().wait(SOON).unwrap().success());
+    assert!(!lab.bpffs().exists());
+}
+
+#[test]
+fn an_iq_that_may_wait_waits_for_its_interface() {
+    let Some(lab) = lab("late") else { return };
+    let net = &lab.server().net;
+    let (code, said) = refused(
+        &lab,
+        &["iq", "--profile=idp", "--iface=late0", "--wait=300ms"],
+    );
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no interface 'late0'"), "{said}");
+    let (code, said) = refused(&lab, &["shield", "attach", "late0", "--wait=300ms"]);
+    assert_eq!(code, 1, "{said}");
+    let (code, _) = refused(&lab, &["shield", "attach", "late0"]);
+    assert_eq!(code, 2, "without --wait it is a typing mistake");
+    let (code, said) = refused(&lab, &["shield", "status", "--wait=300ms"]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is attached nowhere"), "{said}");
+    std::thread::scope(|scope| {
+        let status = scope.spawn(|| run(&lab, &["shield", "status", "--wait=60s"]));
+        let attach = scope.spawn(|| run(&lab, &["shield", "attach", "late0", "--wait=60s"]));
+        net.ip("link add late0 type veth peer name late1").unwrap();
+        assert!(attach.join().unwrap().contains("late0: attached"));
+        assert!(status.join().unwrap().contains("late0"));
+    });
+    run(&lab, &["shield", "detach", "--all", "--purge"]);
 }
 
 #[test]

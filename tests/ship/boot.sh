@@ -27,10 +27,13 @@ booted() {
     check "a reboot detaches" lacks xdp "$(ip link show kl0)"
     boot second_boot
     tells "after a reboot it is attached again" 'kl0: attached in driver mode'
-    tells "after a reboot a denial by hand holds" '^198\.18\.0\.9 '
+    tells "after a reboot a denial by hand holds, with its reason" '^198\.18\.0\.9 .*scanner'
     tells "after a reboot a denial with an end holds until then" '^198\.18\.0\.10 .*[0-9]+m'
+    tells "after a reboot the default limit holds" 'every source without a rule of its own: '
     tells "after a reboot the list of a file holds" '^198\.18\.0\.8 '
     tells "after a reboot an allowed source is allowed" '^198\.18\.0\.2 '
+    tells "what the operator detached stays so, under the units" 'detached: inactive no'
+    tells "and is attached again when the units are started" 'attached again: active active'
     tells "a removal stops the units" 'inactive inactive'
     tells "a removal detaches" 'attached when removed: no'
     tells "a purge leaves nothing" 'left: 0'
@@ -106,7 +109,8 @@ first_boot() {
     kernloom shield deny list
     echo "handshakes watched: $(yes_no sh -c '! journalctl -u kernloom-iq@web-server | grep "not watched"')"
     echo "modes $(stat -c %a /var/lib/kernloom) $(stat -c %a /run/kernloom/iq.lock)"
-    kernloom shield deny add 198.18.0.9
+    kernloom shield deny add 198.18.0.9 --reason scanner
+    kernloom shield limit default --rate 5000pps
     kernloom shield deny add 198.18.0.10 --ttl 1h
     kernloom shield allow add 198.18.0.2
     before=$(pid)
@@ -129,9 +133,17 @@ first_boot() {
 }
 
 second_boot() {
+    local iq=kernloom-iq@web-server.service
     kernloom shield status
+    kernloom shield limit default
     kernloom shield deny list
     kernloom shield allow list
+    kernloom shield detach --all --purge
+    wait_for sh -c '! systemctl is-active kernloom-iq@web-server'
+    echo "detached: $(systemctl is-active "$iq") $(yes_no sh -c 'ip link show kl0 | grep -q prog/xdp')"
+    systemctl restart kernloom-shield.service
+    systemctl start "$iq"
+    echo "attached again: $(systemctl is-active kernloom-shield.service "$iq" | xargs)"
     dpkg -r kernloom >/dev/null
     systemctl is-active kernloom-shield.service kernloom-iq@web-server.service | xargs
     echo "attached when removed: $(yes_no sh -c 'ip link show kl0 | grep -q prog/xdp')"

@@ -81,15 +81,16 @@ empty_chroot() {
     check "an empty chroot tells an operator's mistake" has "did you mean 'idp'" \
         "$(chroot "$root" /kernloom iq --profile=ipd 2>&1)"
     ip link add kl0 type veth peer name kl1
-    mkdir -p "$root"/{proc,dev,sys} && touch "$root/dev/urandom"
+    check "an empty chroot tells what its doctor lacks" lacks "shield doctor" \
+        "$(chroot "$root" /kernloom shield doctor kl0 2>&1)"
+    mkdir -p "$root"/{proc,sys}
     mount -t proc proc "$root/proc"
     mount -t sysfs sysfs "$root/sys"
     mount -t bpf bpf "$root/sys/fs/bpf"
-    mount --bind /dev/urandom "$root/dev/urandom"
-    check "a chroot with proc, sys and urandom attaches" has 'kl0: attached in driver mode' \
+    check "a chroot with proc and sys attaches" has 'kl0: attached in driver mode' \
         "$(chroot "$root" /kernloom shield attach kl0 2>&1)"
     check "and detaches" chroot "$root" /kernloom shield detach kl0 --purge
-    umount "$root/dev/urandom" "$root/sys/fs/bpf" "$root/sys" "$root/proc"
+    umount "$root/sys/fs/bpf" "$root/sys" "$root/proc"
     ip link del kl0
 }
 

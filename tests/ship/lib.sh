@@ -42,7 +42,8 @@ inside() { chroot "$root" "$@"; }
 
 # What is in a root of ours and not of the host. A removed file is a device of its own kind.
 left() {
-    find "$upper" \( -path "$upper/debs" -o -path "$upper/copy" \) -prune -o -iname '*kernloom*' ! -type c -print
+    find "$upper" \( -path "$upper/debs" -o -path "$upper/copy" \) -prune -o -iname '*kernloom*' ! -type c \
+        ! -path "$upper/var/lib/kernloom" -print
 }
 
 # A peer in a network namespace of its own, reached over kl0.

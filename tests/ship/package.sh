@@ -16,13 +16,36 @@ package_lifecycle() {
     upgrade_under_traffic
     killed_upgrade
     echo KERNLOOM_IFACE=kl0 >>"$root/etc/default/kernloom"
+    another_copy_and_a_mistake
     check "it is removed" inside dpkg -r kernloom
+    check "no other copy was asked" test ! -e "$root/asked"
+    check "what is somebody else's stays" test -e "$root/sys/fs/bpf/kernloom-junk/theirs"
+    rm -r "$root/sys/fs/bpf/kernloom-junk" "$root/usr/local/sbin/kernloom" "$root/etc/kernloom"
     check "nothing is attached then" lacks 'xdp' "$(ip link show kl0)"
     check "nothing is pinned then" test ! -e "$root/sys/fs/bpf/kernloom"
     check "settings outlive a removal" grep -q KERNLOOM_IFACE=kl0 "$root/etc/default/kernloom"
     check "it is purged" inside dpkg -P kernloom
     check "nothing is left then" same "$(left)" ''
+    never_configured
     traffic_down
+}
+
+# An old copy that comes first in PATH, settings nobody can read, and another's directory.
+another_copy_and_a_mistake() {
+    mkdir -p "$root/usr/local/sbin" "$root/etc/kernloom" "$root/sys/fs/bpf/kernloom-junk/theirs"
+    printf '#!/bin/sh\ntouch /asked\n' >"$root/usr/local/sbin/kernloom"
+    chmod 755 "$root/usr/local/sbin/kernloom"
+    echo 'mistake =' >"$root/etc/kernloom/kernloom.toml"
+    check "it installs again, whatever the settings say" inside dpkg -i /debs/new.deb
+}
+
+# Unpacked, attached by hand, removed: no prerm runs.
+never_configured() {
+    inside dpkg --unpack /debs/new.deb >/dev/null 2>&1
+    check "what is unpacked attaches" inside /usr/bin/kernloom shield attach kl0
+    check "what was never configured is removed" inside dpkg -P kernloom
+    check "nothing is attached then, either" lacks xdp "$(ip link show kl0)"
+    check "nothing is pinned then, either" test ! -e "$root/sys/fs/bpf/kernloom"
 }
 
 # Two versions and one of another CPU, in the root's /debs.
@@ -56,6 +79,10 @@ manual_is_whole() {
         [[ $bash == *"${name//-/__subcmd__})"* ]] || missing+=" $name"
     done < <(echo && commands '')
     check "every command has a man page and a completion" same "$missing" ''
+    check "a man page has its date in its place" has '^\.TH kernloom 1 "[0-9]{4}-[0-9]{2}-[0-9]{2}" "kernloom ' \
+        "$(zcat "$root/usr/share/man/man1/kernloom.1.gz")"
+    check "the copyright names its holder" has '^Copyright \(C\) [0-9]{4} ' "$(<"$root/usr/share/doc/kernloom/copyright")"
+    check "there is a changelog" test -s "$root/usr/share/doc/kernloom/changelog.gz"
     check "there are at least 40 commands" test "$(commands '' | wc -l)" -ge 40
     check "bash completes" inside bash -c '. /usr/share/bash-completion/completions/kernloom
         COMP_WORDS=(kernloom shield enf) COMP_CWORD=2

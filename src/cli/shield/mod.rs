@@ -28,7 +28,7 @@ pub enum ShieldCommand {
     Upgrade(UpgradeArgs),
     /// Show where it is attached, in which mode, and how full the tables are
     #[command(after_help = "Example: sudo kernloom shield status --json")]
-    Status(JsonArgs),
+    Status(StatusArgs),
     /// Show packets and bytes by reason
     #[command(after_help = "Example: sudo kernloom shield stats")]
     Stats(JsonArgs),
@@ -98,6 +98,16 @@ pub struct JsonArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Wait this long for it to be attached; fail if it is not by then
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    pub wait: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 pub struct AttachArgs {
     /// Interfaces; without one, that of the default route
     #[arg(value_name = "IFACE")]
@@ -117,6 +127,9 @@ pub struct AttachArgs {
     /// Do not protect your own SSH peer
     #[arg(long)]
     pub no_guard: bool,
+    /// Wait this long for an interface, or a default route, that is not there yet
+    #[arg(long, value_name = "TIME", value_parser = positive_duration)]
+    pub wait: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -21,7 +21,7 @@ use super::run::Before;
 use super::witness::Witness;
 use super::{IQ, Settings, judged_by};
 use crate::dataplane::{
-    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Shield, SourceTable, What,
+    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Retired, Shield, SourceTable, What,
 };
 use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
@@ -397,12 +397,15 @@ impl<'a> Iq<'a> {
 
     /// Orders to maps that no program reads would be silence.
     fn watch_upgrade(&self) -> Result<()> {
-        if self.shield.is_retired() {
-            return Err(Error::world(
+        match self.shield.retired() {
+            None => Ok(()),
+            Some(Retired::Replaced) => Err(Error::world(
                 "the data plane was given new tables ('kernloom shield upgrade'); start iq again to steer those",
-            ));
+            )),
+            Some(Retired::Purged) => Err(Error::world(
+                "the data plane was removed ('kernloom shield detach --purge')",
+            )),
         }
-        Ok(())
     }
 
     fn tune(&mut self, length: Duration, now: Moment) {
@@ -545,7 +548,7 @@ impl<'a> Iq<'a> {
     }
 
     fn save(&mut self, now: Moment) -> Result<()> {
-        let entries = self.shield.entries()?;
+        let policy = keep::Policy::read(self.shield, now)?;
         let state = State {
             profile: self.settings.name.clone(),
             dry_run: self.settings.iq.dry_run,
@@ -553,7 +556,9 @@ impl<'a> Iq<'a> {
             autotune: self.learner.state(),
             exemptions: self.lists.commanded(),
             feedback: self.lists.first_seen(),
-            operators: keep::operators(&entries, now),
+            operators: policy.operators,
+            allow_only: policy.allow_only,
+            ceiling: policy.ceiling,
             ..State::default()
         };
         self.keeper.write(state, now);

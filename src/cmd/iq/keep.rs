@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::IQ;
 use super::run::Before;
-use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
+use crate::dataplane::{Action, AllowOnly, Entry, Notes, Owner, PinDir, Rule, Shield};
 use crate::engine::{Engine, EngineState};
 use crate::error::Result;
-use crate::model::{ByteLimit, Hold, Ktime, LimitScope, Moment, RateLimit, Source};
+use crate::model::{ByteLimit, Hold, Ktime, LimitScope, Moment, RateLimit, Source, counted};
 use crate::runtime::{boot_id, now};
 use crate::seams::Order;
 use crate::state::{Found, OperatorAction, OperatorEntry, State, StateFile, Written};
@@ -158,8 +158,46 @@ fn hold_of(rule: &Rule) -> Option<Hold> {
     }
 }
 
-/// Operators' entries, for the state.
-pub(super) fn operators(entries: &[Entry], now: Moment) -> Vec<OperatorEntry> {
+/// What operators entered by hand, for the state.
+pub(super) struct Policy {
+    pub(super) operators: Vec<OperatorEntry>,
+    pub(super) allow_only: bool,
+    pub(super) ceiling: Option<OperatorAction>,
+}
+
+impl Policy {
+    pub(super) fn read(shield: &Shield, now: Moment) -> Result<Self> {
+        Ok(Self {
+            operators: operators(&shield.entries()?, &shield.notes()?, now),
+            // A lease that nobody confirmed is not what the operator decided.
+            allow_only: shield.allow_only()? == AllowOnly::On,
+            ceiling: shield.ceiling().map(kept_action),
+        })
+    }
+}
+
+fn kept_action(action: Action) -> OperatorAction {
+    match action {
+        Action::Allow => OperatorAction::Allow,
+        Action::Deny => OperatorAction::Deny,
+        Action::Limit { limit, scope } => {
+            let (pps, burst) = (limit.pps.get(), limit.burst.get());
+            match scope {
+                LimitScope::New => OperatorAction::LimitNew { pps, burst },
+                LimitScope::All => OperatorAction::LimitAll { pps, burst },
+            }
+        }
+        Action::LimitBytes { limit, scope } => {
+            let (bytes, burst) = (limit.bytes.get(), limit.burst.get());
+            match scope {
+                LimitScope::New => OperatorAction::LimitBytesNew { bytes, burst },
+                LimitScope::All => OperatorAction::LimitBytesAll { bytes, burst },
+            }
+        }
+    }
+}
+
+fn operators(entries: &[Entry], notes: &Notes, now: Moment) -> Vec<OperatorEntry> {
     entries
         .iter()
         .filter(|entry| {
@@ -169,89 +207,85 @@ pub(super) fn operators(entries: &[Entry], now: Moment) -> Vec<OperatorEntry> {
         .map(|entry| OperatorEntry {
             source: entry.source,
             management: entry.rule.owner == Owner::Management,
-            action: match entry.rule.action {
-                Action::Allow => OperatorAction::Allow,
-                Action::Deny => OperatorAction::Deny,
-                Action::Limit { limit, scope } => {
-                    let (pps, burst) = (limit.pps.get(), limit.burst.get());
-                    match scope {
-                        LimitScope::New => OperatorAction::LimitNew { pps, burst },
-                        LimitScope::All => OperatorAction::LimitAll { pps, burst },
-                    }
-                }
-                Action::LimitBytes { limit, scope } => {
-                    let (bytes, burst) = (limit.bytes.get(), limit.burst.get());
-                    match scope {
-                        LimitScope::New => OperatorAction::LimitBytesNew { bytes, burst },
-                        LimitScope::All => OperatorAction::LimitBytesAll { bytes, burst },
-                    }
-                }
-            },
+            action: kept_action(entry.rule.action),
+            reason: notes.text(entry.note).to_owned(),
             until_ms: entry.rule.expires.map(|end| now.unix_ms(end)),
         })
         .collect()
 }
 
 /// After a reboot, puts back what operators had entered by hand, what has not ended since and what
-/// nobody has ruled over since. Answers with how many.
+/// nobody has ruled over since. Answers with a line for each kind.
 pub(super) fn put_back(
-    operators: &[OperatorEntry],
+    state: &State,
     shield: &Shield,
     pins: &PinDir,
     now: Moment,
-) -> Result<usize> {
+) -> Result<Vec<String>> {
     let lock = pins.lock()?;
-    let missing = missing(operators, &shield.entries()?, now);
+    let missing = missing(&state.operators, &shield.entries()?, now);
     let mut edit = shield.edit(&lock);
-    for (source, rule) in &missing {
-        edit.set(source, rule)?;
+    for (source, rule, reason) in &missing {
+        let note = edit.note(reason)?;
+        edit.set_noted(source, rule, note)?;
     }
-    Ok(missing.len())
+    drop(edit);
+    let mut done = Vec::new();
+    if !missing.is_empty() {
+        let entries = counted(missing.len(), "entry", "entries");
+        done.push(format!("{entries} of operators"));
+    }
+    let ceiling = state.ceiling.and_then(rule_action);
+    if let (Some(ceiling), None) = (ceiling, shield.ceiling()) {
+        shield.set_ceiling(Some(&ceiling), &lock)?;
+        done.push("the default limit".to_owned());
+    }
+    // After the entries: whoever is allowed must never be without his.
+    if state.allow_only && shield.allow_only()? == AllowOnly::Off {
+        shield.set_allow_only(AllowOnly::On, &lock);
+        done.push("that only allowed sources pass".to_owned());
+    }
+    Ok(done)
 }
 
-fn missing(operators: &[OperatorEntry], there: &[Entry], now: Moment) -> Vec<(Source, Rule)> {
+fn missing<'a>(
+    operators: &'a [OperatorEntry],
+    there: &[Entry],
+    now: Moment,
+) -> Vec<(Source, Rule, &'a str)> {
     let ruled: BTreeSet<Source> = there.iter().map(|entry| entry.source).collect();
     operators
         .iter()
         .filter(|entry| !ruled.contains(&entry.source))
-        .filter_map(|entry| Some((entry.source, rule_of(entry, now)?)))
+        .filter_map(|entry| Some((entry.source, rule_of(entry, now)?, entry.reason.as_str())))
         .collect()
+}
+
+/// `None` for a rate of nothing, which no command makes.
+fn rule_action(action: OperatorAction) -> Option<Action> {
+    let limit = |pps, burst, scope| {
+        let (pps, burst) = (NonZeroU32::new(pps)?, NonZeroU32::new(burst)?);
+        let limit = RateLimit { pps, burst };
+        Some(Action::Limit { limit, scope })
+    };
+    let byte_limit = |bytes, burst, scope| {
+        let (bytes, burst) = (NonZeroU32::new(bytes)?, NonZeroU32::new(burst)?);
+        let limit = ByteLimit { bytes, burst };
+        Some(Action::LimitBytes { limit, scope })
+    };
+    match action {
+        OperatorAction::Allow => Some(Action::Allow),
+        OperatorAction::Deny => Some(Action::Deny),
+        OperatorAction::LimitNew { pps, burst } => limit(pps, burst, LimitScope::New),
+        OperatorAction::LimitAll { pps, burst } => limit(pps, burst, LimitScope::All),
+        OperatorAction::LimitBytesNew { bytes, burst } => byte_limit(bytes, burst, LimitScope::New),
+        OperatorAction::LimitBytesAll { bytes, burst } => byte_limit(bytes, burst, LimitScope::All),
+    }
 }
 
 /// `None` for one that has ended.
 fn rule_of(entry: &OperatorEntry, now: Moment) -> Option<Rule> {
-    let limit = |pps, burst| {
-        Some(RateLimit {
-            pps: NonZeroU32::new(pps)?,
-            burst: NonZeroU32::new(burst)?,
-        })
-    };
-    let byte_limit = |bytes, burst| {
-        Some(ByteLimit {
-            bytes: NonZeroU32::new(bytes)?,
-            burst: NonZeroU32::new(burst)?,
-        })
-    };
-    let action = match entry.action {
-        OperatorAction::Allow => Action::Allow,
-        OperatorAction::Deny => Action::Deny,
-        OperatorAction::LimitNew { pps, burst } => Action::Limit {
-            limit: limit(pps, burst)?,
-            scope: LimitScope::New,
-        },
-        OperatorAction::LimitAll { pps, burst } => Action::Limit {
-            limit: limit(pps, burst)?,
-            scope: LimitScope::All,
-        },
-        OperatorAction::LimitBytesNew { bytes, burst } => Action::LimitBytes {
-            limit: byte_limit(bytes, burst)?,
-            scope: LimitScope::New,
-        },
-        OperatorAction::LimitBytesAll { bytes, burst } => Action::LimitBytes {
-            limit: byte_limit(bytes, burst)?,
-            scope: LimitScope::All,
-        },
-    };
+    let action = rule_action(entry.action)?;
     let expires = entry.until_ms.map(|end| now.ktime(end));
     if expires.is_some_and(|end| end <= now.ktime) {
         return None;
@@ -401,6 +435,7 @@ mod tests {
                 entry("192.0.2.9", Owner::Operator, 1_100),
                 entry("192.0.2.1", Owner::Iq, 1_600),
             ],
+            &Notes::default(),
             NOW,
         );
         assert_eq!(written.len(), 2);
@@ -421,7 +456,7 @@ mod tests {
         // One was entered anew since the reboot: it is not overruled.
         let since = [entry("192.0.2.8", Owner::Operator, 900)];
         let back = missing(&written, &since, later(50_060));
-        let sources: Vec<String> = back.iter().map(|(source, _)| source.to_string()).collect();
+        let sources: Vec<String> = back.iter().map(|(source, ..)| source.to_string()).collect();
         assert_eq!(sources, ["192.0.2.9"]);
     }
 }

@@ -216,6 +216,8 @@ struct Settings {
     iq: IqHost,
     fresh_state: bool,
     no_guard: bool,
+    /// How long a named interface is waited for.
+    wait: Option<Duration>,
     /// Where this run is recorded, and at how many bytes that ends.
     record: Option<(PathBuf, u64)>,
     graph: GraphSettings,
@@ -276,6 +278,7 @@ impl Settings {
             fresh_state: args.fresh_state,
             graph,
             no_guard: args.no_guard,
+            wait: args.wait,
             record: args.record.clone().map(|path| (path, args.record_max)),
         })
     }

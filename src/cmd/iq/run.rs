@@ -13,22 +13,25 @@ use super::lists::Lists;
 use super::recorder::Recorder;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
-    Attached, Features, LoadOptions, ModeChoice, PinDir, Shield, default_interface, interface_index,
+    Attached, Features, LoadOptions, ModeChoice, PinDir, Retired, Shield, default_interface,
+    interface_index,
 };
 use crate::error::{Error, Result};
 use crate::graph::Mode;
 use crate::host::{Host, IqHost};
-use crate::model::{Moment, counted, format_duration};
+use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
-    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq,
+    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, patiently,
     shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
 use crate::state::State;
 
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
-    for name in &settings.iq.iface {
-        interface_index(name)?;
+    let named = || all_there(&settings.iq.iface);
+    match settings.wait {
+        Some(patience) => patiently(patience, named)?,
+        None => named()?,
     }
     let _only = only_iq(&host.places.run_dir)?;
     // Before anything is attached: a state that is refused must leave the host as it is.
@@ -74,7 +77,27 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     if let Some(recorder) = recorder {
         iq.record(recorder)?;
     }
-    attend(host, &shield, &shutdown, &mut iq)
+    let ended = attend(host, &shield, &shutdown, &mut iq);
+    if ended.is_err() && shield.retired() == Some(Retired::Purged) {
+        return purged(&mut iq);
+    }
+    ended
+}
+
+fn all_there(interfaces: &[String]) -> Result<()> {
+    interfaces
+        .iter()
+        .try_for_each(|name| interface_index(name).map(drop))
+}
+
+/// What the operator let go of must not come back because a service manager sees a failure.
+fn purged(iq: &mut Iq<'_>) -> Result<()> {
+    log::info!(
+        target: IQ,
+        "stopping: the operator removed the data plane ('kernloom shield detach --purge'); \
+         'kernloom shield attach', then start iq again to protect"
+    );
+    iq.farewell()
 }
 
 /// Files that were not there before a start, and go with it if it fails: the next one makes them anew.
@@ -233,9 +256,8 @@ impl Before {
         // Whoever attached since the reboot, and with what lists, knows nothing of these. They are
         // no decisions of ours: a dry run that left them out would lose them with its next state.
         if !same_boot {
-            let back = keep::put_back(&state.operators, shield, pins, reading)?;
-            if back > 0 {
-                log::info!(target: IQ, "put back {} of operators after the reboot", counted(back, "entry", "entries"));
+            for what in keep::put_back(state, shield, pins, reading)? {
+                log::info!(target: IQ, "put back {what} after the reboot");
             }
         }
         Ok(Self {
@@ -282,7 +304,7 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
     }
     let mut interfaces = iq.iface.clone();
     if interfaces.is_empty() {
-        let interface = default_interface("name it with --iface")?;
+        let interface = default_interface("kernloom iq --iface eth0")?;
         log::info!(target: IQ, "protecting {interface}, the interface of the default route");
         interfaces.push(interface);
     }

@@ -7,6 +7,7 @@ use crate::dataplane::{
 use crate::error::{Error, Result};
 use crate::model::Source;
 use crate::report::{MERGED, attached_line, print};
+use crate::runtime::patiently;
 
 pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
     let default = LoadOptions::default();
@@ -18,14 +19,10 @@ pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
 }
 
 pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) -> Result<()> {
-    let interfaces = if args.ifaces.is_empty() {
-        vec![default_interface("name it: kernloom shield attach IFACE")?]
-    } else {
-        args.ifaces.clone()
+    let interfaces = match args.wait {
+        Some(patience) => patiently(patience, || named(&args.ifaces))?,
+        None => named(&args.ifaces)?,
     };
-    for interface in &interfaces {
-        interface_index(interface)?;
-    }
     let lock = pins.create_locked()?;
     let fresh = !pins.is_loaded()?;
     let mut text = String::new();
@@ -58,6 +55,17 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
             Err(error)
         }
     }
+}
+
+/// Those to attach to; each is there.
+fn named(ifaces: &[String]) -> Result<Vec<String>> {
+    if ifaces.is_empty() {
+        return Ok(vec![default_interface("kernloom shield attach eth0")?]);
+    }
+    for interface in ifaces {
+        interface_index(interface)?;
+    }
+    Ok(ifaces.to_vec())
 }
 
 fn sizes_of(args: &SizeArgs) -> Sizes {

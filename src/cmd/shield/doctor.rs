@@ -19,7 +19,7 @@ use crate::rights;
 pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
     let name = match &args.iface {
         Some(name) => name.clone(),
-        None => default_interface("name it: kernloom shield doctor IFACE")?,
+        None => default_interface("kernloom shield doctor eth0")?,
     };
     let interface = Interface::examine(&name)?;
     let mut findings = host();

@@ -20,6 +20,7 @@ use crate::error::{Doing, Error, Result};
 use crate::model::{Source, counted, format_duration, shown};
 use crate::report::{print, progress, write_out};
 use crate::runtime::now;
+use crate::trust;
 
 /// Lines named in one message; the rest are counted.
 const NAMED: usize = 20;
@@ -131,6 +132,12 @@ fn read_list(name: &str, file: &Path) -> Result<Read> {
     let open =
         File::open(file).map_err(|error| Error::operator(format!("opening {name}: {error}")))?;
     refuse_device(name, &open)?;
+    let about = open.metadata().doing(|| format!("reading {name}"))?;
+    // What is no file says so when it is read.
+    if !about.is_dir() {
+        trust::refuse_changeable(&about, file)
+            .map_err(|error| Error::operator(format!("not going by {name}: {error}")))?;
+    }
     parse(BufReader::new(open)).doing(|| format!("reading {name}"))
 }
 

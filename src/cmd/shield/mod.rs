@@ -10,13 +10,13 @@ mod verdict;
 pub(super) use verdict::asked;
 
 use super::{opened, pins, top};
-use crate::cli::{JsonArgs, ShieldCommand};
+use crate::cli::{JsonArgs, ShieldCommand, StatusArgs};
 use crate::dataplane::{Action, PinDir, Shield};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Status, print, stats_json, stats_table};
-use crate::runtime::now;
+use crate::runtime::{now, patiently};
 use crate::top::SortKey;
 
 pub(super) use guard::open_way_in;
@@ -57,7 +57,10 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
     }
 }
 
-fn status(pins: &PinDir, args: &JsonArgs) -> Result<()> {
+fn status(pins: &PinDir, args: &StatusArgs) -> Result<()> {
+    if let Some(patience) = args.wait {
+        patiently(patience, || attached_somewhere(pins))?;
+    }
     let shield = opened(pins)?;
     let status = Status {
         attached: Shield::attached(pins)?,
@@ -77,6 +80,16 @@ fn status(pins: &PinDir, args: &JsonArgs) -> Result<()> {
     } else {
         status.text(at)
     })
+}
+
+fn attached_somewhere(pins: &PinDir) -> Result<()> {
+    if pins.is_loaded()? && !Shield::attached(pins)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::world(format!(
+        "{} is attached nowhere; start with 'kernloom shield attach'",
+        pins.path().display()
+    )))
 }
 
 fn stats(pins: &PinDir, args: &JsonArgs) -> Result<()> {

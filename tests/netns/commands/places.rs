@@ -77,17 +77,17 @@ fn without_a_default_route_it_says_how_this_command_is_told_the_interface() {
     for (args, mend) in [
         (
             &["shield", "attach"][..],
-            "name it: kernloom shield attach IFACE",
+            "name one, as in 'kernloom shield attach eth0'",
         ),
         (
             &["shield", "doctor"],
-            "name it: kernloom shield doctor IFACE",
+            "name one, as in 'kernloom shield doctor eth0'",
         ),
     ] {
         let mut command = Command::new("unshare");
         let said = said(command.args(["--net", BINARY]).args(args).output().unwrap());
         let told =
             format!("kernloom: there is no default route to take the interface from; {mend}\n");
-        assert_eq!((said.code, said.err), (2, told));
+        assert_eq!((said.code, said.err), (1, told));
     }
 }

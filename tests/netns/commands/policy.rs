@@ -1,3 +1,4 @@
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Stdio;
 
 use super::{Bench, SOON, json, said};
@@ -220,4 +221,85 @@ fn the_running_program_is_asked_for_its_verdict() {
     let reasons = stats["reasons"].as_array().unwrap();
     let denied = reasons.iter().find(|reason| reason["reason"] == "deny");
     assert_eq!(denied.unwrap()["packets"], 0, "asking counted");
+}
+
+#[test]
+fn lists_and_settings_that_others_may_change_are_refused() {
+    let Some(bench) = Bench::new("foreign-files") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    let path = bench.file("deny.list", "192.0.2.7\n");
+    let import = ["shield", "deny", "import", &path];
+    let chmod = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    let environment = ["--environment-file", &path, "shield", "deny", "list"];
+    chmod(0o666);
+    for words in [&import[..], &environment[..]] {
+        let said = bench.refused(words, 2);
+        assert!(
+            said.contains("others than its owner may write it (mode 0666)"),
+            "{said}"
+        );
+        assert!(said.contains(&format!("run 'chmod go-w {path}'")), "{said}");
+    }
+    chmod(0o600);
+    chown(&path, Some(65_534), None).unwrap();
+    let settings = ["--config", &path, "shield", "status"];
+    for words in [&import[..], &environment[..], &settings[..]] {
+        let said = bench.refused(words, 2);
+        assert!(said.contains(&format!("run 'chown root {path}'")), "{said}");
+    }
+    assert_eq!(bench.ok(&["shield", "deny", "list"]).lines().count(), 1);
+    chown(&path, Some(0), None).unwrap();
+    bench.ok(&import);
+    bench.ok(&[
+        "--config",
+        "/dev/null",
+        "shield",
+        "detach",
+        "--all",
+        "--purge",
+    ]);
+}
+
+#[test]
+fn a_place_that_somebody_else_made_beforehand_is_refused() {
+    let Some(bench) = Bench::new("foreign-place") else {
+        return;
+    };
+    let bpffs = bench.lab.bpffs();
+    let attach = ["shield", "attach", "eth0", "--no-guard"];
+    std::fs::create_dir(bpffs).unwrap();
+    std::fs::set_permissions(bpffs, PermissionsExt::from_mode(0o777)).unwrap();
+    let said = bench.refused(&attach, 2);
+    assert!(
+        said.contains("others may write into it (mode 0777)"),
+        "{said}"
+    );
+    std::fs::set_permissions(bpffs, PermissionsExt::from_mode(0o700)).unwrap();
+    chown(bpffs, Some(65_534), None).unwrap();
+    for words in [&attach[..], &["shield", "detach", "--all", "--purge"]] {
+        let said = bench.refused(words, 2);
+        assert!(said.contains("it belongs to user 65534"), "{said}");
+    }
+    assert!(bpffs.exists(), "it is not ours to remove");
+    std::fs::remove_dir(bpffs).unwrap();
+    bench.ok(&attach);
+}
+
+#[test]
+fn an_imported_management_address_replaces_the_operators_allow() {
+    let Some(bench) = Bench::new("import-management") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    bench.ok(&["shield", "allow", "add", "192.0.2.7"]);
+    let path = bench.file("management.list", "192.0.2.7\n");
+    let said = bench.ok(&["shield", "management", "import", &path]);
+    assert_eq!(
+        said,
+        "0 added, 1 changed, 0 kept as the operator has them, 0 repeated\n"
+    );
+    let listed = bench.ok(&["shield", "management", "list"]);
+    assert!(listed.contains("192.0.2.7"), "{listed}");
 }
