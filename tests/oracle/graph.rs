@@ -24,7 +24,8 @@ const V6_BITS: u8 = 64;
 
 const PORTS: [u16; 9] = [0, 22, 53, 67, 68, 443, 2_049, 40_000, 51_820];
 const FLAGS: [u8; 8] = [0x02, 0x02, 0x10, 0x10, 0x12, 0x11, 0x14, 0x18];
-const NUMBERS: [u32; 6] = [0, 1, 65_535, 65_536, 0x8000_0000, u32::MAX];
+/// Often the two that are as far apart as an acknowledgment may be.
+const NUMBERS: [u32; 8] = [0, 0, 1, 65_535, 65_536, 65_536, 0x8000_0000, u32::MAX];
 /// Type, code, checksum, identifier; echo and its reply, and what is neither.
 const ICMP: [&[u8]; 5] = [
     &[8, 0, 0, 0, 0, 1, 0, 1],

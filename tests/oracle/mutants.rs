@@ -89,7 +89,7 @@ const MUTANTS: &[Patch] = &[
         "if (bits > own_bits)",
         "if (bits > own_bits + 1)",
     ),
-    patch("policy.h", "policy->owner == KL_OWNER_IQ ||", ""),
+    patch("policy.h", "owner == KL_OWNER_IQ ||", ""),
     patch(
         "policy.h",
         "!= kl_control.generation || verdict & KL_VERDICT_EACH",
