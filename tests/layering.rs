@@ -30,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "trust",
         ],
     ),
-    ("trust", &[]),
+    ("trust", &["error"]),
     ("version", &[]),
     ("profile", &["engine", "graph", "model", "trust"]),
     ("runtime", &["error", "model", "trust"]),

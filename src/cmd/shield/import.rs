@@ -133,8 +133,8 @@ fn read_list(name: &str, file: &Path) -> Result<Read> {
         File::open(file).map_err(|error| Error::operator(format!("opening {name}: {error}")))?;
     refuse_device(name, &open)?;
     let about = open.metadata().doing(|| format!("reading {name}"))?;
-    // What is no file says so when it is read.
-    if !about.is_dir() {
+    // Pipes are whoever's this command was given by; a directory says so when it is read.
+    if about.is_file() {
         trust::refuse_changeable(&about, file)
             .map_err(|error| Error::operator(format!("not going by {name}: {error}")))?;
     }
