@@ -121,7 +121,7 @@ pub enum GraphCommand {
     /// Keep enforcing: ends the lease
     #[command(after_help = "Example: sudo kernloom graph confirm")]
     Confirm,
-    /// Forget everything learned; the frozen file stays
+    /// Forget everything learned; the frozen file and what is denied stay
     #[command(after_help = "Example: sudo kernloom graph reset --yes")]
     Reset {
         /// Yes, everything

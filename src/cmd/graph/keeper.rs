@@ -408,14 +408,19 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
-        let edges: Vec<Edge> = self.learner.records().keys().cloned().collect();
+        // A denial was never learned: whoever it shut out must not be let in by this.
+        let records = self.learner.records().iter();
+        let edges: Vec<Edge> = records
+            .filter(|(_, record)| record.state != State::Denied)
+            .map(|(edge, _)| edge.clone())
+            .collect();
         edges.iter().for_each(|edge| self.learner.remove(edge));
         self.violations.clear();
         self.coverage = Coverage::default();
         self.coverage_changed = true;
         self.renew(now)?;
         Ok(format!(
-            "{} forgotten; the frozen file stays\n{}",
+            "{} forgotten; the frozen file and what is denied stay\n{}",
             counted(edges.len(), "edge is", "edges are"),
             self.store_now(now)
         ))

@@ -396,6 +396,11 @@ fn a_verdict_tells_the_edge_that_decides_and_the_mode() {
         edge(ask("10.0.0.5 --dport 443")),
         "graph: frozen-enforce, denied by 10.0.0.5 -> tcp/443"
     );
+    assert!(good(&lab, "reset --yes").contains("the frozen file and what is denied stay"));
+    assert_eq!(
+        edge(ask("10.0.0.5 --dport 443")),
+        "graph: frozen-enforce, denied by 10.0.0.5 -> tcp/443"
+    );
     good(&lab, "allow fd55::2 tcp/22");
     good(&lab, "allow fd66::/64 tcp/22");
     for (source, told) in [
