@@ -73,7 +73,7 @@ static __always_inline __u32 kl_promote(struct kl_source *src, const struct kl_p
 			.expires_ns = end,
 			.interval_ns = kl_control.ceiling_interval_ns,
 			.tolerance_ns = kl_control.ceiling_tolerance_ns,
-			/* What came before its first packet here was another's (kl_claim). */
+			/* What was counted before its first packet here was another's of that window. */
 			.tat_ns = now + (src->packets > 1 ? kl_control.ceiling_debt_ns : 0),
 			.action = kl_control.ceiling,
 			.owner = KL_OWNER_CEILING,

@@ -33,10 +33,7 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
 /// # Errors
 /// As [`read_to_string`]; `PermissionDenied` for somebody else's file.
 pub(crate) fn read_settings(path: &Path) -> Result<String> {
-    let name = path.display();
-    read(path, |about| {
-        Some(format!("{}; run 'chown root {name}'", foreign(about)?))
-    })
+    read(path, |about| foreign_file(about, path))
 }
 
 fn read(path: &Path, also: impl Fn(&Metadata) -> Option<String>) -> Result<String> {
@@ -89,14 +86,17 @@ fn foreign(about: &Metadata) -> Option<String> {
         .then(|| format!("it belongs to user {owner}, who may change it at any time"))
 }
 
+/// The same of a file, with the way out.
+fn foreign_file(about: &Metadata, path: &Path) -> Option<String> {
+    foreign(about).map(|why| format!("{why}; run 'chown root {}'", path.display()))
+}
+
 /// Refuses a file that anybody but root and whoever runs this may change.
 ///
 /// # Errors
 /// `PermissionDenied`, with the way out.
 pub(crate) fn refuse_changeable(about: &Metadata, path: &Path) -> Result<()> {
-    let name = path.display();
-    let owned = foreign(about).map(|why| format!("{why}; run 'chown root {name}'"));
-    match owned.or_else(|| writable(about, path)) {
+    match foreign_file(about, path).or_else(|| writable(about, path)) {
         Some(why) => Err(Error::new(ErrorKind::PermissionDenied, why)),
         None => Ok(()),
     }

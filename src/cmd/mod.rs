@@ -37,9 +37,7 @@ fn opened(pins: &PinDir) -> Result<Shield> {
 
 /// The same to change it: opened once nobody else changes it, because an upgrade may replace its maps.
 fn changing(pins: &PinDir) -> Result<(Lock, Shield)> {
-    if !pins.is_loaded()? {
-        return Err(pins.nothing_loaded());
-    }
+    pins.must_be_loaded()?;
     let lock = pins.lock()?;
     Ok((lock, opened(pins)?))
 }

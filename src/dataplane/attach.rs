@@ -242,18 +242,25 @@ pub(super) fn lost(pins: &PinDir) -> Result<Vec<PathBuf>> {
     if !pins.is_made()? {
         return Ok(Vec::new());
     }
-    let mut lost = Vec::new();
-    for path in pins.links()? {
+    let linked = linked(pins)?.into_iter();
+    let lost = linked.filter(|(_, place)| place.is_none());
+    Ok(lost.map(|(path, _)| path).collect())
+}
+
+/// An interface, and how a program is attached there where that can be told.
+type Place = (u32, Option<AttachMode>);
+
+/// Every pinned link, and where it is.
+fn linked(pins: &PinDir) -> Result<Vec<(PathBuf, Option<Place>)>> {
+    let place = |path: PathBuf| {
         let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
-        if place_of(&link).is_none() {
-            lost.push(path);
-        }
-    }
-    Ok(lost)
+        Ok((path, place_of(&link)))
+    };
+    pins.links()?.into_iter().map(place).collect()
 }
 
 /// Where a link is; `None` once the interface is gone or the link was detached.
-pub(super) fn place_of(link: &Link) -> Option<(u32, Option<AttachMode>)> {
+pub(super) fn place_of(link: &Link) -> Option<Place> {
     let info = link.info().ok()?.info;
     if let LinkTypeInfo::Xdp(xdp) = &info {
         return (xdp.ifindex != 0).then(|| (xdp.ifindex, mode_of(xdp.ifindex)));
@@ -324,14 +331,11 @@ pub(super) fn cause(interface: &str, error: &io::Error) -> String {
 
 /// Every interface of the instance, in order of number; one whose interface is gone is left out.
 pub(super) fn attached(pins: &PinDir) -> Result<Vec<Attached>> {
-    let mut places = Vec::new();
     if !pins.is_made()? {
         return Ok(Vec::new());
     }
-    for path in pins.links()? {
-        let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
-        places.extend(place_of(&link));
-    }
+    let linked = linked(pins)?.into_iter();
+    let mut places: Vec<Place> = linked.filter_map(|(_, place)| place).collect();
     for ifindex in pins.filters()? {
         if tc::is_there(&pins.filter(ifindex), index(ifindex)?, TC_INGRESS)? {
             places.push((ifindex, Some(AttachMode::Tc)));

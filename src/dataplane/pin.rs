@@ -149,6 +149,15 @@ impl PinDir {
         ))
     }
 
+    /// # Errors
+    /// Operator's, where no whole instance is pinned here.
+    pub fn must_be_loaded(&self) -> Result<()> {
+        match self.is_loaded()? {
+            true => Ok(()),
+            false => Err(self.nothing_loaded()),
+        }
+    }
+
     /// Taken by the one process that steers the instance, for as long as it runs.
     pub fn steer(&self) -> Result<Steering> {
         let path = self.path.join(STEERING);

@@ -132,9 +132,7 @@ fn protect(
 }
 
 pub(super) fn upgrade(pins: &PinDir, args: &UpgradeArgs) -> Result<()> {
-    if !pins.is_loaded()? {
-        return Err(pins.nothing_loaded());
-    }
+    pins.must_be_loaded()?;
     let lock = pins.lock()?;
     let done = Shield::upgrade(pins, &sizes_of(&args.sizes), &lock)?;
     let mut text = format!("{done}\n");

@@ -52,9 +52,7 @@ struct Read {
 
 pub(super) fn import(place: Instance<'_>, file: &Path, how: &EntryArgs, list: List) -> Result<()> {
     let name = file.display().to_string();
-    if !place.pins.is_loaded()? {
-        return Err(place.pins.nothing_loaded());
-    }
+    place.pins.must_be_loaded()?;
     let mut read = read_list(&name, file)?;
     let (lock, shield) = changing(place.pins)?;
     let at = now()?;
