@@ -43,17 +43,38 @@ impl Counts {
         acks: 0,
         drops: 0,
     };
+
+    /// What came after `then`; 32-bit counts wrap.
+    fn since(&self, then: &Self) -> Self {
+        Self {
+            bytes: self.bytes.wrapping_sub(then.bytes),
+            packets: self.packets.wrapping_sub(then.packets),
+            syns: self.syns.wrapping_sub(then.syns),
+            acks: self.acks.wrapping_sub(then.acks),
+            drops: self.drops.wrapping_sub(then.drops),
+        }
+    }
+
+    fn and(&self, more: &Self) -> Self {
+        Self {
+            bytes: self.bytes.wrapping_add(more.bytes),
+            packets: self.packets.wrapping_add(more.packets),
+            syns: self.syns.wrapping_add(more.syns),
+            acks: self.acks.wrapping_add(more.acks),
+            drops: self.drops.wrapping_add(more.drops),
+        }
+    }
 }
 
-/// What a slot held before this reading and at it; as small as it can be, because there is one
-/// per entry of the table.
+/// What came into a slot in one reading: a cache line, because slots are visited in the order of
+/// sources, which is none of theirs.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 struct Slot {
-    then: Counts,
-    now: Counts,
+    came: Counts,
     ports: u64,
     stacks: u32,
-    /// Of which reading `now` is.
+    /// The last one that it was in.
     reading: u16,
     source: Source,
     /// Its source took the slot in this reading.
@@ -69,6 +90,8 @@ struct Slot {
 #[derive(Debug)]
 pub struct Meter {
     slots: Vec<Slot>,
+    /// What each slot's source has sent in all.
+    totals: Vec<Counts>,
     /// The slots that ever held a source, in the order of sources unless `moved`.
     order: Vec<u32>,
     moved: bool,
@@ -101,8 +124,7 @@ const BATCH: usize = 64;
 
 impl Slot {
     const UNUSED: Self = Self {
-        then: Counts::NONE,
-        now: Counts::NONE,
+        came: Counts::NONE,
         ports: 0,
         stacks: 0,
         reading: NEVER,
@@ -112,21 +134,24 @@ impl Slot {
 
     /// What its source sent since the reading before; `None` if that is nothing.
     fn sample(&self) -> Option<Sample> {
-        let (now, then) = (&self.now, &self.then);
-        let packets = now.packets.wrapping_sub(then.packets);
+        let Counts {
+            bytes,
+            packets,
+            syns,
+            acks,
+            drops,
+        } = self.came;
         if packets == 0 {
             return None;
         }
-        let syns = now.syns.wrapping_sub(then.syns);
-        let acks = now.acks.wrapping_sub(then.acks);
         Some(Sample {
             packets: packets.into(),
-            bytes: now.bytes - then.bytes,
+            bytes,
             syns,
             // Per CPU: a connection's packets arrive on one.
             half_open: syns.saturating_sub(acks),
             opens: packets.saturating_sub(acks),
-            drops: now.drops.wrapping_sub(then.drops),
+            drops,
             port_bits: self.ports,
             stack_bits: self.stacks,
             ports: linear_count(self.ports),
@@ -142,6 +167,7 @@ impl Meter {
     pub fn new(slots: usize) -> Self {
         Self {
             slots: vec![Slot::UNUSED; slots],
+            totals: vec![Counts::NONE; slots],
             order: Vec::new(),
             moved: false,
             reading: FIRST,
@@ -154,7 +180,7 @@ impl Meter {
         if mem::take(&mut self.given) {
             self.begin();
         }
-        let Some(slot) = self.slots.get_mut(at) else {
+        let (Some(slot), Some(total)) = (self.slots.get_mut(at), self.totals.get_mut(at)) else {
             return;
         };
         let now = Counts {
@@ -164,16 +190,17 @@ impl Meter {
             acks: row.acks,
             drops: row.drops,
         };
-        let known = slot.reading != NEVER;
-        let kept = known && slot.source == row.source;
-        let lasted = kept && slot.now.bytes <= row.bytes;
+        let kept = slot.reading != NEVER && slot.source == row.source;
+        let lasted = kept && total.bytes <= now.bytes;
         self.moved |= !kept;
+        let then = mem::replace(total, now);
         if !lasted {
-            (slot.then, slot.fresh) = (Counts::NONE, true);
+            (slot.came, slot.fresh) = (now, true);
         } else if slot.reading != self.reading {
-            (slot.then, slot.fresh) = (slot.now, false);
+            (slot.came, slot.fresh) = (now.since(&then), false);
+        } else {
+            slot.came = slot.came.and(&now.since(&then));
         }
-        slot.now = now;
         slot.source = row.source;
         slot.ports = row.ports;
         slot.stacks = row.stacks;
@@ -278,12 +305,12 @@ fn rank(source: &Source) -> u64 {
     }
 }
 
-/// Reads a word from either end of every slot. They lie anywhere in memory: so the processor waits
-/// for many at once, and not for one after the other.
+/// Reads a word of every slot. They lie anywhere in memory: so the processor waits for many at once,
+/// and not for one after the other.
 fn fetch(slots: &[Slot], near: &[u32]) {
     let read = |sum: u32, slot: &u32| {
         let slot = slots.get(*slot as usize);
-        slot.map_or(sum, |slot| sum ^ slot.then.packets ^ u32::from(slot.fresh))
+        slot.map_or(sum, |slot| sum ^ slot.came.packets)
     };
     black_box(near.iter().fold(0, read));
 }
