@@ -26,7 +26,7 @@ static=${CARGO_TARGET_DIR:-$PWD/target}/static
 scratch=/mnt
 mount -t tmpfs kernloom "$scratch"
 mkdir -p /run/netns && mount -t tmpfs kernloom /run/netns
-for part in lib package plain boot; do
+for part in lib package plain faults boot; do
     # shellcheck source=/dev/null
     source "tests/ship/$part.sh"
 done
@@ -49,6 +49,7 @@ main() {
     system_calls
     package_lifecycle
     plain_copy
+    faults
     booted
     echo "$passed passed, $failed failed"
     ((failed == 0))

@@ -12,7 +12,7 @@ plain_copy() {
     check "nothing was installed then" same "$(left)" ''
     mount --bind "$root/usr" "$root/usr" && mount -o remount,ro,bind "$root/usr"
     # shellcheck disable=SC2086 # a command is words
-    check "a read-only /usr is told, with the way out" refused 1 'cannot write /usr/local/bin/kernloom; nothing was changed.*--prefix' inside sh $install
+    check "a read-only /usr is told, with the way out" refused 1 'cannot write /usr/local/bin/kernloom: Read-only file system; nothing was changed.*--prefix' inside sh $install
     umount "$root/usr"
     check "nothing was installed then either" same "$(left)" ''
     # shellcheck disable=SC2086
