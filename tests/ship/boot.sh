@@ -16,6 +16,18 @@ booted() {
     tells "the list of a file is loaded" '^198\.18\.0\.8 '
     tells "handshakes are watched, confined as it is" 'handshakes watched: yes'
     tells "state is root's alone" 'modes 700 600'
+    tells "confined, IQ writes where it must and nowhere else" \
+        'may write: /run/kernloom /sys/fs/bpf /var/lib/kernloom /var/lib/prometheus/node-exporter$'
+    tells "confined, it writes all it keeps" \
+        'kept: day.klrec iq/frozen.yaml iq/graph.db iq/graph.lock iq/journal.jsonl iq/state.json$'
+    tells "confined, it writes metrics" '^kernloom_build_info'
+    tells "confined, it serves metrics" 'served: yes'
+    tells "a report is made of what it keeps" 'report: yes'
+    tells "what it may not write is told, with the way out" 'elsewhere: failed .*/srv/day.klrec.*Read-only file system.*ReadWritePaths='
+    tells "a mistake in the settings is told by systemctl status" 'mistake: failed .*kernloom.toml.*dry-run'
+    tells "settings that others may write are refused" "writable: failed .*others.*run 'chmod go-w"
+    tells "a refusal is not tried again" 'tries: 0 0 0'
+    tells "once mended it starts at once" 'mended: active'
     tells "an upgrade leaves it attached" 'attached after upgrade: yes'
     tells "an upgrade starts the new IQ" 'new iq: yes'
     tells "an upgrade keeps what was entered by hand" 'denied after upgrade: yes'
@@ -74,14 +86,15 @@ UNIT
         >"$root/etc/systemd/system/kernloom-.service.d/boot.conf"
     inside systemctl -q enable trial.service
     inside dpkg -i /debs/old.deb >/dev/null
-    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_ATTACH_OPTIONS="--features graph --sources 16384"\nKERNLOOM_IQ_OPTIONS=--dry-run=false\n' >"$root/etc/default/kernloom"
-    mkdir -p "$root/etc/kernloom" && echo 198.18.0.8 >"$root/etc/kernloom/deny.list"
+    printf 'KERNLOOM_IFACE=kl0\nKERNLOOM_ATTACH_OPTIONS="--features graph --sources 16384"\nKERNLOOM_IQ_OPTIONS="%s"\n' \
+        "--dry-run=false --graph --record=/var/lib/kernloom/day.klrec --metrics-listen=127.0.0.1:9798 --metrics-textfile=/var/lib/prometheus/node-exporter/kernloom.prom" >"$root/etc/default/kernloom"
+    mkdir -p "$root/var/lib/prometheus/node-exporter" "$root/etc/kernloom" && echo 198.18.0.8 >"$root/etc/kernloom/deny.list"
     inside systemctl -q enable kernloom-shield.service kernloom-iq@web-server.service kernloom-list@deny.service
 }
 
 # boot FUNCTION: boots, runs that in there once all is up, powers off; what it told is in $told.
 boot() {
-    { declare -f "$1" yes_no wait_for && echo "$1" && echo 'echo over'; } >"$root/trial"
+    { declare -f "$1" yes_no wait_for confined refusals && echo "$1" && echo 'echo over'; } >"$root/trial"
     : >"$root/told"
     timeout -s KILL 300 unshare --mount --pid --uts --ipc --cgroup --fork \
         tests/ship/container.sh "$root" >"$scratch/$1.console" 2>&1 </dev/null
@@ -125,11 +138,50 @@ first_boot() {
     wait_for changed "$before"
     wait_for systemctl is-active "$iq"
     echo "killed iq is back: $(yes_no kernloom iq status)"
+    confined
+    refusals
     systemctl restart kernloom-shield.service
     echo "shield again: $(systemctl is-active kernloom-shield.service)"
     echo "failed units: $(systemctl list-units --failed --plain --no-legend 'kernloom*' | wc -l)"
     systemctl stop "$iq" kernloom-shield.service
     echo "attached when stopped: $(yes_no attached)"
+}
+
+# What the unit's sandbox lets it write, by its mounts, and all that IQ writes.
+confined() {
+    local textfile=/var/lib/prometheus/node-exporter/kernloom.prom
+    kernloom graph freeze --accept-risk >/dev/null
+    echo "may write: $(awk '$6 ~ /^rw/ && $5 !~ "^/(dev|proc|tmp|var/tmp)(/|$)" { print $5 }' "/proc/$(pid)/mountinfo" | sort | xargs)"
+    echo "kept: $(cd /var/lib/kernloom && find . -type f -printf '%P\n' | sort | xargs)"
+    wait_for test -s "$textfile"
+    cat "$textfile"
+    echo "served: $(yes_no bash -c 'exec 3<>/dev/tcp/127.0.0.1/9798')"
+    echo "report: $(yes_no kernloom report -o /tmp/report.html)"
+}
+
+# What it refuses to start with, and what systemctl tells of it.
+refusals() {
+    local tries='' options=/etc/default/kernloom
+    tell() {
+        echo "$1: $(systemctl is-failed "$iq") $(systemctl status "$iq" | xargs -0 | tr '\n' ' ')"
+        tries+=" $(systemctl show --value -p NRestarts "$iq")"
+    }
+    cp "$options" /tmp/options
+    sed -i 's#/var/lib/kernloom/day.klrec#/srv/day.klrec#' "$options"
+    systemctl restart "$iq"
+    tell elsewhere
+    cp /tmp/options "$options"
+    echo 'dry-rnu = true' >/etc/kernloom/kernloom.toml
+    systemctl restart "$iq"
+    tell mistake
+    rm /etc/kernloom/kernloom.toml
+    chmod 664 "$options"
+    systemctl restart "$iq"
+    tell writable
+    chmod 644 "$options"
+    systemctl restart "$iq"
+    echo "mended: $(systemctl is-active "$iq")"
+    echo "tries:$tries"
 }
 
 second_boot() {
