@@ -241,11 +241,14 @@ theirs() {
 }
 
 write_record() {
-	directory "${record%/*}" && chmod 700 "${record%/*}" && stage 644 "$record" || return 1
-	echo "prefix $prefix" >"$(beside "$record" new)" || return 1
+	directory "${record%/*}" && chmod 700 "${record%/*}" || return 1
+	text="prefix $prefix"
 	while IFS= read -r target; do
-		[ "$target" = "$record" ] || echo "$(sum "$(beside "$target" new)") $target" >>"$(beside "$record" new)" || return 1
+		text="$text
+$(sum "$(beside "$target" new)") $target"
 	done <"$list"
+	# Not by the shell itself, which does not tell why it cannot write.
+	stage 644 "$record" && printf '%s\n' "$text" | cat >"$(beside "$record" new)"
 }
 write_record 2>"$list.why" || cannot "$record"
 said=''

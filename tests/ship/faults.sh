@@ -53,7 +53,7 @@ faulty() {
     local way=$1 program=$2 number=$3
     shift 3
     rm -f "$scratch"/calls.*
-    env "PATH=$scratch/faulty-bin:$PATH" "FAULT_WAY=$way" "FAULT_$program=$number" packaging/install.sh "$@" >/dev/null
+    env "TMPDIR=$scratch" "PATH=$scratch/faulty-bin:$PATH" "FAULT_WAY=$way" "FAULT_$program=$number" packaging/install.sh "$@" >/dev/null
     echo $?
 } 2>/dev/null
 
