@@ -82,7 +82,7 @@ empty_chroot() {
     check "an empty chroot tells an operator's mistake" has "did you mean 'idp'" \
         "$(chroot "$root" /kernloom iq --profile=ipd 2>&1)"
     ip link add kl0 type veth peer name kl1
-    check "an empty chroot tells what its doctor lacks" lacks "shield doctor" \
+    check "an empty chroot tells what its doctor lacks" has "mount -t sysfs sysfs /sys" \
         "$(chroot "$root" /kernloom shield doctor kl0 2>&1)"
     mkdir -p "$root"/{proc,sys}
     mount -t proc proc "$root/proc"
