@@ -21,7 +21,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The short version alone: a page must not differ from commit to commit.
     clap_mangen::generate_to(command.clone().long_version(None), &man)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut command.clone(), "kernloom", &completions)?;
+        let path =
+            clap_complete::generate_to(shell, &mut command.clone(), "kernloom", &completions)?;
+        if shell == Shell::Bash {
+            let text = fs::read_to_string(&path)?;
+            fs::write(&path, values_behind_an_equals_sign(&text)?)?;
+        }
     }
     Ok(())
+}
+
+/// To bash, `--profile=id` is three words, and the last but one no option.
+fn values_behind_an_equals_sign(text: &str) -> Result<String, Box<dyn Error>> {
+    let before = "    prev=\"$3\"\n";
+    let (head, tail) = text
+        .split_once(before)
+        .ok_or("the bash completions no longer set prev as they did")?;
+    Ok(format!(
+        "{head}{before}    \
+         [[ ${{prev}} != = ]] || prev=\"${{COMP_WORDS[COMP_CWORD-2]}}\"\n{tail}"
+    ))
 }

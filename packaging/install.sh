@@ -69,6 +69,9 @@ installed() {
 }
 before=$(installed)
 
+# beside TARGET new|old: what a target will be, or was, while it is replaced.
+beside() { printf '%s/.%s.%s' "${1%/*}" "${1##*/}" "$2"; }
+
 attached() {
 	[ -z "$root" ] || return 1
 	for instance in /sys/fs/bpf/kernloom /sys/fs/bpf/kernloom-*; do
@@ -101,7 +104,11 @@ if [ -n "$remove" ]; then
 	fi
 	prefix=${prefix:-${before:-/usr/local}}
 	bin=$root$prefix/bin
-	[ -e "$bin/kernloom" ] || wrong "there is no $bin/kernloom; name where it is with --prefix. Nothing was removed"
+	# Without the binary, what is left of an installation still is removed.
+	[ -e "$bin/kernloom" ] || [ -n "$before" ] ||
+		wrong "there is no $bin/kernloom; name where it is with --prefix. Nothing was removed"
+	[ -x "$bin/kernloom" ] || ! attached ||
+		refused "there is no $bin/kernloom to detach with; install it again, then remove it. Nothing was removed"
 	stop_all
 	for instance in /sys/fs/bpf/kernloom /sys/fs/bpf/kernloom-*; do
 		if [ -z "$root" ] && [ -e "$instance/program" ]; then
@@ -110,10 +117,12 @@ if [ -n "$remove" ]; then
 		fi
 	done
 	! attached || refused "a program is still attached; nothing was removed"
-	rm -f "$bin/kernloom" "$systemd/kernloom-shield.service" "$systemd/kernloom-iq@.service" \
+	for target in "$systemd/kernloom-shield.service" "$systemd/kernloom-iq@.service" \
 		"$systemd/kernloom-list@.service" "$systemd/kernloom-.service.d/sandbox.conf" \
-		"$openrc/kernloom-shield" "$openrc/kernloom-iq" "$dsm/kernloom.sh" "$record" \
-		"$systemd"/.kernloom-*.new "$systemd/kernloom-.service.d/.sandbox.conf.new" "$openrc"/.kernloom-*.new
+		"$openrc/kernloom-shield" "$openrc/kernloom-iq" "$dsm/kernloom.sh" "$settings" "$bin/kernloom" "$record"; do
+		rm -f "$(beside "$target" new)" "$(beside "$target" old)"
+		[ "$target" = "$settings" ] || rm -f "$target"
+	done
 	rmdir "$systemd/kernloom-.service.d" "${record%/*}" 2>/dev/null || true
 	[ -n "$root" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 	echo "install: removed; settings and what was learned are kept: $settings, $root/etc/kernloom, $root/var/lib/kernloom"
@@ -147,14 +156,22 @@ for program in usr/bin/dash usr/bin/bash bin/busybox bin/dash bin/bash; do
 	fi
 done
 
-# Everything is written beside its name first, and named last: what cannot be written changes nothing.
-list=$(mktemp) || refused "cannot make a temporary file"
+# Everything is written beside its name first, and named last; until all of it is, what was there before
+# can be put back. So whatever cannot be written, and whoever interrupts, changes nothing.
+list=$(mktemp) || refused "cannot make a temporary file; nothing was changed"
 made=''
 undo() {
+	trap '' HUP INT TERM
 	while IFS= read -r target; do
-		rm -f "$(beside "$target")"
+		if [ -e "$(beside "$target" new)" ]; then
+			rm -f "$(beside "$target" new)" "$(beside "$target" old)"
+		elif [ -e "$(beside "$target" old)" ]; then
+			mv -f "$(beside "$target" old)" "$target"
+		else
+			rm -f "$target"
+		fi
 	done <"$list"
-	rm -f "$list" "$record.new"
+	rm -f "$list" "$list.why"
 	# Empty ones of ours, the innermost first.
 	printf '%s' "$made" | while IFS= read -r dir; do
 		rmdir "$dir" 2>/dev/null || true
@@ -163,29 +180,41 @@ undo() {
 trap undo EXIT
 trap 'exit 1' HUP INT TERM
 
-beside() { printf '%s/.%s.new' "${1%/*}" "${1##*/}"; }
-
 directory() {
 	[ ! -d "$1" ] || return 0
-	directory "${1%/*}" && mkdir "$1" 2>/dev/null || return 1
+	directory "${1%/*}" && mkdir "$1" || return 1
 	made="$1
 $made"
 }
 
 sum() { cksum <"$1"; }
 
+cannot() {
+	why=$(tail -n 1 "$list.why" 2>/dev/null | sed 's/.*: //')
+	[ ! -d "$1" ] || why='it is a directory'
+	refused "cannot write $1: ${why:-no room in ${list%/*}}; nothing was changed.${2:-}"
+}
+
 # put MODE FILE TARGET: with the binary's own place in it.
 put() {
-	if ! { directory "${3%/*}" && [ ! -d "$3" ] && echo "$3" >>"$list" &&
-		if [ "$2" = "$binary" ]; then cp "$2" "$(beside "$3")"; else
-			sed -E "s#/usr(/local)?/bin/kernloom#$prefix/bin/kernloom#g" "$here/$2" >"$(beside "$3")"
-		fi && chmod "$1" "$(beside "$3")"; } 2>/dev/null; then
-		refused "cannot write ${3%/*}/${3##*/}; nothing was changed. Where it is the binary, name a directory that can be written, e.g. --prefix /opt/kernloom"
-	fi
+	hint=''
+	[ "$2" != "$binary" ] || hint=" Another directory is named with --prefix, e.g. --prefix /opt/kernloom"
+	{ directory "${3%/*}" && [ ! -d "$3" ] && stage "$1" "$3" && if [ "$2" = "$binary" ]; then
+		cp "$2" "$(beside "$3" new)"
+	else
+		sed -E "s#/usr(/local)?/bin/kernloom#$prefix/bin/kernloom#g" "$here/$2" >"$(beside "$3" new)"
+	fi; } 2>"$list.why" || cannot "$3" "$hint"
+}
+
+# stage MODE TARGET: an empty file beside it, which undo knows.
+stage() {
+	true >"$(beside "$2" new)" && chmod "$1" "$(beside "$2" new)" && echo "$2" >>"$list" && return
+	rm -f "$(beside "$2" new)"
+	return 1
 }
 
 put 755 "$binary" "$bin/kernloom"
-started=''
+started="no init system it knows is here; have '$prefix/bin/kernloom shield attach' run at boot"
 if [ -e "$root/etc/synoinfo.conf" ]; then
 	put 755 synology/kernloom.sh "$dsm/kernloom.sh"
 	started="settings go into $root/usr/local/etc/kernloom.conf; then '$dsm/kernloom.sh start'"
@@ -203,25 +232,47 @@ fi
 if [ ! -e "$root/etc/synoinfo.conf" ] && [ ! -e "$settings" ]; then
 	put 644 kernloom.default "$settings"
 fi
-directory "${record%/*}" && chmod 700 "${record%/*}" 2>/dev/null && echo "prefix $prefix" 2>/dev/null >"$record.new" ||
-	refused "cannot write $record; nothing was changed"
+
+# A file that somebody changed by hand is neither what was installed, by the record, nor what will be.
+theirs() {
+	[ "$1" != "$bin/kernloom" ] && [ "$1" != "$record" ] && [ -e "$1" ] &&
+		[ "$(sum "$1")" != "$(sum "$(beside "$1" new)")" ] &&
+		! grep -qxF "$(sum "$1") $1" "$record" 2>/dev/null
+}
+
+write_record() {
+	directory "${record%/*}" && chmod 700 "${record%/*}" || return 1
+	text="prefix $prefix"
+	while IFS= read -r target; do
+		text="$text
+$(sum "$(beside "$target" new)") $target"
+	done <"$list"
+	# Not by the shell itself, which does not tell why it cannot write.
+	stage 644 "$record" && printf '%s\n' "$text" | cat >"$(beside "$record" new)"
+}
+write_record 2>"$list.why" || cannot "$record"
+said=''
 while IFS= read -r target; do
-	new=$(beside "$target")
-	echo "$(sum "$new") $target" >>"$record.new"
-	# An operator's own hand in it: what is there is neither what was installed nor what will be.
-	if [ "$target" != "$bin/kernloom" ] && [ -e "$target" ] && [ "$(sum "$target")" != "$(sum "$new")" ] &&
-		! grep -qxF "$(sum "$target") $target" "$record" 2>/dev/null; then
-		echo "install: $target was changed by hand and stays; the new one is $new"
+	if theirs "$target"; then
+		said="${said}install: $target was changed by hand and stays; the new one is $(beside "$target" new)
+"
 		continue
 	fi
-	mv "$new" "$target"
+	# A second name for what is there, to go back to.
+	{ [ ! -e "$target" ] || ln -f "$target" "$(beside "$target" old)"; } 2>"$list.why" || cannot "$target"
+	mv -f "$(beside "$target" new)" "$target" 2>"$list.why" || cannot "$target"
 done <"$list"
-mv "$record.new" "$record"
-: >"$list"
-made=''
+# From here on it is installed.
+trap '' HUP INT TERM
+while IFS= read -r target; do
+	rm -f "$(beside "$target" old)"
+done <"$list"
+rm -f "$list" "$list.why"
+trap - EXIT
 
+printf '%s' "$said"
 echo "install: $bin/kernloom"
-[ -z "$started" ] || echo "install: $started"
+echo "install: $started"
 if attached; then
-	echo "install: attached is still the program before; '$prefix/bin/kernloom shield upgrade' replaces it without a gap"
+	echo "install: attached is still the program before; '$prefix/bin/kernloom shield upgrade' replaces it without a gap. Start IQ anew after that"
 fi

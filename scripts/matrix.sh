@@ -2,10 +2,11 @@
 # Boots real kernels under qemu's software emulation, runs the static binary in each on each card of
 # scripts/matrix/cells, and writes the outcome to KERNELS.md.
 #
-# usage: scripts/matrix.sh [--smoke | --only REGEX] [--keep] [--resume] [--at-once N]
+# usage: scripts/matrix.sh [--smoke | --only REGEX] [--fetch] [--keep] [--resume] [--at-once N]
 #
 # --smoke   only the cells marked so; --only: only lines of the file that match; both leave KERNELS.md
 #           as it is
+# --fetch   only download what they take from elsewhere
 # --keep    do not build first
 # --resume  a cell that was fine with the same binaries and the same kernel is not booted again
 # --at-once guests that run at the same time, 2 if not given
@@ -27,11 +28,12 @@ limit=600 # seconds a guest gets, on a busy machine; the slowest, 32-bit ARM, ne
 declare -A machine=([amd64]=x86_64 [arm64]=aarch64 [armhf]=armv7)
 
 main() {
-    local only='' keep='' full=yes resume='' most=2
+    local only='' fetch='' keep='' full=yes resume='' most=2
     while (($#)); do
         case $1 in
             --smoke) only='smoke' full='' ;;
             --only) only=${2?--only needs a pattern} full='' && shift ;;
+            --fetch) fetch=yes ;;
             --keep) keep=yes ;;
             --resume) resume=yes ;;
             --at-once) most=${2?--at-once needs a number} && shift ;;
@@ -42,6 +44,16 @@ main() {
     local cells=() cell
     mapfile -t cells < <(grep -vE '^(#|$)' scripts/matrix/cells | grep -E -- "$only")
     ((${#cells[@]})) || { echo "matrix: no cell matches" >&2 && exit 2; }
+    qemu_pc=(qemu-system-x86_64)
+    ! grep -q ' igb ' <<<"${cells[*]}" || qemu_with_igb
+    kernels_index
+    if [[ -n $fetch ]]; then
+        for cell in "${cells[@]}"; do
+            # shellcheck disable=SC2086 # a cell is words
+            kernel_find $cell
+        done
+        return
+    fi
     [[ -n $resume ]] || rm -rf "$fine"
     rm -rf "$work" && mkdir -p "$work" "$fine"
     [[ -n $keep ]] || scripts/static.sh --guest
@@ -49,9 +61,6 @@ main() {
     for arch in $(printf '%s\n' "${cells[@]}" | awk '{ print $2 }' | sort -u); do
         payload "${machine[$arch]}"
     done
-    qemu_pc=(qemu-system-x86_64)
-    ! grep -q ' igb ' <<<"${cells[*]}" || qemu_with_igb
-    kernels_index
     local number=0
     for cell in "${cells[@]}"; do
         number=$((number + 1))

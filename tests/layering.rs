@@ -61,7 +61,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("cli", &["dataplane", "graph", "model", "version"]),
+    (
+        "cli",
+        &["dataplane", "graph", "model", "profile", "version"],
+    ),
     // The command line laid over the host's file.
     ("host", &["cli", "dataplane", "error", "model", "trust"]),
     // The composition roots.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Deserialize;
 
-use super::positive_duration;
+use super::{ProfileName, positive_duration};
 use crate::model::{ParseSourceError, Source};
 
 /// Flags of every command. Each but the first two is also a key of kernloom.toml.
@@ -45,7 +45,7 @@ pub struct HostArgs {
 #[derive(Debug, Clone, Default, Args)]
 pub struct IqHostArgs {
     /// Built-in profile to judge by
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = ProfileName, hide_possible_values = true)]
     pub profile: Option<String>,
     /// Profile file to judge by (YAML, kind PDPConfig); goes before --profile where both say something
     #[arg(long, value_name = "FILE")]

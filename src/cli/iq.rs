@@ -5,8 +5,8 @@ use clap::{ArgAction, Args, Subcommand};
 
 use super::graph::GraphModeArg;
 use super::host::{IqHostArgs, tick};
-use super::positive_duration;
 use super::shield::TopArgs;
+use super::{ProfileName, positive_duration};
 use crate::model::Source;
 
 #[derive(Debug, Args)]
@@ -25,7 +25,10 @@ pub struct IqRunArgs {
     /// Do not protect your own SSH peer
     #[arg(long)]
     pub no_guard: bool,
-    /// Wait this long for a named interface that is not there yet
+    /// Attach nothing: score where 'kernloom shield attach' attached, and fail where it did not
+    #[arg(long)]
+    pub no_attach: bool,
+    /// Wait this long for a named interface that is not there yet; with --no-attach, for the attachment
     #[arg(long, value_name = "TIME", value_parser = positive_duration)]
     pub wait: Option<Duration>,
     /// How long a soft limit lasts at least, instead of the profile's
@@ -167,7 +170,7 @@ pub struct ReplayArgs {
     /// Capture, pcap or pcapng
     pub file: PathBuf,
     /// Built-in profile to judge by
-    #[arg(long, value_name = "NAME", required_unless_present = "pdp_config")]
+    #[arg(long, value_name = "NAME", required_unless_present = "pdp_config", value_parser = ProfileName, hide_possible_values = true)]
     pub profile: Option<String>,
     /// Profile file to judge by; goes before --profile where both say something
     #[arg(long, value_name = "FILE")]
@@ -194,7 +197,7 @@ pub struct SimulateArgs {
     /// Recording, made by 'iq record' or 'iq --record'
     pub file: PathBuf,
     /// Built-in profile to judge by, instead of the recording's settings
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = ProfileName, hide_possible_values = true)]
     pub profile: Option<String>,
     /// Profile file to judge by; goes before --profile where both say something
     #[arg(long, value_name = "FILE")]
@@ -231,5 +234,8 @@ pub enum ProfilesCommand {
     /// Names, one per line, with what they are for
     List,
     /// The file as it was written
-    Show { name: String },
+    Show {
+        #[arg(value_parser = ProfileName, hide_possible_values = true)]
+        name: String,
+    },
 }

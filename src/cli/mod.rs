@@ -6,9 +6,11 @@ mod iq;
 mod report;
 mod shield;
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Parser, Subcommand};
 
 pub use graph::{EdgeArgs, ExportFormat, GraphArgs, GraphCommand, GraphModeArg};
 pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
@@ -25,6 +27,7 @@ pub use shield::{
 
 use crate::dataplane::reason_text;
 use crate::model::parse_duration;
+use crate::profile::Profile;
 
 /// Protects this host at the XDP hook: counts every source, scores it each second, limits and blocks abusers
 #[derive(Debug, Parser)]
@@ -92,5 +95,27 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
         Ok(Duration::ZERO) => Err(format!("'{text}' is no time at all; give more than 0")),
         Ok(span) => Ok(span),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The name of a built-in profile. Completions offer those there are; any word is taken here, so that
+/// [`Profile::named`] can tell the nearest.
+#[derive(Debug, Clone)]
+struct ProfileName;
+
+impl TypedValueParser for ProfileName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Profile::names().map(PossibleValue::new)))
     }
 }

@@ -26,7 +26,7 @@ static=${CARGO_TARGET_DIR:-$PWD/target}/static
 scratch=/mnt
 mount -t tmpfs kernloom "$scratch"
 mkdir -p /run/netns && mount -t tmpfs kernloom /run/netns
-for part in lib package plain boot; do
+for part in lib package plain faults boot; do
     # shellcheck source=/dev/null
     source "tests/ship/$part.sh"
 done
@@ -49,6 +49,7 @@ main() {
     system_calls
     package_lifecycle
     plain_copy
+    faults
     booted
     echo "$passed passed, $failed failed"
     ((failed == 0))
@@ -81,7 +82,7 @@ empty_chroot() {
     check "an empty chroot tells an operator's mistake" has "did you mean 'idp'" \
         "$(chroot "$root" /kernloom iq --profile=ipd 2>&1)"
     ip link add kl0 type veth peer name kl1
-    check "an empty chroot tells what its doctor lacks" lacks "shield doctor" \
+    check "an empty chroot tells what its doctor lacks" has "mount -t sysfs sysfs /sys" \
         "$(chroot "$root" /kernloom shield doctor kl0 2>&1)"
     mkdir -p "$root"/{proc,sys}
     mount -t proc proc "$root/proc"

@@ -57,3 +57,12 @@ traffic_up() {
 traffic_down() { ip netns del peer; }
 
 link() { ip -o link show kl0 | grep -o 'prog/xdp id [0-9]*'; }
+
+# answers BINARY: until IQ does at its socket, once it is up.
+answers() {
+    for _ in {1..100}; do
+        inside "$1" iq status >/dev/null 2>&1 && return 0
+        read -rt 0.2 <> <(:)
+    done
+    inside "$1" iq status
+}

@@ -26,6 +26,7 @@ package_lifecycle() {
     check "settings outlive a removal" grep -q KERNLOOM_IFACE=kl0 "$root/etc/default/kernloom"
     check "it is purged" inside dpkg -P kernloom
     check "nothing is left then" same "$(left)" ''
+    purged_while_enforcing
     never_configured
     traffic_down
 }
@@ -37,6 +38,21 @@ another_copy_and_a_mistake() {
     chmod 755 "$root/usr/local/sbin/kernloom"
     echo 'mistake =' >"$root/etc/kernloom/kernloom.toml"
     check "it installs again, whatever the settings say" inside dpkg -i /debs/new.deb
+}
+
+# With an IQ that somebody started by hand.
+purged_while_enforcing() {
+    local iq
+    inside dpkg -i /debs/new.deb >/dev/null
+    inside timeout 120 kernloom iq --profile=web-server --iface kl0 --dry-run=false >"$scratch/iq.said" 2>&1 &
+    iq=$!
+    check "IQ answers" answers /usr/bin/kernloom
+    check "it is purged while IQ enforces" inside dpkg -P kernloom
+    wait "$iq"
+    check "IQ ended well" same $? 0
+    check "nothing is attached after that" lacks xdp "$(ip link show kl0)"
+    check "nothing is pinned after that" test ! -e "$root/sys/fs/bpf/kernloom"
+    check "nothing is left after that" same "$(left; ls -d "$root"/{var/lib,run}/kernloom 2>/dev/null)" ''
 }
 
 # Unpacked, attached by hand, removed: no prerm runs.
@@ -84,9 +100,26 @@ manual_is_whole() {
     check "the copyright names its holder" has '^Copyright \(C\) [0-9]{4} ' "$(<"$root/usr/share/doc/kernloom/copyright")"
     check "there is a changelog" test -s "$root/usr/share/doc/kernloom/changelog.gz"
     check "there are at least 40 commands" test "$(commands '' | wc -l)" -ge 40
-    check "bash completes" inside bash -c '. /usr/share/bash-completion/completions/kernloom
-        COMP_WORDS=(kernloom shield enf) COMP_CWORD=2
-        _kernloom kernloom enf shield && [[ ${COMPREPLY[*]} == enforce-allow ]]'
+    check "bash completes a command" same "$(completed kernloom shield enf)" enforce-allow
+    check "bash completes a profile" same "$(completed kernloom iq --profile web)" 'web-server web-server-bootstrap'
+    check "bash completes a profile behind an equals sign" \
+        same "$(completed kernloom iq --dry-run=false --profile = web)" 'web-server web-server-bootstrap'
+    check "bash completes a profile to show" same "$(completed kernloom iq profiles show web)" 'web-server web-server-bootstrap'
+    check "bash offers every profile" same "$(completed kernloom iq replay --profile '')" \
+        "$(inside kernloom iq profiles list | awk '/^[a-z]/ { print $1 }' | xargs)"
+    check "zsh and fish know the profiles" same "$(grep -L web-server-bootstrap \
+        "$root"/usr/share/{zsh/vendor-completions/_kernloom,fish/vendor_completions.d/kernloom.fish})" ''
+    check "an unknown profile is told with the nearest" refused 2 "did you mean 'web-server'" \
+        inside kernloom iq profiles show web-servr
+}
+
+# completed WORD...: what bash offers for the last.
+completed() {
+    # shellcheck disable=SC2016 # the shell's in there
+    inside bash -c '. /usr/share/bash-completion/completions/kernloom
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _kernloom kernloom "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+        echo "${COMPREPLY[*]}"' completed "$@"
 }
 
 # The words after `kernloom` of each command below $1, one per line.

@@ -216,7 +216,9 @@ struct Settings {
     iq: IqHost,
     fresh_state: bool,
     no_guard: bool,
-    /// How long a named interface is waited for.
+    /// Whether another command attaches.
+    no_attach: bool,
+    /// How long a named interface, or that command, is waited for.
     wait: Option<Duration>,
     /// Where this run is recorded, and at how many bytes that ends.
     record: Option<(PathBuf, u64)>,
@@ -278,6 +280,7 @@ impl Settings {
             fresh_state: args.fresh_state,
             graph,
             no_guard: args.no_guard,
+            no_attach: args.no_attach,
             wait: args.wait,
             record: args.record.clone().map(|path| (path, args.record_max)),
         })

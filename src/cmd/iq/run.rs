@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::graph::{GRAPH, GraphKeeper, Setup};
 use super::super::pins;
-use super::super::shield::open_way_in;
+use super::super::shield::{attached_somewhere, open_way_in};
 use super::daemon::Iq;
 use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
@@ -28,11 +28,8 @@ use crate::runtime::{
 use crate::state::State;
 
 pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
-    let named = || all_there(&settings.iq.iface);
-    match settings.wait {
-        Some(patience) => patiently(patience, named)?,
-        None => named()?,
-    }
+    let pins = pins(&host.places);
+    await_ready(&pins, &settings)?;
     let _only = only_iq(&host.places.run_dir)?;
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
@@ -42,7 +39,6 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         let setup = graph_setup(&settings.iq.store, &settings.graph);
         GraphKeeper::open(None, setup, moment()?)?.check(settings.graph.mode)?;
     }
-    let pins = pins(&host.places);
     pins.create()?;
     let _steering = pins.steer()?;
     let shutdown = shutdown_on_signal()?;
@@ -82,6 +78,19 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
         return purged(&mut iq);
     }
     ended
+}
+
+fn await_ready(pins: &PinDir, settings: &Settings) -> Result<()> {
+    let ready = || {
+        if settings.no_attach {
+            attached_somewhere(pins)?;
+        }
+        all_there(&settings.iq.iface)
+    };
+    match settings.wait {
+        Some(patience) => patiently(patience, ready),
+        None => ready(),
+    }
 }
 
 fn all_there(interfaces: &[String]) -> Result<()> {

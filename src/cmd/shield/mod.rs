@@ -82,7 +82,8 @@ fn status(pins: &PinDir, args: &StatusArgs) -> Result<()> {
     })
 }
 
-fn attached_somewhere(pins: &PinDir) -> Result<()> {
+/// Fails unless the instance is loaded and attached to an interface.
+pub(super) fn attached_somewhere(pins: &PinDir) -> Result<()> {
     if pins.is_loaded()? && !Shield::attached(pins)?.is_empty() {
         return Ok(());
     }
