@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) promotion: Promotion,
     /// Sources that teach nothing.
     pub(crate) exclude: Vec<Source>,
+    /// Whether a database that cannot be read is set aside for a new one.
+    pub(crate) fresh: bool,
 }
 
 impl Setup {
@@ -73,7 +75,15 @@ pub(crate) struct GraphKeeper<'a> {
 impl<'a> GraphKeeper<'a> {
     pub(crate) fn open(shield: Option<&'a Shield>, setup: Setup, now: Moment) -> Result<Self> {
         let node = node_identity(&setup.dir())?;
-        let store = GraphStore::open(&setup.store, &node)?;
+        let store = if setup.fresh {
+            let (store, why) = GraphStore::open_or_start_over(&setup.store, &node)?;
+            if let Some(why) = why {
+                log::warn!(target: GRAPH, "{why}; set aside as told, starting over");
+            }
+            store
+        } else {
+            GraphStore::open(&setup.store, &node)?
+        };
         let mut keeper = Self::with_store(store, node, shield, setup, now)?;
         // A database that was lost, or that another file was put beside, learns what is frozen.
         if let Ok(frozen) = keeper.own_frozen() {

@@ -114,6 +114,7 @@ fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
         groups: groups(host)?,
         promotion: Promotion::default(),
         exclude: Vec::new(),
+        fresh: false,
     };
     let mut keeper = match GraphKeeper::open(shield.as_ref(), setup.clone(), moment()?) {
         Ok(keeper) => keeper,

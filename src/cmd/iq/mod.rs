@@ -229,6 +229,8 @@ struct GraphSettings {
     wanted: bool,
     mode: Option<Mode>,
     clock: u32,
+    /// Start over where the database cannot be read.
+    fresh: bool,
     groups: Groups,
     plan: GraphPlan,
 }
@@ -248,6 +250,7 @@ impl GraphSettings {
             wanted,
             mode: asked.or(plan.mode),
             clock: args.graph_clock,
+            fresh: args.fresh_state,
             groups: super::graph::groups(host)?,
             plan,
         })

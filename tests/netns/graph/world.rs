@@ -129,7 +129,8 @@ fn a_damaged_database_is_named_before_anything_is_attached() {
             assert_eq!(said.code, Some(1), "{damage}: {said:?}");
             assert!(said.err.contains("graph.db"), "{damage}: {said:?}");
             assert!(
-                said.err.contains("move it away to start over"),
+                said.err
+                    .contains("'kernloom iq --graph --fresh-state' sets it aside"),
                 "{damage}: {said:?}"
             );
         }
