@@ -70,7 +70,16 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
 /// The answer of the running IQ, or our own.
 fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
     let run_dir = &host.places.run_dir;
-    match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, ask))? {
+    let asked = || {
+        if host.groups_given && iq::runs(run_dir)? {
+            return Err(Error::operator(
+                "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to \
+                 /etc/kernloom/kernloom.toml, and start iq again",
+            ));
+        }
+        iq::ask_graph(run_dir, ask)
+    };
+    match iq::ask_or_alone(run_dir, asked)? {
         Asked::Told(Answer::Refused(why)) => Err(Error::operator(why)),
         Asked::Told(Answer::Failed(why)) => Err(Error::world(why)),
         Asked::Told(Answer::Done(text)) => Ok(text),

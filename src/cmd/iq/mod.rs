@@ -151,6 +151,11 @@ pub(super) fn ask_or_alone<T>(
     ))
 }
 
+/// Whether an IQ runs that answers.
+pub(super) fn runs(run_dir: &Path) -> Result<bool> {
+    Ok(ask(run_dir, &Ask::Status)?.is_some())
+}
+
 /// Whom a running IQ holds; nobody if none runs.
 pub(super) fn held(run_dir: &Path) -> Result<Vec<HeldLine>> {
     match ask(run_dir, &Ask::Held)? {

@@ -316,6 +316,25 @@ fn an_iq_without_graph_keeps_the_one_in_force() {
     good(&lab, "thaw");
 }
 
+/// The running IQ has groups of its own; what a command says of them would be ignored.
+#[test]
+fn a_group_given_to_a_command_is_refused_where_an_iq_runs() {
+    let Some(lab) = lab("ggiven") else { return };
+    let mut iq = Kernloom::iq(&lab, binary(), &["--profile=idp", "--graph"]).unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    for words in ["allow office tcp/22", "show", "allow 10.0.0.5 tcp/443"] {
+        let words = format!("{words} --group office=10.55.0.0/26");
+        refused(
+            &lab,
+            &words,
+            "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to",
+        );
+    }
+    assert!(!good(&lab, "edges").contains("10.0.0.5"));
+    drop(iq);
+    good(&lab, "allow office tcp/22 --group office=10.55.0.0/26");
+}
+
 #[test]
 fn without_rights_every_verb_says_so() {
     let Some(lab) = lab("grights") else { return };
