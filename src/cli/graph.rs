@@ -76,7 +76,7 @@ pub enum GraphCommand {
         #[arg(long)]
         accept_edits: bool,
     },
-    /// Go back to learning; the frozen file stays
+    /// Go back to learning, over restarts of IQ too; the frozen file stays
     #[command(after_help = "Example: sudo kernloom graph thaw")]
     Thaw,
     /// Show how the frozen graph and what is seen differ

@@ -162,8 +162,13 @@ impl<'a> GraphKeeper<'a> {
         }
         let mode = match (self.mode, asked) {
             (Some(mode), asked) => {
-                if asked.is_some_and(|asked| asked != mode) {
-                    log::warn!(target: GRAPH, "{mode} was put in force by command and stays; 'kernloom graph thaw' goes back to learning");
+                if let Some(asked) = asked.filter(|asked| *asked != mode) {
+                    log::warn!(
+                        target: GRAPH,
+                        "{mode} was put in force by command and stays; it overrules the {asked} of --graph-mode or \
+                         of the profile, until 'kernloom graph {}'",
+                        command_for(asked)
+                    );
                 }
                 mode
             }
@@ -400,7 +405,7 @@ impl<'a> GraphKeeper<'a> {
     }
 
     fn set_mode(&mut self, mode: Mode, now: Moment) -> String {
-        self.mode = (mode != Mode::Learn).then_some(mode);
+        self.mode = Some(mode);
         self.mode_changed = true;
         self.store_now(now)
     }
@@ -543,6 +548,15 @@ impl<'a> GraphKeeper<'a> {
             self.learner.records(),
             self.violations.all(),
         )
+    }
+}
+
+/// The command that puts a mode in force.
+const fn command_for(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off | Mode::Learn => "thaw",
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
     }
 }
 

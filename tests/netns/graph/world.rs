@@ -224,8 +224,15 @@ fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
         tcp(&one.net, server.v4, 443, PATIENCE).unwrap();
         good(&lab, "observe");
         drop(next);
-        let _last = start("frozen-enforce");
+        let last = start("frozen-enforce");
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
         assert!(good(&lab, "show").contains("frozen-observe"));
+        good(&lab, "thaw");
+        drop(last);
+        let thawed = start("frozen-enforce");
+        tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
+        let told = "learn was put in force by command and stays; it overrules the frozen-enforce of --graph-mode \
+                    or of the profile, until 'kernloom graph enforce'";
+        assert!(thawed.text().contains(told), "{}", thawed.text());
     });
 }
