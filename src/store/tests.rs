@@ -94,7 +94,7 @@ fn what_was_flushed_is_there_after_opening_again() {
     let kept = store.load().unwrap();
     assert_eq!(
         (kept.records.len(), kept.violations.len(), kept.mode),
-        (7, 0, None)
+        (8, 0, None)
     );
 }
 

@@ -3,27 +3,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::violations::Violations;
-use super::{GRAPH, frozen_path, in_force, is_excluded, links, read_sound};
+use super::{GRAPH, frozen_path, is_excluded, links, read_sound};
 use crate::cli::ExportFormat;
 use crate::dataplane::{EdgeTable, GraphPlane, Owner, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Coverage, Direction, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, Mode, Peer,
-    Promotion, Readiness, State,
+    Coverage, Direction, Edge, EdgeMeter, Frozen, Groups, Learner, Mode, Peer, Promotion,
+    Readiness, State,
 };
 use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, counted, format_duration};
 use crate::report::{
-    GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
-    violation_lines, violations_json,
+    GraphView, edge_lines, graph_tree, readiness_json, readiness_lines, violation_lines,
+    violations_json,
 };
 use crate::store::{Batch, GraphStore, node_identity};
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
-/// Silence after which a frozen edge counts as unused.
-const UNUSED_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a keeper goes by.
 #[derive(Debug, Clone)]
@@ -84,12 +82,7 @@ impl<'a> GraphKeeper<'a> {
         } else {
             GraphStore::open(&setup.store, &node)?
         };
-        let mut keeper = Self::with_store(store, node, shield, setup, now)?;
-        // A database that was lost, or that another file was put beside, learns what is frozen.
-        if let Ok(frozen) = keeper.own_frozen() {
-            keeper.note_unknown(&frozen.clone(), keeper.wall(now));
-        }
-        Ok(keeper)
+        Self::with_store(store, node, shield, setup, now)
     }
 
     /// Of this process alone: the next one knows nothing of what it did to the graph.
@@ -118,7 +111,8 @@ impl<'a> GraphKeeper<'a> {
                 let table = plane.edges()?;
                 let mut meter = EdgeMeter::new(table.capacity());
                 // What was counted before this start was read then, or is not one tick's traffic.
-                table.visit(|slot, row| meter.row(slot, row, &setup.groups));
+                let peers = setup.groups.peers();
+                table.visit(|slot, row| meter.row(slot, row, &peers));
                 meter.reading();
                 Some((table, meter))
             }
@@ -154,6 +148,7 @@ impl<'a> GraphKeeper<'a> {
     /// Puts the graph in force at the start of an IQ. What a command put in force stays: a restart
     /// neither opens what was closed nor closes what was opened.
     pub(crate) fn begin(&mut self, asked: Option<Mode>, now: Moment) -> Result<Mode> {
+        self.go_by_file(now);
         let plane = self.plane()?;
         let status = plane.status(now.ktime);
         if let Some((_, after)) = status.lease {
@@ -177,12 +172,23 @@ impl<'a> GraphKeeper<'a> {
             (None, None) => Mode::Learn,
         };
         self.apply(mode, None, now)?;
-        if matches!(mode, Mode::Observe | Mode::Enforce) {
-            for line in self.unmatched().lines() {
-                log::warn!(target: GRAPH, "{}", line.trim_start_matches("warning: "));
-            }
-        }
+        self.warn(mode);
         Ok(mode)
+    }
+
+    /// What an operator should know of the graph that an IQ begins with.
+    fn warn(&self, mode: Mode) {
+        let mut text = self.groups_apart();
+        if matches!(mode, Mode::Observe | Mode::Enforce) {
+            text.push_str(&self.unmatched());
+        } else if let Err(error) = &self.frozen {
+            text.push_str(&format!(
+                "{error}; until then, what is denied is what the database says\n"
+            ));
+        }
+        for line in text.lines() {
+            log::warn!(target: GRAPH, "{}", line.trim_start_matches("warning: "));
+        }
     }
 
     fn plane(&self) -> Result<GraphPlane<'a>> {
@@ -200,11 +206,6 @@ impl<'a> GraphKeeper<'a> {
 
     pub(super) fn v6_bits(&self) -> u8 {
         self.v6_bits
-    }
-
-    pub(super) fn groups(&self) -> Groups {
-        let frozen = self.frozen.as_ref().ok().and_then(Option::as_ref);
-        in_force(&self.setup.groups, frozen.map(|(frozen, _)| frozen))
     }
 
     pub(super) fn frozen(&self) -> Result<&Frozen> {
@@ -271,7 +272,7 @@ impl<'a> GraphKeeper<'a> {
 
     pub(crate) fn tick(&mut self, now: Moment, length: Duration) {
         let wall = self.wall(now);
-        let groups = self.groups();
+        let peers = self.known().peers();
         let enforcing = self.enforces(now);
         let Some((table, meter)) = &mut self.table else {
             return;
@@ -279,7 +280,7 @@ impl<'a> GraphKeeper<'a> {
         self.table_used = 0;
         table.visit(|slot, row| {
             self.table_used += 1;
-            meter.row(slot, row, &groups);
+            meter.row(slot, row, &peers);
         });
         let mut reading = meter.reading();
         let exclude = &self.setup.exclude;
@@ -423,19 +424,21 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
-        // A denial was never learned: whoever it shut out must not be let in by this.
+        // A refusal was never learned: whoever it shut out must not be let in by this.
         let records = self.learner.records().iter();
         let edges: Vec<Edge> = records
-            .filter(|(_, record)| record.state != State::Denied)
+            .filter(|(_, record)| !matches!(record.state, State::Denied | State::Removed))
             .map(|(edge, _)| edge.clone())
             .collect();
         edges.iter().for_each(|edge| self.learner.remove(edge));
+        // What is frozen is known, though nobody saw it used.
+        self.go_by_file(now);
         self.violations.clear();
         self.coverage = Coverage::default();
         self.coverage_changed = true;
         self.renew(now)?;
         Ok(format!(
-            "{} forgotten; the frozen file and what is denied stay\n{}",
+            "{} forgotten; the frozen file stays, and what is denied or was removed from it\n{}",
             counted(edges.len(), "edge is", "edges are"),
             self.store_now(now)
         ))
@@ -468,16 +471,6 @@ impl<'a> GraphKeeper<'a> {
         })
     }
 
-    pub(super) fn diff(&self, now: Moment) -> Result<String> {
-        let drift = Drift::between(
-            self.frozen()?,
-            self.learner.records(),
-            self.wall(now),
-            UNUSED_FOR,
-        );
-        Ok(drift_text(&drift))
-    }
-
     pub(super) fn edges(&self, state: Option<&str>) -> Result<String> {
         let state = state.map(Self::state_named).transpose()?;
         Ok(edge_lines(self.learner.records(), state))
@@ -495,14 +488,8 @@ impl<'a> GraphKeeper<'a> {
             ExportFormat::Json => Ok(view.to_json()),
             ExportFormat::Html => view.to_html(),
             ExportFormat::Yaml => {
-                let frozen = Frozen::freeze(FreezeFrom {
-                    node: &self.node,
-                    now: self.wall(now),
-                    only: BTreeSet::new(),
-                    groups: &self.setup.groups,
-                    records: self.learner.records(),
-                });
-                Ok(frozen.to_text(None))
+                let made = self.freeze_now(BTreeSet::new(), self.wall(now))?;
+                Ok(made.frozen.to_text(None))
             }
         }
     }

@@ -450,7 +450,7 @@ fn what_is_denied_stays_so_when_what_was_learned_is_forgotten() {
     good(&lab, "deny fd55::3 tcp/22");
     let shut_out = || run("shield verdict fd55::3 --dport 22").contains("drop (edge-denied)");
     assert!(shut_out());
-    assert!(good(&lab, "reset --yes").contains("the frozen file and what is denied stay"));
+    assert!(good(&lab, "reset --yes").contains("the frozen file stays, and what is denied"));
     assert!(shut_out());
 }
 

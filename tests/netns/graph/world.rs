@@ -71,21 +71,28 @@ fn w42_a_full_disk_loses_nothing_changes_nothing_by_halves_and_is_told() {
     })
     .unwrap();
     good(&lab, "allow 10.0.0.5 tcp/443");
-    good(&lab, "freeze --accept-risk");
-    let file = small.0.join("frozen-graph.yaml");
-    let before = std::fs::read_to_string(&file).unwrap();
+    // While there is no file, a decision is in force at once, and stored once there is room.
     let filler = small.fill();
-    // The frozen file cannot be replaced: the decision is refused whole.
-    let said = graph(&lab, "allow 10.0.0.6 tcp/443");
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("No space left on device"), "{said:?}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
-    assert!(!good(&lab, "edges").contains("10.0.0.6"));
-    // What needs no file is in force at once, and stored once there is room.
     let many: String = (1..400).map(|port| format!(" tcp/{port}")).collect();
     let said = good(&lab, &format!("deny 10.0.0.7{many}"));
     assert!(said.contains("in force, but not stored yet"), "{said}");
     assert!(said.contains("is full: make room"), "{said}");
+    let said = graph(&lab, "freeze --accept-risk");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let file = small.0.join("frozen-graph.yaml");
+    assert!(!file.exists());
+    std::fs::remove_file(filler).unwrap();
+    good(&lab, "freeze --accept-risk");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let filler = small.fill();
+    // The frozen file cannot be replaced: the decision is refused whole.
+    for (word, peer) in [("allow", "10.0.0.6"), ("deny", "10.0.0.8")] {
+        let said = graph(&lab, &format!("{word} {peer} tcp/443"));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("No space left on device"), "{said:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+        assert!(!good(&lab, "edges").contains(peer));
+    }
     iq.check_running().unwrap();
     std::fs::remove_file(filler).unwrap();
     let said = good(&lab, "allow 10.0.0.6 tcp/443");
