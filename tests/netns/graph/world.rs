@@ -152,6 +152,72 @@ fn a_damaged_database_is_named_before_anything_is_attached() {
     assert!(good(&lab, "edges").contains("10.0.0.5"));
 }
 
+#[test]
+fn fresh_state_sets_a_damaged_database_aside_and_knows_what_is_frozen() {
+    let Some(lab) = lab("gfresh") else { return };
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "deny 10.0.0.7 tcp/22");
+    let store = lab.state_dir().join("graph.db");
+    let mut bad = std::fs::read(&store).unwrap();
+    bad[4_096..].fill(0x5a);
+    std::fs::write(&store, &bad).unwrap();
+    let judge = ["--profile=idp", "--graph", "--fresh-state"];
+    let iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(&lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    assert!(iq.text().contains("set aside as told"), "{}", iq.text());
+    let aside = lab.state_dir().join("graph.db.damaged");
+    assert_eq!(std::fs::read(aside).unwrap(), bad);
+    assert!(good(&lab, "edges --state frozen").contains("10.0.0.5"));
+    assert!(good(&lab, "edges --state denied").contains("10.0.0.7"));
+    good(&lab, "freeze --accept-risk");
+    // Another start with the flag loses nothing.
+    drop(iq);
+    let _next = Kernloom::iq(&lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(&lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    assert!(good(&lab, "edges --state frozen").contains("10.0.0.5"));
+}
+
+/// What is learned may be 30 s old; what an operator said may not.
+#[test]
+fn w42_a_decision_outlives_a_kill_right_after_its_answer() {
+    let Some(lab) = lab("gkill") else { return };
+    let store = lab.state_dir().join("graph.db");
+    for (words, state, peer) in [
+        ("allow 10.0.0.5 tcp/443", "approved", "10.0.0.5"),
+        ("deny 10.0.0.7 tcp/22", "denied", "10.0.0.7"),
+        ("freeze --accept-risk", "frozen", "10.0.0.5"),
+        ("deny 10.0.0.8 tcp/22", "denied", "10.0.0.8"),
+        ("allow 10.0.0.6 tcp/443", "frozen", "10.0.0.6"),
+    ] {
+        let judge = ["--profile=idp", "--graph", "--interval=200ms"];
+        let mut iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+        wait_until(SOON, "iq to answer", || {
+            Ok(graph(&lab, "readiness").code == Some(0))
+        })
+        .unwrap();
+        let said = good(&lab, words);
+        iq.process().signal(Signal::SIGKILL).unwrap();
+        assert!(!said.contains("not stored"), "{said}");
+        wait_until(SOON, "iq to be gone", || Ok(iq.check_running().is_err())).unwrap();
+        // Of the database: the file does not help it.
+        let file = lab.state_dir().join("frozen-graph.yaml");
+        let away = lab.dir().join("away.yaml");
+        let there = std::fs::rename(&file, &away).is_ok();
+        let edges = kept(&lab, &store, &format!("edges --state {state}")).out;
+        assert!(edges.contains(peer), "{words}: {edges}");
+        if there {
+            std::fs::rename(&away, &file).unwrap();
+        }
+    }
+}
+
 fn open_again(lab: &Lab, net: &str, to: (Ipv4Addr, u16)) {
     let net = &lab.client(net).unwrap().net;
     wait_until(SOON, "the lease to run out", || {
