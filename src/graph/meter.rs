@@ -170,6 +170,20 @@ mod tests {
         assert_eq!(meter.reading(), Reading::default());
     }
 
+    /// The data plane judges by the frozen graph's groups.
+    #[test]
+    fn edges_are_learned_by_other_groups_than_packets_are_judged_by() {
+        let mut groups = Groups::default();
+        groups.add("dns", "192.0.2.0/24".parse().unwrap()).unwrap();
+        let mut meter = EdgeMeter::new(4);
+        let judged = EdgeRow {
+            group: 1,
+            ..row("192.0.2.5", 3)
+        };
+        meter.row(0, judged, &groups.peers());
+        assert_eq!(meter.reading().seen[0].edge.to_string(), "dns -> tcp/443");
+    }
+
     #[test]
     fn a_slot_that_changed_hands_starts_anew() {
         let (mut meter, peers) = (EdgeMeter::new(4), Groups::default().peers());

@@ -109,6 +109,11 @@ fn w42_a_mistyped_dry_run_freezes_nothing() {
     assert!(!file.exists());
     let foreseen = good(&lab, "freeze --accept-risk --dry-run");
     assert!(foreseen.contains("+ 10.0.0.5 -> tcp/443"), "{foreseen}");
+    assert!(!foreseen.contains("it would be refused"), "{foreseen}");
+    let foreseen = good(&lab, "freeze --dry-run");
+    let risky =
+        "it would be refused: the risk is above 5 %: learn longer, or freeze with --accept-risk\n";
+    assert!(foreseen.contains(risky), "{foreseen}");
     assert!(!file.exists());
     good(&lab, "freeze --accept-risk");
     assert!(file.exists());

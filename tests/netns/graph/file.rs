@@ -280,5 +280,13 @@ fn what_was_frozen_of_the_internet_holds_for_a_group_that_is_named_later() {
         holds();
         tcp(&one.net, server.v4, 22, PATIENCE).unwrap();
         assert!(!good(&lab, "diff").contains(apart));
+        // What was learned is forgotten, what is frozen is not: the next freeze closes nothing.
+        good(&lab, "reset --yes");
+        let told = good(&lab, "freeze --accept-risk --dry-run");
+        assert!(told.contains("\n- group office: 10.55.0.0/26\n"), "{told}");
+        assert!(
+            !told.contains("\n- internet") && !told.contains("\n- dns"),
+            "{told}"
+        );
     });
 }
