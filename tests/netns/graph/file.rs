@@ -1,12 +1,13 @@
 //! The frozen file is the truth: denials, edits by hand and groups, whatever becomes of the database.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::traffic::{Echo, PATIENCE, SHORT, serve, tcp, udp};
 use super::{SOON, binary, good, graph};
-use crate::lab::{Kernloom, Lab, Plan, wait_until};
+use crate::lab::{Host, Kernloom, Lab, Plan, wait_until};
 
 fn lab(name: &str) -> Option<Lab> {
     let plan = Plan {
@@ -221,19 +222,22 @@ fn a_group_that_nobody_defines_any_more_is_told_and_fails_no_freeze() {
     assert_eq!(refused(&lab, "freeze --accept-risk --dry-run"), real);
 }
 
+/// Gives a host an address of the internet, which it speaks from.
+fn speak_as(lab: &Lab, host: &Host, public: Ipv4Addr) {
+    let lines =
+        format!("addr add {public}/32 dev eth0\nroute replace default via 10.77.2.1 src {public}");
+    host.net.ip(&lines).unwrap();
+    let route = format!("route add {public}/32 via {}", host.v4);
+    lab.router().ip(&route).unwrap();
+}
+
 /// Names for addresses must not decide whether they may.
 #[test]
 fn what_was_frozen_of_the_internet_holds_for_a_group_that_is_named_later() {
     let Some(lab) = lab("glater") else { return };
     let (server, one) = (lab.server(), lab.client("one").unwrap());
-    let public = "192.0.2.53".parse::<std::net::Ipv4Addr>().unwrap();
-    one.net
-        .ip(&format!(
-            "addr add {public}/32 dev eth0\nroute replace default via 10.77.2.1 src {public}"
-        ))
-        .unwrap();
-    let route = format!("route add {public}/32 via {}", one.v4);
-    lab.router().ip(&route).unwrap();
+    let public = Ipv4Addr::new(192, 0, 2, 53);
+    speak_as(&lab, one, public);
     let stop = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
         let _end = Echo {
