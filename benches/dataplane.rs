@@ -269,7 +269,11 @@ fn freeze() -> Result<f64> {
         only: BTreeSet::new(),
         groups: &Groups::default(),
         records: &records,
+        before: None,
     });
+    let frozen = frozen
+        .map_err(|error| Error::world(error.to_string()))?
+        .frozen;
     write_whole(&path, &frozen.to_text(None))?;
     let read = read_frozen(&path)?.map(|(frozen, _)| frozen);
     let permits = Permits {

@@ -49,7 +49,8 @@ pub enum GraphCommand {
     /// List every edge with its evidence
     #[command(after_help = "Example: sudo kernloom graph edges --state candidate")]
     Edges {
-        /// Only edges in this state: candidate, learned, approved, frozen, denied, expired
+        /// Only edges in this state: candidate, learned, approved, frozen, denied, expired,
+        /// removed
         #[arg(long, value_name = "STATE")]
         state: Option<String>,
     },
@@ -61,7 +62,10 @@ pub enum GraphCommand {
         json: bool,
     },
     /// Write the learned graph to the frozen file; observe and enforce judge by it, at once if on
-    #[command(after_help = "Example: sudo kernloom graph freeze --dry-run")]
+    #[command(after_help = "Example: sudo kernloom graph freeze --dry-run\n\n\
+        What was removed from the file by hand stays out, which each freeze says, until 'graph allow' lets it back.\n\
+        Packets are judged by the groups of the file: a group that was configured since comes in with a freeze, or\n\
+        with an edge that is allowed or denied it, and begins with the edges of those it takes members out of.")]
     Freeze {
         /// Show what would change, and change nothing
         #[arg(long)]
@@ -76,10 +80,10 @@ pub enum GraphCommand {
         #[arg(long)]
         accept_edits: bool,
     },
-    /// Go back to learning; the frozen file stays
+    /// Go back to learning, over restarts of IQ too; the frozen file stays
     #[command(after_help = "Example: sudo kernloom graph thaw")]
     Thaw,
-    /// Show how the frozen graph and what is seen differ
+    /// Show how the frozen file and what is seen differ, and whether it was edited
     #[command(after_help = "Example: sudo kernloom graph diff")]
     Diff,
     /// Accept an edge, in the frozen graph too
@@ -89,7 +93,7 @@ pub enum GraphCommand {
         specific edge counts. A frozen edge of an address whose network this host has lost stays, with a warning."
     )]
     Allow(EdgeArgs),
-    /// Refuse an edge in every mode; connections that are under way may go on
+    /// Refuse an edge in every mode, in the frozen graph too; connections that are under way may go on
     #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
     Deny(EdgeArgs),
     /// List what the frozen graph lacks and was tried
@@ -121,7 +125,7 @@ pub enum GraphCommand {
     /// Keep enforcing: ends the lease
     #[command(after_help = "Example: sudo kernloom graph confirm")]
     Confirm,
-    /// Forget everything learned; the frozen file and what is denied stay
+    /// Forget everything learned; the frozen file stays, and what is denied or was removed from it
     #[command(after_help = "Example: sudo kernloom graph reset --yes")]
     Reset {
         /// Yes, everything

@@ -78,7 +78,7 @@ pub struct IqRunArgs {
     /// Print what would be gone by and who set it, and end
     #[arg(long)]
     pub print_config: bool,
-    /// Start over when the state on disk cannot be read; what was learned is lost
+    /// Start over when the state or the graph on disk cannot be read; what was learned is lost
     #[arg(long)]
     pub fresh_state: bool,
     /// Keep what is judged and how it was decided in a new file, for 'iq simulate'

@@ -62,7 +62,8 @@ pub enum Command {
     /// Learn who talks to this host, freeze that, and enforce it
     #[command(
         after_help = "Examples:\n  sudo kernloom graph readiness\n  sudo kernloom graph freeze\n  \
-                            sudo kernloom graph enforce --lease 5m && sudo kernloom graph confirm"
+                            sudo kernloom graph enforce --lease 5m && sudo kernloom graph confirm\n\n\
+                            What a command decides is stored at once, what is learned every 30 s."
     )]
     Graph(GraphArgs),
     /// Let go of what is enforced, and say what that was

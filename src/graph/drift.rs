@@ -9,8 +9,8 @@ use crate::model::Wall;
 pub enum Change {
     /// Learned or approved, and not in the frozen graph.
     Added,
-    /// Denied, and still in the frozen graph.
-    Removed,
+    /// Denied, and the frozen graph does not say so.
+    Denied,
     /// In the frozen graph, and not seen for long, or never.
     Unused,
 }
@@ -20,7 +20,7 @@ impl Change {
     pub const fn sign(self) -> char {
         match self {
             Self::Added => '+',
-            Self::Removed => '-',
+            Self::Denied => '-',
             Self::Unused => '?',
         }
     }
@@ -49,16 +49,16 @@ impl Drift {
             let wanted = record.state.is_accepted() && frozen.covers(edge.service);
             let prefix = within(edge);
             used.extend(prefix.filter(|_| fresh(record) && record.state != State::Denied));
+            if record.state == State::Denied && !frozen.denies(edge) {
+                changes.insert(edge.clone(), Change::Denied);
+            }
             if wanted && !frozen.edges.contains(edge) && prefix.is_none() {
                 changes.insert(edge.clone(), Change::Added);
             }
         }
         for edge in &frozen.edges {
             match records.get(edge) {
-                Some(record) if record.state == State::Denied => {
-                    changes.insert(edge.clone(), Change::Removed);
-                }
-                Some(record) if fresh(record) => {}
+                Some(record) if record.state == State::Denied || fresh(record) => {}
                 Some(_) | None if used.contains(edge) => {}
                 Some(_) | None => {
                     changes.insert(edge.clone(), Change::Unused);

@@ -1,16 +1,17 @@
 //! The frozen graph as a file: one edge per line, in order, with the operator's comments.
 //!
-//! The hash is over what the file means, not how it looks: groups, scope and edges, one canonical
-//! line each. A comment may be changed freely; an edge that was added, lost or altered shows.
+//! The hash is over what the file means, not how it looks: groups, scope, edges and denials, one
+//! canonical line each. A comment may be changed freely; an edge that was added, lost or altered shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 
-use super::{Direction, Edge, Groups, Peer, PeerError, Record, Service};
-use crate::model::{Source, Wall};
+use super::comments::Comments;
+use super::{Direction, Edge, Groups, Peer, PeerError, Service, State};
+use crate::model::Source;
 
 const API_VERSION: &str = "kernloom.io/v1alpha1";
 const KIND: &str = "FrozenGraph";
@@ -26,6 +27,9 @@ pub struct Frozen {
     pub only: BTreeSet<Service>,
     pub groups: BTreeMap<String, Vec<Source>>,
     pub edges: BTreeSet<Edge>,
+    /// Edges that are refused in every mode, whatever the scope. `None`: a file from before denials
+    /// were kept in it, which says nothing of them.
+    pub denied: Option<BTreeSet<Edge>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +46,10 @@ pub enum FrozenError {
     Edge { line: String, why: String },
     #[error("edge {0} is there twice")]
     Twice(Edge),
+    #[error("edge {0} is in 'edges' and in 'denied'; keep one of them")]
+    Both(Edge),
+    #[error("edge {0}: its group is not defined; give --group {peer}=PREFIX", peer = .0.peer)]
+    Undefined(Edge),
     #[error("edge {edge}: {why}")]
     Peer { edge: Edge, why: PeerError },
     #[error("{0}")]
@@ -67,6 +75,15 @@ struct Document {
     /// Always there: a file that was cut off must not shut everyone out.
     #[serde(deserialize_with = "Option::deserialize")]
     edges: Option<Vec<Line>>,
+    #[serde(default, deserialize_with = "there")]
+    denied: Option<Option<Vec<Line>>>,
+}
+
+/// Tells a key without a value from none.
+fn there<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Vec<Line>>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -85,38 +102,7 @@ struct Line {
     service: String,
 }
 
-/// What a freeze takes from the graph.
-pub struct FreezeFrom<'a> {
-    pub node: &'a str,
-    pub now: Wall,
-    pub only: BTreeSet<Service>,
-    pub groups: &'a Groups,
-    pub records: &'a BTreeMap<Edge, Record>,
-}
-
 impl Frozen {
-    /// Every accepted edge of the services in scope, and the groups they name.
-    pub fn freeze(from: FreezeFrom<'_>) -> Self {
-        let mut frozen = Self {
-            node: from.node.to_owned(),
-            frozen_at: from.now.to_string(),
-            only: from.only,
-            groups: BTreeMap::new(),
-            edges: BTreeSet::new(),
-        };
-        for (edge, record) in from.records {
-            if record.state.is_accepted() && frozen.covers(edge.service) {
-                frozen.edges.insert(edge.clone());
-            }
-        }
-        frozen.groups = from
-            .groups
-            .named()
-            .map(|(name, prefixes)| (name.to_owned(), prefixes.to_vec()))
-            .collect();
-        frozen
-    }
-
     /// Whether the graph speaks about this service.
     pub fn covers(&self, service: Service) -> bool {
         self.only.is_empty() || self.only.contains(&service)
@@ -131,10 +117,13 @@ impl Frozen {
         for (name, prefixes) in &self.groups {
             text.push_str(&format!("group {name} {}\n", joined(prefixes)));
         }
-        for edge in &self.edges {
+        for (denied, edge) in self.lines() {
             text.push_str(&format!(
-                "edge {} {} {}\n",
-                edge.direction, edge.peer, edge.service
+                "{} {} {} {}\n",
+                if denied { "denied" } else { "edge" },
+                edge.direction,
+                edge.peer,
+                edge.service
             ));
         }
         let digest = Sha256::digest(text.as_bytes());
@@ -143,6 +132,63 @@ impl Frozen {
             let _ = write!(hex, "{byte:02x}");
             hex
         })
+    }
+
+    /// Every edge and whether it is denied; those that are come last.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (bool, &Edge)> {
+        let edges = self.edges.iter().map(|edge| (false, edge));
+        edges.chain(self.denied().map(|edge| (true, edge)))
+    }
+
+    /// Its groups, and nobody else's, on this host.
+    pub fn groups_on(&self, host: &Groups) -> Groups {
+        let mut groups = host.without_names();
+        for (name, prefixes) in &self.groups {
+            for prefix in prefixes {
+                // Reading a file refuses what this would.
+                let _ = groups.add(name, *prefix);
+            }
+        }
+        groups
+    }
+
+    pub fn denied(&self) -> impl Iterator<Item = &Edge> {
+        self.denied.iter().flatten()
+    }
+
+    pub fn denies(&self, edge: &Edge) -> bool {
+        self.denied
+            .as_ref()
+            .is_some_and(|denied| denied.contains(edge))
+    }
+
+    /// Whether packets can belong to the group, if the peer is one.
+    pub fn defines(&self, peer: &Peer) -> bool {
+        match peer {
+            Peer::Group(name) => name == super::INTERNET || self.groups.contains_key(name),
+            Peer::Any | Peer::Source(_) => true,
+        }
+    }
+
+    /// The state of an edge by this file, where it is `now`; `None`: nothing is known of it any more.
+    ///
+    /// What was frozen and is gone was taken out by hand: a freeze takes in all that is frozen in its
+    /// scope. What was denied and is gone is denied no longer, and not allowed either.
+    pub fn state_of(&self, edge: &Edge, now: State) -> Option<State> {
+        let gone = self.covers(edge.service) && self.defines(&edge.peer);
+        match now {
+            _ if self.edges.contains(edge) => Some(State::Frozen),
+            _ if self.denies(edge) => Some(State::Denied),
+            State::Frozen if gone => Some(State::Removed),
+            State::Frozen => Some(State::Learned),
+            State::Denied if self.denied.is_some() => None,
+            State::Candidate
+            | State::Learned
+            | State::Approved
+            | State::Denied
+            | State::Expired
+            | State::Removed => Some(now),
+        }
     }
 
     /// The file's text. `before`: the file it replaces, whose comments are kept.
@@ -162,10 +208,10 @@ impl Frozen {
             self.hash()
         ));
         if !self.only.is_empty() {
-            text.push_str(&format!("only: [{}]\n", joined(&self.only)));
+            comments.put(&mut text, &format!("only: [{}]", joined(&self.only)));
         }
         if !self.groups.is_empty() {
-            text.push_str("groups:\n");
+            comments.put(&mut text, "groups:");
             for (name, prefixes) in &self.groups {
                 let quoted: Vec<String> = prefixes
                     .iter()
@@ -175,13 +221,17 @@ impl Frozen {
                 comments.put(&mut text, &line);
             }
         }
-        if self.edges.is_empty() {
-            text.push_str("edges: []\n");
-        } else {
-            text.push_str("edges:\n");
-        }
-        for edge in &self.edges {
-            comments.put(&mut text, &edge_line(edge));
+        let lists = [
+            ("edges", Some(&self.edges)),
+            ("denied", self.denied.as_ref()),
+        ];
+        for (name, edges) in lists {
+            let Some(edges) = edges else { continue };
+            let none = if edges.is_empty() { " []" } else { "" };
+            comments.put(&mut text, &format!("{name}:{none}"));
+            for edge in edges {
+                comments.put(&mut text, &edge_line(edge));
+            }
         }
         text.push_str(&comments.tail);
         text
@@ -196,7 +246,7 @@ impl Frozen {
                 fits.map_err(|error| FrozenError::Group(format!("group {name}: {error}")))?;
             }
         }
-        for edge in &self.edges {
+        for (_, edge) in self.lines() {
             edge.check(v6_bits).map_err(|why| FrozenError::Peer {
                 edge: edge.clone(),
                 why,
@@ -211,9 +261,8 @@ impl Frozen {
         v6_bits: u8,
         groups: &Groups,
     ) -> impl Iterator<Item = (&Edge, PeerError)> {
-        self.edges
-            .iter()
-            .filter_map(move |edge| Some((edge, edge.check_here(v6_bits, groups).err()?)))
+        self.lines()
+            .filter_map(move |(_, edge)| Some((edge, edge.check_here(v6_bits, groups).err()?)))
     }
 
     /// Reads and verifies a file.
@@ -259,18 +308,34 @@ impl Frozen {
             frozen.only.insert(service);
         }
         frozen.groups = read_groups(&document.groups)?;
-        let edges = document.edges.ok_or_else(|| {
-            FrozenError::Syntax(
-                "'edges:' has no lines; write 'edges: []' if none is meant".to_owned(),
-            )
+        frozen.edges = frozen.read_list("edges", document.edges)?;
+        if let Some(list) = document.denied {
+            frozen.denied = Some(frozen.read_list("denied", list)?);
+        }
+        if let Some(edge) = frozen.denied().find(|edge| frozen.edges.contains(*edge)) {
+            return Err(FrozenError::Both(edge.clone()));
+        }
+        Ok((frozen, document.metadata.sha256))
+    }
+
+    fn read_list(
+        &self,
+        name: &str,
+        list: Option<Vec<Line>>,
+    ) -> Result<BTreeSet<Edge>, FrozenError> {
+        let list = list.ok_or_else(|| {
+            FrozenError::Syntax(format!(
+                "'{name}:' has no lines; write '{name}: []' if none is meant"
+            ))
         })?;
-        for line in edges {
-            let edge = frozen.edge(&line)?;
-            if !frozen.edges.insert(edge.clone()) {
+        let mut edges = BTreeSet::new();
+        for line in list {
+            let edge = self.edge(&line)?;
+            if !edges.insert(edge.clone()) {
                 return Err(FrozenError::Twice(edge));
             }
         }
-        Ok((frozen, document.metadata.sha256))
+        Ok(edges)
     }
 
     fn edge(&self, line: &Line) -> Result<Edge, FrozenError> {
@@ -278,7 +343,7 @@ impl Frozen {
             line: format!("{} {} {}", line.direction, line.peer, line.service),
             why,
         };
-        let is_group = |name: &str| name == super::INTERNET || self.groups.contains_key(name);
+        let is_group = |name: &str| self.defines(&Peer::Group(name.to_owned()));
         let direction: Direction = line.direction.parse().map_err(|e| error(format!("{e}")))?;
         let peer = Peer::parse(&line.peer, is_group).map_err(|e| error(e.to_string()))?;
         let service: Service = line.service.parse().map_err(|e| error(format!("{e}")))?;
@@ -311,7 +376,7 @@ fn read_groups(
     Ok(read)
 }
 
-fn joined<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+pub(super) fn joined<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     let words: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
     words.join(", ")
 }
@@ -321,82 +386,4 @@ fn edge_line(edge: &Edge) -> String {
         "  - {{direction: {}, peer: \"{}\", service: {}}}",
         edge.direction, edge.peer, edge.service
     )
-}
-
-/// The comments of a file and the lines they belong to: those above a line, and behind it.
-#[derive(Default)]
-struct Comments {
-    head: String,
-    above: BTreeMap<String, String>,
-    behind: BTreeMap<String, String>,
-    tail: String,
-}
-
-impl Comments {
-    fn read(text: &str) -> Self {
-        let mut comments = Self::default();
-        let mut waiting = String::new();
-        for line in text.lines() {
-            let trimmed = line.trim_start();
-            if trimmed.starts_with('#') {
-                waiting.push_str(line);
-                waiting.push('\n');
-                continue;
-            }
-            let (content, behind) = split_comment(line);
-            let key = key_of(content);
-            if content.starts_with("apiVersion:") {
-                comments.head = std::mem::take(&mut waiting);
-            } else if !waiting.is_empty() {
-                let above = std::mem::take(&mut waiting);
-                comments.above.insert(key.clone(), above);
-            }
-            if !behind.is_empty() {
-                comments.behind.insert(key, behind.to_owned());
-            }
-        }
-        comments.tail = waiting;
-        comments
-    }
-
-    fn put(&self, text: &mut String, line: &str) {
-        let key = key_of(line);
-        if let Some(above) = self.above.get(&key) {
-            text.push_str(above);
-        }
-        text.push_str(line);
-        if let Some(behind) = self.behind.get(&key) {
-            text.push_str("  ");
-            text.push_str(behind);
-        }
-        text.push('\n');
-    }
-}
-
-/// A line and the comment behind it: YAML wants white space before its '#'.
-fn split_comment(line: &str) -> (&str, &str) {
-    let mut quoted = false;
-    let mut before = ' ';
-    for (at, c) in line.char_indices() {
-        if c == '"' {
-            quoted = !quoted;
-        }
-        if c == '#' && !quoted && before.is_whitespace() {
-            return (line[..at].trim_end(), &line[at..]);
-        }
-        before = c;
-    }
-    (line.trim_end(), "")
-}
-
-/// What a comment is attached to: the line without quotes and spaces, a group only by its name.
-fn key_of(content: &str) -> String {
-    let plain: String = content
-        .chars()
-        .filter(|c| !c.is_whitespace() && *c != '"' && *c != '\'')
-        .collect();
-    match plain.split_once(":[") {
-        Some((name, _)) => name.to_owned(),
-        None => plain,
-    }
 }

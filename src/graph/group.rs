@@ -132,7 +132,12 @@ impl Groups {
     /// Every prefix with its group's number; 0 for what is only itself. What no prefix holds is
     /// `internet`.
     pub fn prefixes(&self) -> Vec<(Source, u8)> {
-        let mut all = BTreeMap::new();
+        // No prefix of IPv6 holds IPv4 addresses, though they are carried inside `::/0`.
+        let mut all: BTreeMap<_, _> = "0.0.0.0/0"
+            .parse()
+            .map(|all| (all, 1))
+            .into_iter()
+            .collect();
         for prefix in private().chain(self.local.iter().copied()) {
             all.insert(prefix, 0);
         }
@@ -142,6 +147,27 @@ impl Groups {
             }
         }
         all.into_iter().collect()
+    }
+
+    /// The same, to ask of many addresses.
+    pub fn peers(&self) -> Peers {
+        let mut ranges = vec![(0, 1)];
+        let mut open = vec![(u128::MAX, 1)];
+        for (prefix, number) in self.prefixes() {
+            let first = u128::from_be_bytes(prefix.octets());
+            close(&mut ranges, &mut open, first);
+            let last = first | u128::MAX.checked_shr(prefix.bits().into()).unwrap_or(0);
+            ranges.push((first, number));
+            open.push((last, number));
+        }
+        close(&mut ranges, &mut open, u128::MAX);
+        let names = [INTERNET]
+            .into_iter()
+            .chain(self.named.keys().map(String::as_str));
+        Peers {
+            ranges,
+            names: names.map(str::to_owned).collect(),
+        }
     }
 
     /// The peer a source counts as.
@@ -154,6 +180,35 @@ impl Groups {
         let number = longest.map_or(1, |(_, number)| *number);
         self.name(number)
             .map_or(Peer::Source(*source), |name| Peer::Group(name.to_owned()))
+    }
+}
+
+/// Groups as ranges of addresses: where each begins, in order, and its group's number.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    ranges: Vec<(u128, u8)>,
+    /// By number, from 1.
+    names: Vec<String>,
+}
+
+impl Peers {
+    /// The peer that an address, or a prefix that no group's is inside, counts as.
+    pub fn of(&self, source: &Source) -> Peer {
+        let address = u128::from_be_bytes(source.octets());
+        let before = self.ranges.partition_point(|(first, _)| *first <= address);
+        let number = before.checked_sub(1).and_then(|at| self.ranges.get(at));
+        let number = number.map_or(1, |(_, number)| usize::from(*number));
+        let name = number.checked_sub(1).and_then(|at| self.names.get(at));
+        name.map_or(Peer::Source(*source), |name| Peer::Group(name.clone()))
+    }
+}
+
+/// Ends what ends before `first`: prefixes nest, and what holds them goes on.
+fn close(ranges: &mut Vec<(u128, u8)>, open: &mut Vec<(u128, u8)>, first: u128) {
+    while let Some((last, _)) = open.pop_if(|(last, _)| *last < first) {
+        if let Some((_, outer)) = open.last() {
+            ranges.push((last + 1, *outer));
+        }
     }
 }
 
@@ -201,6 +256,36 @@ mod tests {
         assert_eq!(peer("10.1.2.3"), "office");
         assert_eq!(peer("10.1.7.7"), "monitoring");
         assert_eq!(peer("10.2.0.1"), "10.2.0.1");
+    }
+
+    #[test]
+    fn many_addresses_are_told_apart_as_one_is() {
+        let mut groups = Groups::new(vec![source("203.0.113.0/24"), source("fd77::/64")]);
+        for (name, prefix) in [
+            ("office", "198.51.100.0/24"),
+            ("printer", "198.51.100.0"),
+            ("last", "198.51.100.255"),
+            ("office", "203.0.113.128/25"),
+            ("six", "::/0"),
+            ("west", "2001:db8::/32"),
+            ("end", "ffff::/16"),
+        ] {
+            groups.add(name, source(prefix)).unwrap();
+        }
+        let peers = groups.peers();
+        for (prefix, _) in groups.prefixes() {
+            let first = u128::from_be_bytes(prefix.octets());
+            let last = first | u128::MAX.checked_shr(prefix.bits().into()).unwrap_or(0);
+            for address in [first.wrapping_sub(1), first, last, last.wrapping_add(1)] {
+                let address = Source::containing(address.to_be_bytes(), 128);
+                assert_eq!(peers.of(&address), groups.peer(&address), "{address}");
+            }
+        }
+        assert_eq!(peers.of(&source("192.0.2.1")).to_string(), "internet");
+        assert_eq!(peers.of(&source("2001:db9::/64")).to_string(), "six");
+        assert_eq!(peers.of(&source("203.0.113.129")).to_string(), "office");
+        let names = |groups: &Groups| groups.peers().of(&source("192.0.2.1"));
+        assert_eq!(names(&Groups::default()).to_string(), "internet");
     }
 
     #[test]

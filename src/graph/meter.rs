@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Direction, Edge, Evidence, Groups, Observation, Peer, Service};
+use super::{Direction, Edge, Evidence, Observation, Peer, Peers, Service};
 use crate::model::Source;
 
 /// One entry of the edge table: totals since the edge took the slot. 32-bit counts wrap.
@@ -12,7 +12,7 @@ pub struct EdgeRow {
     /// The remote identity; `None` for what is sent to a multicast or broadcast address.
     pub source: Option<Source>,
     pub service: Service,
-    /// Number of the source's group, 0 = none.
+    /// Number of the source's group where packets were judged, 0 = none.
     pub group: u8,
     pub bytes: u64,
     pub packets: u32,
@@ -79,8 +79,9 @@ impl EdgeMeter {
         }
     }
 
-    /// Adds one row of a reading.
-    pub fn row(&mut self, slot: usize, row: EdgeRow, groups: &Groups) {
+    /// Adds one row of a reading. `peers`: the groups to learn by, which need not be those that packets
+    /// are judged by.
+    pub fn row(&mut self, slot: usize, row: EdgeRow, peers: &Peers) {
         let Some(last) = self.last.get_mut(slot) else {
             return;
         };
@@ -103,12 +104,9 @@ impl EdgeMeter {
         if violations > 0 {
             *self.violations.entry(row.own_edge()).or_default() += violations;
         }
-        let edge = match groups.name(row.group) {
-            Some(name) if row.source.is_some() => Edge {
-                peer: Peer::Group(name.to_owned()),
-                ..row.own_edge()
-            },
-            _ => row.own_edge(),
+        let edge = Edge {
+            peer: row.source.map_or(Peer::Any, |source| peers.of(&source)),
+            ..row.own_edge()
         };
         let source = row.source.unwrap_or(Source::containing([0; 16], 0));
         self.seen.entry((edge, source)).or_default().add(&evidence);
@@ -133,6 +131,7 @@ impl EdgeMeter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Groups;
     use super::*;
 
     fn row(source: &str, packets: u32) -> EdgeRow {
@@ -151,9 +150,9 @@ mod tests {
 
     #[test]
     fn readings_are_differences_joined_over_cpus() {
-        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
-        meter.row(0, row("10.0.0.5", 10), &groups);
-        meter.row(1, row("10.0.0.5", 5), &groups);
+        let (mut meter, peers) = (EdgeMeter::new(4), Groups::default().peers());
+        meter.row(0, row("10.0.0.5", 10), &peers);
+        meter.row(1, row("10.0.0.5", 5), &peers);
         let reading = meter.reading();
         assert_eq!(reading.seen.len(), 1);
         assert_eq!(
@@ -163,26 +162,40 @@ mod tests {
             ),
             (15, 2)
         );
-        meter.row(0, row("10.0.0.5", 12), &groups);
-        meter.row(1, row("10.0.0.5", 5), &groups);
+        meter.row(0, row("10.0.0.5", 12), &peers);
+        meter.row(1, row("10.0.0.5", 5), &peers);
         let evidence = meter.reading().seen[0].evidence;
         assert_eq!((evidence.packets, evidence.connections), (2, 0));
-        meter.row(0, row("10.0.0.5", 12), &groups);
+        meter.row(0, row("10.0.0.5", 12), &peers);
         assert_eq!(meter.reading(), Reading::default());
+    }
+
+    /// The data plane judges by the frozen graph's groups.
+    #[test]
+    fn edges_are_learned_by_other_groups_than_packets_are_judged_by() {
+        let mut groups = Groups::default();
+        groups.add("dns", "192.0.2.0/24".parse().unwrap()).unwrap();
+        let mut meter = EdgeMeter::new(4);
+        let judged = EdgeRow {
+            group: 1,
+            ..row("192.0.2.5", 3)
+        };
+        meter.row(0, judged, &groups.peers());
+        assert_eq!(meter.reading().seen[0].edge.to_string(), "dns -> tcp/443");
     }
 
     #[test]
     fn a_slot_that_changed_hands_starts_anew() {
-        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
-        meter.row(0, row("10.0.0.5", 10), &groups);
+        let (mut meter, peers) = (EdgeMeter::new(4), Groups::default().peers());
+        meter.row(0, row("10.0.0.5", 10), &peers);
         meter.reading();
-        meter.row(0, row("10.0.0.6", 11), &groups);
+        meter.row(0, row("10.0.0.6", 11), &peers);
         assert_eq!(meter.reading().seen[0].evidence.packets, 11);
     }
 
     #[test]
     fn what_was_dropped_teaches_nothing_and_others_of_the_group_do() {
-        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
+        let (mut meter, peers) = (EdgeMeter::new(4), Groups::default().peers());
         for (slot, (source, violations)) in
             [("192.0.2.5", 2), ("192.0.2.6", 0)].into_iter().enumerate()
         {
@@ -191,7 +204,7 @@ mod tests {
                 violations,
                 ..row(source, 3)
             };
-            meter.row(slot, row, &groups);
+            meter.row(slot, row, &peers);
         }
         let mut reading = meter.reading();
         reading.forget_dropped();
@@ -206,14 +219,14 @@ mod tests {
 
     #[test]
     fn a_grouped_source_counts_as_its_group_and_violates_as_itself() {
-        let (mut meter, groups) = (EdgeMeter::new(4), Groups::default());
+        let (mut meter, peers) = (EdgeMeter::new(4), Groups::default().peers());
         for (slot, source) in ["192.0.2.5", "192.0.2.6"].into_iter().enumerate() {
             let row = EdgeRow {
                 group: 1,
                 violations: 2,
                 ..row(source, 3)
             };
-            meter.row(slot, row, &groups);
+            meter.row(slot, row, &peers);
         }
         let reading = meter.reading();
         assert_eq!(reading.seen[0].edge.to_string(), "internet -> tcp/443");

@@ -1,8 +1,11 @@
 //! Who talks to this host, on which service, and, once frozen, who may. Pure.
 
 mod baseline;
+mod changes;
+mod comments;
 mod drift;
 mod edge;
+mod freeze;
 mod frozen;
 mod group;
 mod learner;
@@ -16,8 +19,9 @@ mod tests;
 pub use baseline::Baseline;
 pub use drift::{Change, Drift};
 pub use edge::{Direction, Edge, ParseEdgeError, Peer, PeerError, Service};
-pub use frozen::{FreezeFrom, Frozen, FrozenError};
-pub use group::{GroupError, Groups, INTERNET, MOST_GROUPS};
+pub use freeze::{Freeze, FreezeFrom, LeftOut};
+pub use frozen::{Frozen, FrozenError};
+pub use group::{GroupError, Groups, INTERNET, MOST_GROUPS, Peers};
 pub use learner::{Learner, Observation, Promotion, Surge};
 pub use meter::{EdgeMeter, EdgeRow, Reading};
 pub use readiness::{Coverage, HOURS_OF_WEEK, MOST_RISK, Readiness, risk};

@@ -74,7 +74,10 @@ impl Readiness {
     pub fn of(records: &BTreeMap<Edge, Record>, coverage: &Coverage) -> Self {
         let counted = |edge: &Edge, record: &Record| {
             record.days > 0
-                && !matches!(record.state, State::Denied | State::Expired)
+                && !matches!(
+                    record.state,
+                    State::Denied | State::Expired | State::Removed
+                )
                 && (!edge.service.is_tcp() || record.seen.handshakes > 0)
         };
         let legitimate: Vec<(&Edge, &Record)> = records

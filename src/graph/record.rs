@@ -21,16 +21,19 @@ pub enum State {
     Denied,
     /// Unseen for so long that it has to start over.
     Expired,
+    /// Taken out of the frozen file by the operator: a freeze leaves it out until it is allowed.
+    Removed,
 }
 
 impl State {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Candidate,
         Self::Learned,
         Self::Approved,
         Self::Frozen,
         Self::Denied,
         Self::Expired,
+        Self::Removed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -41,6 +44,7 @@ impl State {
             Self::Frozen => "frozen",
             Self::Denied => "denied",
             Self::Expired => "expired",
+            Self::Removed => "removed",
         }
     }
 
@@ -55,7 +59,10 @@ impl State {
 
     /// Whether an operator said so: evidence and time change nothing.
     pub const fn is_decided(self) -> bool {
-        matches!(self, Self::Approved | Self::Frozen | Self::Denied)
+        matches!(
+            self,
+            Self::Approved | Self::Frozen | Self::Denied | Self::Removed
+        )
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Host {
     pub management: Vec<Source>,
     /// Named sets of sources.
     pub groups: BTreeMap<String, Vec<Source>>,
+    /// Whether the command line names some of them.
+    pub groups_given: bool,
     /// The rest of the file, for `iq`.
     file: HostFile,
 }
@@ -117,6 +119,7 @@ impl Host {
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
             management,
             groups,
+            groups_given: !args.group.is_empty(),
             file,
         })
     }

@@ -24,9 +24,10 @@ pub struct GraphEdge {
 }
 
 /// What a reader must not miss first.
-const STATES: [&str; 7] = [
+const STATES: [&str; 8] = [
     "violation",
     "denied",
+    "removed",
     "frozen",
     "approved",
     "learned",

@@ -52,7 +52,7 @@ svg text{font:12px system-ui,sans-serif;fill:var(--soft)}.grid{stroke:var(--line
 .traffic{fill:none;stroke:var(--traffic)}\
 .edge{fill:none;stroke:var(--soft);stroke-width:1.5}.edge.frozen,.edge.approved,.edge.learned\
 {stroke:var(--observe)}.edge.candidate,.edge.expired{stroke-dasharray:2 4}\
-.edge.denied,.edge.violation{stroke:var(--block);stroke-dasharray:5 4}\
+.edge.denied,.edge.removed,.edge.violation{stroke:var(--block);stroke-dasharray:5 4}\
 .host{fill:var(--card);stroke:var(--line)}";
 
 impl Report {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -72,6 +73,22 @@ pub struct Batch<'a> {
     pub mode: Option<Option<&'a str>>,
 }
 
+/// Why a database is not gone by.
+struct Refusal {
+    why: Error,
+    /// It was ours and is of no use any more.
+    is_over: bool,
+}
+
+impl From<Error> for Refusal {
+    fn from(why: Error) -> Self {
+        Self {
+            why,
+            is_over: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct GraphStore {
     db: Connection,
@@ -84,7 +101,25 @@ impl GraphStore {
         Self::open_bounded(path, node, MOST_PAGES)
     }
 
+    /// The same, but one that is damaged, another host's or of another version is set aside, for a new
+    /// one: why, if so.
+    pub fn open_or_start_over(path: &Path, node: &str) -> Result<(Self, Option<String>)> {
+        let whole = |store: Self| store.try_load().map(|_| store);
+        match Self::try_open(path, node, MOST_PAGES).and_then(whole) {
+            Ok(store) => Ok((store, None)),
+            Err(refusal) if refusal.is_over => {
+                set_aside(path).doing(|| format!("setting {} aside", path.display()))?;
+                Ok((Self::open(path, node)?, Some(refusal.why.to_string())))
+            }
+            Err(refusal) => Err(refusal.why),
+        }
+    }
+
     pub(super) fn open_bounded(path: &Path, node: &str, pages: u32) -> Result<Self> {
+        Self::try_open(path, node, pages).map_err(|refusal| refusal.why)
+    }
+
+    fn try_open(path: &Path, node: &str, pages: u32) -> Result<Self, Refusal> {
         if let Some(dir) = path.parent() {
             trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
         }
@@ -110,13 +145,22 @@ impl GraphStore {
     /// One that ends with this process.
     pub fn in_memory(node: &str) -> Result<Self> {
         let name = "a database in memory".to_owned();
-        let failed = |error| failed(&name, "opening", &error);
+        let failed = |error| failed(&name, "opening", &error).why;
         let mut db = Connection::open_in_memory().map_err(failed)?;
         create(&mut db, node).map_err(failed)?;
         Ok(Self { db, path: name })
     }
 
+    #[cfg(test)]
+    pub(super) fn rows_written(&self) -> u64 {
+        self.db.total_changes()
+    }
+
     pub fn load(&self) -> Result<Kept> {
+        self.try_load().map_err(|refusal| refusal.why)
+    }
+
+    fn try_load(&self) -> Result<Kept, Refusal> {
         self.read()
             .map_err(|error| failed(&self.path, "reading", &error))
     }
@@ -159,7 +203,7 @@ impl GraphStore {
     pub fn flush(&mut self, batch: &Batch<'_>) -> Result<()> {
         let path = self.path.clone();
         self.write(batch)
-            .map_err(|error| failed(&path, "storing the graph in", &error))
+            .map_err(|error| failed(&path, "storing the graph in", &error).why)
     }
 
     fn write(&mut self, batch: &Batch<'_>) -> rusqlite::Result<()> {
@@ -176,21 +220,42 @@ impl GraphStore {
     }
 }
 
-fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Error {
+/// With the journals that go with it, so that it can be looked at.
+fn set_aside(path: &Path) -> std::io::Result<()> {
+    // The database last: without it, nobody would look for the others.
+    for suffix in ["-wal", "-shm", ""] {
+        let name = |middle: &str| format!("{}{middle}{suffix}", path.display());
+        match fs::rename(name(""), name(".damaged")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// How an operator starts over.
+const START_OVER: &str = "'kernloom iq --graph --fresh-state' sets it aside and starts over";
+
+fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Refusal {
     let code = error.sqlite_error_code();
+    let is_over = matches!(
+        code,
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
+    );
     let mend = match code {
         Some(rusqlite::ErrorCode::DiskFull) => {
             "; the disk, or the 64 MiB the graph may take, is full: make room; what was learned is kept in memory until then"
         }
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            "; move it away to start over; the frozen graph is in its own file and stays"
-        }
+        _ if is_over => &format!("; {START_OVER}; the frozen graph is in its own file and stays"),
         Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::PermissionDenied) => {
             "; run it with sudo, or give --store a file where it can be written"
         }
         _ => "",
     };
-    Error::world(format!("{doing} {path}: {error}{mend}"))
+    Refusal {
+        why: Error::world(format!("{doing} {path}: {error}{mend}")),
+        is_over,
+    }
 }
 
 fn configure(db: &Connection, pages: u32) -> rusqlite::Result<()> {
@@ -202,11 +267,15 @@ fn configure(db: &Connection, pages: u32) -> rusqlite::Result<()> {
     db.pragma_update_and_check(None, "journal_size_limit", MOST_JOURNAL, |_| Ok(()))
 }
 
-fn prepare(db: &mut Connection, path: &str, node: &str) -> Result<()> {
+fn prepare(db: &mut Connection, path: &str, node: &str) -> Result<(), Refusal> {
     let found = |error| failed(path, "opening", &error);
     let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let version = number("user_version").map_err(found)?;
     let application = number("application_id").map_err(found)?;
+    let over = |why| Refusal {
+        why: Error::operator(why),
+        is_over: true,
+    };
     match (version, application) {
         (0, 0) => create(db, node).map_err(found),
         (SCHEMA, APPLICATION) => {
@@ -214,18 +283,18 @@ fn prepare(db: &mut Connection, path: &str, node: &str) -> Result<()> {
             if theirs.as_deref() == Some(node) {
                 return Ok(());
             }
-            Err(Error::operator(format!(
-                "{path} holds the graph of another host ({}; this one is {node}): a copied disk? Move it away to \
-                 start over",
+            Err(over(format!(
+                "{path} holds the graph of another host ({}; this one is {node}): a copied disk? {START_OVER}",
                 theirs.unwrap_or_default()
             )))
         }
-        (_, APPLICATION) => Err(Error::operator(format!(
-            "{path} has schema {version}, this binary speaks {SCHEMA}; use the version that wrote it, or move it away"
+        (_, APPLICATION) => Err(over(format!(
+            "{path} has schema {version}, this binary speaks {SCHEMA}; use the version that wrote it, or \
+             {START_OVER}"
         ))),
-        _ => Err(Error::operator(format!(
+        _ => Err(Refusal::from(Error::operator(format!(
             "{path} is another program's database; give --store another file"
-        ))),
+        )))),
     }
 }
 

@@ -94,7 +94,7 @@ fn what_was_flushed_is_there_after_opening_again() {
     let kept = store.load().unwrap();
     assert_eq!(
         (kept.records.len(), kept.violations.len(), kept.mode),
-        (7, 0, None)
+        (8, 0, None)
     );
 }
 
@@ -137,7 +137,75 @@ fn foreign_newer_and_damaged_databases_are_refused_by_name() {
     assert!(error.contains("schema 99, this binary speaks 1"), "{error}");
     std::fs::write(&path, vec![0x5a; 8_192]).unwrap();
     let error = GraphStore::open(&path, "node").unwrap_err().to_string();
-    assert!(error.contains("move it away to start over"), "{error}");
+    assert!(error.contains("sets it aside and starts over"), "{error}");
+}
+
+#[test]
+fn one_that_is_of_no_use_is_set_aside_when_told_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("graph.db");
+    let aside = dir.path().join("graph.db.damaged");
+    let start_over = || GraphStore::open_or_start_over(&path, "node");
+    let (mut store, why) = start_over().unwrap();
+    assert_eq!(why, None);
+    let edges = everything();
+    store
+        .flush(&Batch {
+            edges: &edges,
+            ..Batch::default()
+        })
+        .unwrap();
+    drop(store);
+    let (store, why) = start_over().unwrap();
+    let found = store.load().unwrap().records.len();
+    assert_eq!((why, found), (None, edges.len()));
+    drop(store);
+    // Only reading every page finds it.
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4_096..].fill(0x5a);
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(
+        GraphStore::open(&path, "node")
+            .and_then(|store| store.load())
+            .is_err()
+    );
+    let (store, why) = start_over().unwrap();
+    assert!(why.unwrap().contains("graph.db: "));
+    assert_eq!(store.load().unwrap().records.len(), 0);
+    assert_eq!(std::fs::read(&aside).unwrap(), bytes);
+    drop(store);
+    // Another host's is of no use either; another program's is not ours to move.
+    let (_, why) = GraphStore::open_or_start_over(&path, "other").unwrap();
+    assert!(why.unwrap().contains("the graph of another host"));
+    std::fs::remove_file(&path).unwrap();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE t (a); PRAGMA application_id = 7;")
+        .unwrap();
+    drop(db);
+    let error = start_over().unwrap_err().to_string();
+    assert!(error.contains("another program's database"), "{error}");
+}
+
+/// An SD card wears by what is written to it.
+#[test]
+fn w42_a_flush_writes_what_changed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = GraphStore::open(&dir.path().join("graph.db"), "node").unwrap();
+    let edges: Vec<_> = (0..500)
+        .map(|number| (edge(host(number), 1), Some(record(State::Learned))))
+        .collect();
+    let flush = |store: &mut GraphStore, edges| {
+        let batch = Batch {
+            edges,
+            ..Batch::default()
+        };
+        let before = store.rows_written();
+        store.flush(&batch).unwrap();
+        store.rows_written() - before
+    };
+    assert_eq!(flush(&mut store, &edges), 500);
+    assert_eq!(flush(&mut store, &edges[..3]), 3);
+    assert_eq!(flush(&mut store, &[]), 0);
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn metrics() -> Metrics {
         graph: Some(GraphGauges {
             mode: Mode::Enforce,
             lease: 299.5,
-            edges: [6, 5, 4, 3, 2, 1],
+            edges: [6, 5, 4, 3, 2, 1, 7],
             table_used: 21,
             table_capacity: 65_536,
             violating: 8,

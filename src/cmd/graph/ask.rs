@@ -162,7 +162,7 @@ impl GraphKeeper<'_> {
 
     fn parse_edges(&self, direction: &str, peer: &str, services: &[String]) -> Result<Vec<Edge>> {
         let direction: Direction = direction.parse().map_err(operator)?;
-        let groups = self.groups();
+        let groups = self.known();
         let peer = Peer::parse(peer, |name| groups.contains(name)).map_err(operator)?;
         services
             .iter()

@@ -1,19 +1,24 @@
 //! The frozen file: made, edited, read again, and what is known of each edge brought in line with it.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::fs;
 
 use super::keeper::GraphKeeper;
-use super::{frozen_path, read_sound};
+use super::{GRAPH, frozen_path, read_sound};
 use crate::dataplane::Shield;
 use crate::error::{Error, Result};
-use crate::graph::{Edge, FreezeFrom, Frozen, MOST_RISK, Mode, Peer, Record, Service, State};
+use crate::graph::{
+    Edge, Freeze, FreezeFrom, Frozen, LeftOut, MOST_RISK, Mode, Record, Service, State,
+};
 use crate::model::{Moment, Wall, counted};
 use crate::report::readiness_lines;
 use crate::store::write_whole;
 use crate::trust;
 
+const DRY_RUN: &str = "dry run: nothing was changed\n";
+
 impl GraphKeeper<'_> {
+    /// A dry run is the same but for the writing, so that it tells what the real one would do.
     pub(super) fn freeze(
         &mut self,
         only: BTreeSet<Service>,
@@ -23,13 +28,9 @@ impl GraphKeeper<'_> {
     ) -> Result<String> {
         let readiness = self.readiness();
         let wall = self.wall(now);
-        let frozen = Frozen::freeze(FreezeFrom {
-            node: &self.node,
-            now: wall,
-            only,
-            groups: &self.setup.groups,
-            records: self.learner.records(),
-        });
+        let before = self.unedited()?;
+        let made = self.freeze_now(only, wall)?;
+        let frozen = &made.frozen;
         let used: BTreeSet<Service> = frozen.edges.iter().map(|edge| edge.service).collect();
         let unused = |service: &&Service| !used.contains(service);
         if let Some(service) = frozen.only.iter().find(unused) {
@@ -38,20 +39,38 @@ impl GraphKeeper<'_> {
                  'kernloom graph allow PEER {service}' first. Nothing was changed"
             )));
         }
+        let file = self.text_of(frozen, before.as_deref(), now)?;
         let mut text = readiness_lines(&readiness);
-        text.push_str(&self.changes(&frozen));
-        if dry_run {
-            text.push_str("dry run: nothing was changed\n");
-            return Ok(text);
+        text.push_str(&self.in_force(frozen).changes_to(frozen));
+        text.push_str(&remarks(&made));
+        let risky = format!(
+            "the risk is above {:.0} %: learn longer, or freeze with --accept-risk",
+            MOST_RISK * 100.0
+        );
+        match (readiness.is_ready() || accept_risk, dry_run) {
+            (true, true) => Ok(text + DRY_RUN),
+            (false, true) => Ok(format!("{text}it would be refused: {risky}\n{DRY_RUN}")),
+            (false, false) => Err(Error::operator(format!(
+                "{text}{risky}. Nothing was changed"
+            ))),
+            (true, false) => {
+                text.push_str(&self.put_frozen((made.frozen, file), before, wall, now)?);
+                Ok(text)
+            }
         }
-        if !readiness.is_ready() && !accept_risk {
-            return Err(Error::operator(format!(
-                "{text}the risk is above {:.0} %: learn longer, or freeze with --accept-risk. Nothing was changed",
-                MOST_RISK * 100.0
-            )));
-        }
-        text.push_str(&self.put_frozen(frozen, wall, now)?);
-        Ok(text)
+    }
+
+    /// What a freeze would make of all that is known.
+    pub(super) fn freeze_now(&self, only: BTreeSet<Service>, wall: Wall) -> Result<Freeze> {
+        let made = Frozen::freeze(FreezeFrom {
+            node: &self.node,
+            now: wall,
+            only,
+            groups: &self.setup.groups,
+            records: self.learner.records(),
+            before: self.own_frozen().ok(),
+        });
+        made.map_err(|error| Error::operator(format!("{error}. Nothing was changed")))
     }
 
     pub(super) fn accept_edits(&mut self, dry_run: bool, now: Moment) -> Result<String> {
@@ -64,66 +83,69 @@ impl GraphKeeper<'_> {
             .check(self.v6_bits())
             .map_err(|error| named(&error))?;
         frozen.node.clone_from(&self.node);
-        let mut text = self.changes(&frozen);
+        self.complete(&mut frozen)?;
+        let file = self.text_of(&frozen, Some(&written), now)?;
+        let mut text = self.in_force(&frozen).changes_to(&frozen);
         if dry_run {
-            text.push_str("dry run: nothing was changed\n");
-            return Ok(text);
+            return Ok(text + DRY_RUN);
         }
-        self.frozen = Ok(Some((frozen.clone(), written)));
-        text.push_str(&self.put_frozen(frozen, self.wall(now), now)?);
+        text.push_str(&self.put_frozen((frozen, file), Some(written), self.wall(now), now)?);
         text.push_str(&self.unmatched());
         Ok(text)
     }
 
-    /// Edges that a new frozen graph adds to the one there is, and that it lacks.
-    fn changes(&self, next: &Frozen) -> String {
-        let none = BTreeSet::new();
-        let before = match &self.frozen {
-            Ok(Some((frozen, _))) => &frozen.edges,
-            Ok(None) | Err(_) => &none,
-        };
-        let mut text = String::new();
-        for edge in next.edges.union(before) {
-            match (before.contains(edge), next.edges.contains(edge)) {
-                (false, true) => text.push_str(&format!("+ {edge}\n")),
-                (true, false) => text.push_str(&format!("- {edge}\n")),
-                _ => {}
-            }
-        }
-        text
-    }
-
-    /// Writes the file, reads it back, and only then goes by it.
-    fn put_frozen(&mut self, frozen: Frozen, wall: Wall, now: Moment) -> Result<String> {
-        let path = frozen_path(&self.setup.store);
+    /// The text of the file that a frozen graph would be. `before`: the file it replaces.
+    ///
+    /// # Errors
+    /// Operator's, if it would shut everyone out at once.
+    pub(super) fn text_of(
+        &self,
+        frozen: &Frozen,
+        before: Option<&str>,
+        now: Moment,
+    ) -> Result<String> {
         if frozen.edges.is_empty() && self.enforces(now) {
             return Err(Error::operator(
                 "no edge would be left, and everyone would be shut out at once; 'kernloom graph observe' first. \
                  Nothing was changed",
             ));
         }
-        let before = self.unedited()?;
         let text = frozen.to_text(before);
         let read = Frozen::from_text(&text).map_err(|error| error.to_string());
-        if read.as_ref() != Ok(&frozen) {
+        if read.as_ref() != Ok(frozen) {
             return Err(Error::world(format!(
                 "{}: it would not read back as it is written ({}). Nothing was changed",
-                path.display(),
+                frozen_path(&self.setup.store).display(),
                 read.err().unwrap_or_default()
             )));
         }
+        Ok(text)
+    }
+
+    /// Writes a frozen graph's file, and only then goes by it. `before`: the text of the file it replaces,
+    /// which comes back if the graph cannot be put in force.
+    pub(super) fn put_frozen(
+        &mut self,
+        (frozen, text): (Frozen, String),
+        before: Option<String>,
+        wall: Wall,
+        now: Moment,
+    ) -> Result<String> {
+        let path = frozen_path(&self.setup.store);
         write_whole(&path, &text)?;
         let noted = self.note_frozen(&frozen, wall);
         let hash = frozen.hash();
         let count = frozen.edges.len();
-        let before = std::mem::replace(&mut self.frozen, Ok(Some((frozen, text))));
+        let known = std::mem::replace(&mut self.frozen, Ok(Some((frozen, text))));
         if let Err(error) = self.renew(now) {
-            self.frozen = before;
+            self.frozen = known;
             for (edge, record) in noted {
                 self.learner.restore(&edge, record);
             }
-            if let Ok(Some((_, text))) = &self.frozen {
-                write_whole(&path, text)?;
+            match before {
+                Some(text) => write_whole(&path, &text)?,
+                // What was just written; the error that counts is the first one.
+                None => drop(fs::remove_file(&path)),
             }
             return Err(error);
         }
@@ -141,145 +163,73 @@ impl GraphKeeper<'_> {
         plane.is_some_and(|plane| plane.status(now.ktime).mode == Mode::Enforce)
     }
 
-    /// The file's text as this process knows it; `None` where there is no file.
-    ///
-    /// # Errors
-    /// Operator's, if the file says something else: what was edited must not be written over.
-    fn unedited(&self) -> Result<Option<&str>> {
-        let path = frozen_path(&self.setup.store);
-        let known = match &self.frozen {
-            Ok(known) => known.as_ref().map(|(_, text)| text.as_str()),
-            Err(_) => None,
-        };
-        match trust::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Ok(text) if Some(text.as_str()) == known => Ok(known),
-            Ok(_) => Err(Error::operator(format!(
-                "{0} was edited and not accepted yet: review it, then 'kernloom graph freeze --accept-edits'; or \
-                 remove it to give the edits up. Nothing was changed",
-                path.display()
-            ))),
-            Err(error) => Err(Error::operator(format!(
-                "reading {}: {error}",
-                path.display()
-            ))),
-        }
-    }
-
     /// Goes by the file as it is now, before it is put in force.
     pub(super) fn reread(&mut self, now: Moment) -> Result<()> {
-        let read = read_sound(&self.setup.store, self.v6_bits())?;
-        if let Some((frozen, _)) = &read {
-            self.note_frozen(&frozen.clone(), self.wall(now));
-        }
-        self.frozen = Ok(read);
+        self.frozen = Ok(read_sound(&self.setup.store, self.v6_bits())?);
+        self.go_by_file(now);
         Ok(())
     }
 
-    /// Takes in what is frozen and was never seen.
-    pub(super) fn note_unknown(&mut self, frozen: &Frozen, wall: Wall) {
-        for edge in &frozen.edges {
-            if !self.learner.records().contains_key(edge) {
-                self.learner.decide(edge, State::Frozen, wall);
+    /// Brings what is known of each edge in line with the frozen graph, if it is this host's: a database
+    /// that was lost learns what is frozen and denied, one that is older than the file what changed.
+    pub(super) fn go_by_file(&mut self, now: Moment) {
+        let Ok(frozen) = self.own_frozen().cloned() else {
+            return;
+        };
+        for (edge, before) in self.note_frozen(&frozen, self.wall(now)) {
+            let denied = before.is_some_and(|record| record.state == State::Denied);
+            if denied && !frozen.denies(&edge) {
+                log::warn!(target: GRAPH, "{edge} is denied no longer: the frozen file does not say so");
             }
         }
     }
 
     /// Brings what is known of each edge in line with a frozen graph. What was known before.
     fn note_frozen(&mut self, frozen: &Frozen, wall: Wall) -> Vec<(Edge, Option<Record>)> {
-        let mut before = Vec::new();
-        for (edge, record) in self.learner.records() {
-            let frozen = frozen.edges.contains(edge);
-            if frozen != (record.state == State::Frozen) {
-                before.push((edge.clone(), Some(record.clone())));
+        let records = self.learner.records();
+        let mut changes = Vec::new();
+        for (edge, record) in records {
+            let state = frozen.state_of(edge, record.state);
+            if state != Some(record.state) {
+                changes.push((edge.clone(), Some(record.clone()), state));
             }
         }
-        let unknown = |edge: &&Edge| !self.learner.records().contains_key(*edge);
-        let unknown = frozen.edges.iter().filter(unknown);
-        before.extend(unknown.map(|edge| (edge.clone(), None)));
-        for (edge, _) in &before {
-            let state = if frozen.edges.contains(edge) {
-                State::Frozen
-            } else {
-                State::Learned
-            };
-            self.learner.decide(edge, state, wall);
+        let frozen_edges = frozen.edges.iter().map(|edge| (edge, State::Frozen));
+        let denied = frozen.denied().map(|edge| (edge, State::Denied));
+        for (edge, state) in frozen_edges.chain(denied) {
+            if !records.contains_key(edge) {
+                changes.push((edge.clone(), None, Some(state)));
+            }
+        }
+        let mut before = Vec::new();
+        for (edge, record, state) in changes {
+            match state {
+                Some(state) => self.learner.decide(&edge, state, wall),
+                None => self.learner.remove(&edge),
+            }
+            before.push((edge, record));
         }
         before
     }
+}
 
-    /// Takes a decision over edges: it counts at once, in every mode.
-    pub(super) fn decide(&mut self, edges: &[Edge], allow: bool, now: Moment) -> Result<String> {
-        let wall = self.wall(now);
-        let state = if allow {
-            State::Approved
-        } else {
-            State::Denied
+/// What an operator would miss among the changes.
+fn remarks(made: &Freeze) -> String {
+    let mut text = String::new();
+    for name in &made.kept {
+        text.push_str(&format!(
+            "kept: group {name} is not configured any more; its edges stay, for what it was frozen as\n"
+        ));
+    }
+    for (edge, why) in &made.left_out {
+        let why = match why {
+            LeftOut::NoGroup => format!("the group {} is not defined", edge.peer),
+            LeftOut::GroupMoved => format!("other groups have all of {} now", edge.peer),
+            LeftOut::Removed => {
+                "removed by hand before; 'kernloom graph allow' lets it back".to_owned()
+            }
         };
-        let before: Vec<_> = edges
-            .iter()
-            .map(|edge| (edge, self.learner.records().get(edge).cloned()))
-            .collect();
-        for edge in edges {
-            self.learner.decide(edge, state, wall);
-        }
-        let mut text: String = edges
-            .iter()
-            .map(|edge| format!("{state}: {edge}\n"))
-            .collect();
-        match self.carry_out(edges, allow, wall, now) {
-            Ok(said) => text.push_str(&said),
-            Err(error) => {
-                for (edge, record) in before {
-                    self.learner.restore(edge, record);
-                }
-                return Err(error);
-            }
-        }
-        for edge in edges.iter().filter(|_| allow) {
-            self.violations.remove(edge);
-        }
-        text.push_str(&self.store_now(now));
-        Ok(text)
+        text.push_str(&format!("left out: {edge}: {why}\n"));
     }
-
-    /// Puts a decision that the records hold into the frozen graph, and in force.
-    fn carry_out(
-        &mut self,
-        edges: &[Edge],
-        allow: bool,
-        wall: Wall,
-        now: Moment,
-    ) -> Result<String> {
-        let known = self.frozen.as_ref();
-        if let Some((frozen, _)) = known.map_err(|error| Error::operator(error.clone()))? {
-            let mut next = frozen.clone();
-            for edge in edges {
-                if allow {
-                    next.edges.insert(edge.clone());
-                    if let Peer::Group(name) = &edge.peer {
-                        self.define(name, &mut next);
-                    }
-                } else {
-                    next.edges.remove(edge);
-                }
-            }
-            if next.edges != frozen.edges {
-                return self.put_frozen(next, wall, now);
-            }
-        }
-        self.renew(now)?;
-        Ok(String::new())
-    }
-
-    /// A group that was configured after the freeze.
-    fn define(&self, name: &str, frozen: &mut Frozen) {
-        let configured = self.setup.groups.named().find(|(known, _)| *known == name);
-        if let Some((name, prefixes)) = configured {
-            let groups = &mut frozen.groups;
-            groups
-                .entry(name.to_owned())
-                .or_insert_with(|| prefixes.to_vec());
-        }
-    }
+    text
 }

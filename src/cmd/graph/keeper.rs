@@ -3,27 +3,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::violations::Violations;
-use super::{GRAPH, frozen_path, in_force, is_excluded, links, read_sound};
+use super::{GRAPH, frozen_path, is_excluded, links, read_sound};
 use crate::cli::ExportFormat;
 use crate::dataplane::{EdgeTable, GraphPlane, Owner, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Coverage, Direction, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, Mode, Peer,
-    Promotion, Readiness, State,
+    Coverage, Direction, Edge, EdgeMeter, Frozen, Groups, Learner, Mode, Peer, Promotion,
+    Readiness, State,
 };
 use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, counted, format_duration};
 use crate::report::{
-    GraphView, drift_text, edge_lines, graph_tree, readiness_json, readiness_lines,
-    violation_lines, violations_json,
+    GraphView, edge_lines, graph_tree, readiness_json, readiness_lines, violation_lines,
+    violations_json,
 };
 use crate::store::{Batch, GraphStore, node_identity};
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
-/// Silence after which a frozen edge counts as unused.
-const UNUSED_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a keeper goes by.
 #[derive(Debug, Clone)]
@@ -33,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) promotion: Promotion,
     /// Sources that teach nothing.
     pub(crate) exclude: Vec<Source>,
+    /// Whether a database that cannot be read is set aside for a new one.
+    pub(crate) fresh: bool,
 }
 
 impl Setup {
@@ -73,13 +73,16 @@ pub(crate) struct GraphKeeper<'a> {
 impl<'a> GraphKeeper<'a> {
     pub(crate) fn open(shield: Option<&'a Shield>, setup: Setup, now: Moment) -> Result<Self> {
         let node = node_identity(&setup.dir())?;
-        let store = GraphStore::open(&setup.store, &node)?;
-        let mut keeper = Self::with_store(store, node, shield, setup, now)?;
-        // A database that was lost, or that another file was put beside, learns what is frozen.
-        if let Ok(frozen) = keeper.own_frozen() {
-            keeper.note_unknown(&frozen.clone(), keeper.wall(now));
-        }
-        Ok(keeper)
+        let store = if setup.fresh {
+            let (store, why) = GraphStore::open_or_start_over(&setup.store, &node)?;
+            if let Some(why) = why {
+                log::warn!(target: GRAPH, "{why}; set aside as told, starting over");
+            }
+            store
+        } else {
+            GraphStore::open(&setup.store, &node)?
+        };
+        Self::with_store(store, node, shield, setup, now)
     }
 
     /// Of this process alone: the next one knows nothing of what it did to the graph.
@@ -108,7 +111,8 @@ impl<'a> GraphKeeper<'a> {
                 let table = plane.edges()?;
                 let mut meter = EdgeMeter::new(table.capacity());
                 // What was counted before this start was read then, or is not one tick's traffic.
-                table.visit(|slot, row| meter.row(slot, row, &setup.groups));
+                let peers = setup.groups.peers();
+                table.visit(|slot, row| meter.row(slot, row, &peers));
                 meter.reading();
                 Some((table, meter))
             }
@@ -144,6 +148,7 @@ impl<'a> GraphKeeper<'a> {
     /// Puts the graph in force at the start of an IQ. What a command put in force stays: a restart
     /// neither opens what was closed nor closes what was opened.
     pub(crate) fn begin(&mut self, asked: Option<Mode>, now: Moment) -> Result<Mode> {
+        self.go_by_file(now);
         let plane = self.plane()?;
         let status = plane.status(now.ktime);
         if let Some((_, after)) = status.lease {
@@ -152,8 +157,13 @@ impl<'a> GraphKeeper<'a> {
         }
         let mode = match (self.mode, asked) {
             (Some(mode), asked) => {
-                if asked.is_some_and(|asked| asked != mode) {
-                    log::warn!(target: GRAPH, "{mode} was put in force by command and stays; 'kernloom graph thaw' goes back to learning");
+                if let Some(asked) = asked.filter(|asked| *asked != mode) {
+                    log::warn!(
+                        target: GRAPH,
+                        "{mode} was put in force by command and stays; it overrules the {asked} of --graph-mode or \
+                         of the profile, until 'kernloom graph {}'",
+                        command_for(asked)
+                    );
                 }
                 mode
             }
@@ -162,12 +172,23 @@ impl<'a> GraphKeeper<'a> {
             (None, None) => Mode::Learn,
         };
         self.apply(mode, None, now)?;
-        if matches!(mode, Mode::Observe | Mode::Enforce) {
-            for line in self.unmatched().lines() {
-                log::warn!(target: GRAPH, "{}", line.trim_start_matches("warning: "));
-            }
-        }
+        self.warn(mode);
         Ok(mode)
+    }
+
+    /// What an operator should know of the graph that an IQ begins with.
+    fn warn(&self, mode: Mode) {
+        let mut text = self.groups_apart();
+        if matches!(mode, Mode::Observe | Mode::Enforce) {
+            text.push_str(&self.unmatched());
+        } else if let Err(error) = &self.frozen {
+            text.push_str(&format!(
+                "{error}; until then, what is denied is what the database says\n"
+            ));
+        }
+        for line in text.lines() {
+            log::warn!(target: GRAPH, "{}", line.trim_start_matches("warning: "));
+        }
     }
 
     fn plane(&self) -> Result<GraphPlane<'a>> {
@@ -185,11 +206,6 @@ impl<'a> GraphKeeper<'a> {
 
     pub(super) fn v6_bits(&self) -> u8 {
         self.v6_bits
-    }
-
-    pub(super) fn groups(&self) -> Groups {
-        let frozen = self.frozen.as_ref().ok().and_then(Option::as_ref);
-        in_force(&self.setup.groups, frozen.map(|(frozen, _)| frozen))
     }
 
     pub(super) fn frozen(&self) -> Result<&Frozen> {
@@ -256,7 +272,7 @@ impl<'a> GraphKeeper<'a> {
 
     pub(crate) fn tick(&mut self, now: Moment, length: Duration) {
         let wall = self.wall(now);
-        let groups = self.groups();
+        let peers = self.known().peers();
         let enforcing = self.enforces(now);
         let Some((table, meter)) = &mut self.table else {
             return;
@@ -264,7 +280,7 @@ impl<'a> GraphKeeper<'a> {
         self.table_used = 0;
         table.visit(|slot, row| {
             self.table_used += 1;
-            meter.row(slot, row, &groups);
+            meter.row(slot, row, &peers);
         });
         let mut reading = meter.reading();
         let exclude = &self.setup.exclude;
@@ -390,7 +406,7 @@ impl<'a> GraphKeeper<'a> {
     }
 
     fn set_mode(&mut self, mode: Mode, now: Moment) -> String {
-        self.mode = (mode != Mode::Learn).then_some(mode);
+        self.mode = Some(mode);
         self.mode_changed = true;
         self.store_now(now)
     }
@@ -408,19 +424,21 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn reset(&mut self, now: Moment) -> Result<String> {
-        // A denial was never learned: whoever it shut out must not be let in by this.
+        // A refusal was never learned: whoever it shut out must not be let in by this.
         let records = self.learner.records().iter();
         let edges: Vec<Edge> = records
-            .filter(|(_, record)| record.state != State::Denied)
+            .filter(|(_, record)| !matches!(record.state, State::Denied | State::Removed))
             .map(|(edge, _)| edge.clone())
             .collect();
         edges.iter().for_each(|edge| self.learner.remove(edge));
+        // What is frozen is known, though nobody saw it used.
+        self.go_by_file(now);
         self.violations.clear();
         self.coverage = Coverage::default();
         self.coverage_changed = true;
         self.renew(now)?;
         Ok(format!(
-            "{} forgotten; the frozen file and what is denied stay\n{}",
+            "{} forgotten; the frozen file stays, and what is denied or was removed from it\n{}",
             counted(edges.len(), "edge is", "edges are"),
             self.store_now(now)
         ))
@@ -453,16 +471,6 @@ impl<'a> GraphKeeper<'a> {
         })
     }
 
-    pub(super) fn diff(&self, now: Moment) -> Result<String> {
-        let drift = Drift::between(
-            self.frozen()?,
-            self.learner.records(),
-            self.wall(now),
-            UNUSED_FOR,
-        );
-        Ok(drift_text(&drift))
-    }
-
     pub(super) fn edges(&self, state: Option<&str>) -> Result<String> {
         let state = state.map(Self::state_named).transpose()?;
         Ok(edge_lines(self.learner.records(), state))
@@ -480,14 +488,8 @@ impl<'a> GraphKeeper<'a> {
             ExportFormat::Json => Ok(view.to_json()),
             ExportFormat::Html => view.to_html(),
             ExportFormat::Yaml => {
-                let frozen = Frozen::freeze(FreezeFrom {
-                    node: &self.node,
-                    now: self.wall(now),
-                    only: BTreeSet::new(),
-                    groups: &self.setup.groups,
-                    records: self.learner.records(),
-                });
-                Ok(frozen.to_text(None))
+                let made = self.freeze_now(BTreeSet::new(), self.wall(now))?;
+                Ok(made.frozen.to_text(None))
             }
         }
     }
@@ -533,6 +535,15 @@ impl<'a> GraphKeeper<'a> {
             self.learner.records(),
             self.violations.all(),
         )
+    }
+}
+
+/// The command that puts a mode in force.
+const fn command_for(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off | Mode::Learn => "thaw",
+        Mode::Observe => "observe",
+        Mode::Enforce => "enforce",
     }
 }
 

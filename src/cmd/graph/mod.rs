@@ -1,7 +1,10 @@
 //! `kernloom graph`: asks the running IQ, which then is the one writer, or does it itself.
 
 mod ask;
+mod decide;
+mod disk;
 mod freeze;
+mod groups;
 mod keeper;
 mod links;
 mod violations;
@@ -9,17 +12,16 @@ mod violations;
 use std::path::{Path, PathBuf};
 
 pub(super) use ask::GraphAsk;
+pub(super) use groups::{group_of, groups};
 pub(super) use keeper::{GraphKeeper, Setup};
 pub(in crate::cmd) use links::beside as own_beside;
 
 use super::iq::{self, Asked};
 use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
-use crate::dataplane::{Shield, TrackWidth};
+use crate::dataplane::Shield;
 use crate::error::{Doing, Error, Result};
-use crate::graph::{
-    Direction, Edge, Frozen, GroupError, Groups, Peer, PeerError, Promotion, Service,
-};
+use crate::graph::{Direction, Edge, Frozen, GroupError, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
@@ -70,7 +72,16 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
 /// The answer of the running IQ, or our own.
 fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
     let run_dir = &host.places.run_dir;
-    match iq::ask_or_alone(run_dir, || iq::ask_graph(run_dir, ask))? {
+    let asked = || {
+        if host.groups_given && iq::runs(run_dir)? {
+            return Err(Error::operator(
+                "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to \
+                 /etc/kernloom/kernloom.toml, and start iq again",
+            ));
+        }
+        iq::ask_graph(run_dir, ask)
+    };
+    match iq::ask_or_alone(run_dir, asked)? {
         Asked::Told(Answer::Refused(why)) => Err(Error::operator(why)),
         Asked::Told(Answer::Failed(why)) => Err(Error::world(why)),
         Asked::Told(Answer::Done(text)) => Ok(text),
@@ -114,12 +125,14 @@ fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
         groups: groups(host)?,
         promotion: Promotion::default(),
         exclude: Vec::new(),
+        fresh: false,
     };
     let mut keeper = match GraphKeeper::open(shield.as_ref(), setup.clone(), moment()?) {
         Ok(keeper) => keeper,
         // A broken database must not keep a host shut.
         Err(error) if ask.releases() => {
             let mut keeper = GraphKeeper::without_store(shield.as_ref(), setup, moment()?)?;
+            keeper.go_by_file(moment()?);
             let text = keeper.answer(ask, moment()?)?;
             return Ok(format!(
                 "{text}it is not stored, and lasts until 'kernloom iq' starts: {error}\n"
@@ -127,51 +140,10 @@ fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
         }
         Err(error) => return Err(error),
     };
+    keeper.go_by_file(moment()?);
     let answer = keeper.answer(ask, moment()?);
     keeper.flush(moment()?)?;
     answer
-}
-
-/// The operator's groups, and this host's own prefixes, which are never `internet`.
-pub(super) fn groups(host: &Host) -> Result<Groups> {
-    let mut groups = Groups::new(links::local()?);
-    for (name, prefixes) in &host.groups {
-        for prefix in prefixes {
-            PeerError::of_width(prefix, TrackWidth::default().bits())
-                .map_err(|error| Error::operator(format!("group {name}: {error}")))?;
-            groups.add(name, *prefix)?;
-        }
-    }
-    Ok(groups)
-}
-
-/// The groups that apply: those of the frozen file go before the configured ones of that name.
-fn in_force(configured: &Groups, frozen: Option<&Frozen>) -> Groups {
-    let Some(frozen) = frozen else {
-        return configured.clone();
-    };
-    let mut groups = configured.without_names();
-    let named = configured.named();
-    let named = named.filter(|(name, _)| !frozen.groups.contains_key(*name));
-    let filed = frozen
-        .groups
-        .iter()
-        .map(|(name, all)| (name.as_str(), all.as_slice()));
-    for (name, prefixes) in filed.chain(named) {
-        for prefix in prefixes {
-            if let Err(error) = groups.add(name, *prefix) {
-                log::warn!(target: GRAPH, "{error}; the frozen graph's word counts");
-            }
-        }
-    }
-    groups
-}
-
-/// The group that a source counts as, by the configuration and the frozen file.
-pub(super) fn group_of(host: &Host, source: &Source) -> Result<Option<Peer>> {
-    let frozen = read_frozen(&frozen_path(&host.graph_store(None)))?;
-    let groups = in_force(&groups(host)?, frozen.as_ref().map(|(frozen, _)| frozen));
-    Ok(Some(groups.peer(source)).filter(|peer| matches!(peer, Peer::Group(_))))
 }
 
 /// The frozen graph and its file's text, if there is one and packets can match all of it.

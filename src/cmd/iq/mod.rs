@@ -151,6 +151,11 @@ pub(super) fn ask_or_alone<T>(
     ))
 }
 
+/// Whether an IQ runs that answers.
+pub(super) fn runs(run_dir: &Path) -> Result<bool> {
+    Ok(ask(run_dir, &Ask::Status)?.is_some())
+}
+
 /// Whom a running IQ holds; nobody if none runs.
 pub(super) fn held(run_dir: &Path) -> Result<Vec<HeldLine>> {
     match ask(run_dir, &Ask::Held)? {
@@ -231,6 +236,8 @@ struct GraphSettings {
     wanted: bool,
     mode: Option<Mode>,
     clock: u32,
+    /// Start over where the database cannot be read.
+    fresh: bool,
     groups: Groups,
     plan: GraphPlan,
 }
@@ -250,6 +257,7 @@ impl GraphSettings {
             wanted,
             mode: asked.or(plan.mode),
             clock: args.graph_clock,
+            fresh: args.fresh_state,
             groups: super::graph::groups(host)?,
             plan,
         })

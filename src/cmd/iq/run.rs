@@ -196,6 +196,7 @@ fn graph_setup(store: &Path, settings: &GraphSettings) -> Setup {
         groups: settings.groups.clone(),
         promotion: settings.plan.promotion,
         exclude: settings.plan.exclude.clone(),
+        fresh: settings.fresh,
     }
 }
 

@@ -41,7 +41,10 @@ fn frozen(only: &[&str]) -> Frozen {
             .collect(),
         groups: &groups(),
         records: &records(),
+        before: None,
     })
+    .unwrap()
+    .frozen
 }
 
 const FILE: &str = "\
@@ -59,6 +62,8 @@ edges:
   - {direction: in, peer: \"office\", service: tcp/443}
   - {direction: in, peer: \"10.0.0.5\", service: tcp/5432}
   - {direction: in, peer: \"2001:db8:1:2::/64\", service: udp/53}
+denied:
+  - {direction: in, peer: \"10.0.0.8\", service: tcp/22}
 ";
 
 #[test]
@@ -127,7 +132,10 @@ fn comments_of_the_operator_survive_a_new_freeze() {
         only: BTreeSet::new(),
         groups: &groups(),
         records: &records,
-    });
+        before: None,
+    })
+    .unwrap()
+    .frozen;
     let text = again.to_text(Some(&commented));
     assert_eq!(Frozen::from_text(&text).unwrap(), again);
     for kept in [
@@ -178,6 +186,13 @@ fn a_file_that_was_cut_off_freezes_nobody_out() {
     let none = format!("{}edges:\n", &text[..edges]);
     assert!(Frozen::from_edited(&none).is_err());
     assert!(Frozen::from_edited(&none.replace("edges:", "edges: []")).is_ok());
+    // Nor does it let anybody in.
+    let denied = text.find("denied:\n").unwrap() + "denied:\n".len();
+    let error = Frozen::from_edited(&text[..denied]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "'denied:' has no lines; write 'denied: []' if none is meant"
+    );
 }
 
 #[test]
@@ -287,7 +302,7 @@ fn drift_tells_what_came_what_was_denied_and_what_is_unused() {
         drift.changes,
         [
             (edge("office", "tcp/443"), Change::Unused),
-            (edge("10.0.0.5", "tcp/5432"), Change::Removed),
+            (edge("10.0.0.5", "tcp/5432"), Change::Denied),
             (edge("10.0.0.7", "tcp/22"), Change::Added),
         ]
     );

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::{Baseline, Learner, Promotion, State};
+use super::super::{Baseline, Coverage, Learner, Promotion, Readiness, State};
 use super::{START, edge, seen, source, tried};
 use crate::model::Wall;
 
@@ -37,6 +37,25 @@ fn w36_a_burst_of_packets_is_not_a_habit() {
     );
     learner.tick(after(1_205), TICK, &visit);
     assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+}
+
+#[test]
+fn what_was_removed_by_hand_is_not_learned_again() {
+    let mut learner = learner();
+    let visit = [seen("10.0.0.5", "tcp/443")];
+    learner.tick(START, TICK, &visit);
+    learner.decide(&visit[0].edge, State::Removed, START);
+    for window in 1..20 {
+        learner.tick(after(window * 600), TICK, &visit);
+    }
+    learner.expire(after(90 * 86_400));
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Removed));
+    let coverage = Coverage {
+        days: 90,
+        ..Coverage::default()
+    };
+    let readiness = Readiness::of(learner.records(), &coverage);
+    assert_eq!((readiness.accepted, readiness.edge_days), (0, 0));
 }
 
 #[test]

@@ -1,4 +1,5 @@
 mod files;
+mod freezing;
 mod learning;
 mod population;
 

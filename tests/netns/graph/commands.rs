@@ -109,6 +109,11 @@ fn w42_a_mistyped_dry_run_freezes_nothing() {
     assert!(!file.exists());
     let foreseen = good(&lab, "freeze --accept-risk --dry-run");
     assert!(foreseen.contains("+ 10.0.0.5 -> tcp/443"), "{foreseen}");
+    assert!(!foreseen.contains("it would be refused"), "{foreseen}");
+    let foreseen = good(&lab, "freeze --dry-run");
+    let risky =
+        "it would be refused: the risk is above 5 %: learn longer, or freeze with --accept-risk\n";
+    assert!(foreseen.contains(risky), "{foreseen}");
     assert!(!file.exists());
     good(&lab, "freeze --accept-risk");
     assert!(file.exists());
@@ -316,6 +321,25 @@ fn an_iq_without_graph_keeps_the_one_in_force() {
     good(&lab, "thaw");
 }
 
+/// The running IQ has groups of its own; what a command says of them would be ignored.
+#[test]
+fn a_group_given_to_a_command_is_refused_where_an_iq_runs() {
+    let Some(lab) = lab("ggiven") else { return };
+    let mut iq = Kernloom::iq(&lab, binary(), &["--profile=idp", "--graph"]).unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    for words in ["allow office tcp/22", "show", "allow 10.0.0.5 tcp/443"] {
+        let words = format!("{words} --group office=10.55.0.0/26");
+        refused(
+            &lab,
+            &words,
+            "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to",
+        );
+    }
+    assert!(!good(&lab, "edges").contains("10.0.0.5"));
+    drop(iq);
+    good(&lab, "allow office tcp/22 --group office=10.55.0.0/26");
+}
+
 #[test]
 fn without_rights_every_verb_says_so() {
     let Some(lab) = lab("grights") else { return };
@@ -431,7 +455,7 @@ fn what_is_denied_stays_so_when_what_was_learned_is_forgotten() {
     good(&lab, "deny fd55::3 tcp/22");
     let shut_out = || run("shield verdict fd55::3 --dport 22").contains("drop (edge-denied)");
     assert!(shut_out());
-    assert!(good(&lab, "reset --yes").contains("the frozen file and what is denied stay"));
+    assert!(good(&lab, "reset --yes").contains("the frozen file stays, and what is denied"));
     assert!(shut_out());
 }
 

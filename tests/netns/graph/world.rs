@@ -71,21 +71,28 @@ fn w42_a_full_disk_loses_nothing_changes_nothing_by_halves_and_is_told() {
     })
     .unwrap();
     good(&lab, "allow 10.0.0.5 tcp/443");
-    good(&lab, "freeze --accept-risk");
-    let file = small.0.join("frozen-graph.yaml");
-    let before = std::fs::read_to_string(&file).unwrap();
+    // While there is no file, a decision is in force at once, and stored once there is room.
     let filler = small.fill();
-    // The frozen file cannot be replaced: the decision is refused whole.
-    let said = graph(&lab, "allow 10.0.0.6 tcp/443");
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("No space left on device"), "{said:?}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
-    assert!(!good(&lab, "edges").contains("10.0.0.6"));
-    // What needs no file is in force at once, and stored once there is room.
     let many: String = (1..400).map(|port| format!(" tcp/{port}")).collect();
     let said = good(&lab, &format!("deny 10.0.0.7{many}"));
     assert!(said.contains("in force, but not stored yet"), "{said}");
     assert!(said.contains("is full: make room"), "{said}");
+    let said = graph(&lab, "freeze --accept-risk");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let file = small.0.join("frozen-graph.yaml");
+    assert!(!file.exists());
+    std::fs::remove_file(filler).unwrap();
+    good(&lab, "freeze --accept-risk");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let filler = small.fill();
+    // The frozen file cannot be replaced: the decision is refused whole.
+    for (word, peer) in [("allow", "10.0.0.6"), ("deny", "10.0.0.8")] {
+        let said = graph(&lab, &format!("{word} {peer} tcp/443"));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains("No space left on device"), "{said:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+        assert!(!good(&lab, "edges").contains(peer));
+    }
     iq.check_running().unwrap();
     std::fs::remove_file(filler).unwrap();
     let said = good(&lab, "allow 10.0.0.6 tcp/443");
@@ -129,7 +136,8 @@ fn a_damaged_database_is_named_before_anything_is_attached() {
             assert_eq!(said.code, Some(1), "{damage}: {said:?}");
             assert!(said.err.contains("graph.db"), "{damage}: {said:?}");
             assert!(
-                said.err.contains("move it away to start over"),
+                said.err
+                    .contains("'kernloom iq --graph --fresh-state' sets it aside"),
                 "{damage}: {said:?}"
             );
         }
@@ -142,6 +150,72 @@ fn a_damaged_database_is_named_before_anything_is_attached() {
     assert!(none.err.contains("no graph is kept in"), "{none:?}");
     good(&lab, "allow 10.0.0.5 tcp/443");
     assert!(good(&lab, "edges").contains("10.0.0.5"));
+}
+
+#[test]
+fn fresh_state_sets_a_damaged_database_aside_and_knows_what_is_frozen() {
+    let Some(lab) = lab("gfresh") else { return };
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "deny 10.0.0.7 tcp/22");
+    let store = lab.state_dir().join("graph.db");
+    let mut bad = std::fs::read(&store).unwrap();
+    bad[4_096..].fill(0x5a);
+    std::fs::write(&store, &bad).unwrap();
+    let judge = ["--profile=idp", "--graph", "--fresh-state"];
+    let iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(&lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    assert!(iq.text().contains("set aside as told"), "{}", iq.text());
+    let aside = lab.state_dir().join("graph.db.damaged");
+    assert_eq!(std::fs::read(aside).unwrap(), bad);
+    assert!(good(&lab, "edges --state frozen").contains("10.0.0.5"));
+    assert!(good(&lab, "edges --state denied").contains("10.0.0.7"));
+    good(&lab, "freeze --accept-risk");
+    // Another start with the flag loses nothing.
+    drop(iq);
+    let _next = Kernloom::iq(&lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(&lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    assert!(good(&lab, "edges --state frozen").contains("10.0.0.5"));
+}
+
+/// What is learned may be 30 s old; what an operator said may not.
+#[test]
+fn w42_a_decision_outlives_a_kill_right_after_its_answer() {
+    let Some(lab) = lab("gkill") else { return };
+    let store = lab.state_dir().join("graph.db");
+    for (words, state, peer) in [
+        ("allow 10.0.0.5 tcp/443", "approved", "10.0.0.5"),
+        ("deny 10.0.0.7 tcp/22", "denied", "10.0.0.7"),
+        ("freeze --accept-risk", "frozen", "10.0.0.5"),
+        ("deny 10.0.0.8 tcp/22", "denied", "10.0.0.8"),
+        ("allow 10.0.0.6 tcp/443", "frozen", "10.0.0.6"),
+    ] {
+        let judge = ["--profile=idp", "--graph", "--interval=200ms"];
+        let mut iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+        wait_until(SOON, "iq to answer", || {
+            Ok(graph(&lab, "readiness").code == Some(0))
+        })
+        .unwrap();
+        let said = good(&lab, words);
+        iq.process().signal(Signal::SIGKILL).unwrap();
+        assert!(!said.contains("not stored"), "{said}");
+        wait_until(SOON, "iq to be gone", || Ok(iq.check_running().is_err())).unwrap();
+        // Of the database: the file does not help it.
+        let file = lab.state_dir().join("frozen-graph.yaml");
+        let away = lab.dir().join("away.yaml");
+        let there = std::fs::rename(&file, &away).is_ok();
+        let edges = kept(&lab, &store, &format!("edges --state {state}")).out;
+        assert!(edges.contains(peer), "{words}: {edges}");
+        if there {
+            std::fs::rename(&away, &file).unwrap();
+        }
+    }
 }
 
 fn open_again(lab: &Lab, net: &str, to: (Ipv4Addr, u16)) {
@@ -223,8 +297,15 @@ fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
         tcp(&one.net, server.v4, 443, PATIENCE).unwrap();
         good(&lab, "observe");
         drop(next);
-        let _last = start("frozen-enforce");
+        let last = start("frozen-enforce");
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
         assert!(good(&lab, "show").contains("frozen-observe"));
+        good(&lab, "thaw");
+        drop(last);
+        let thawed = start("frozen-enforce");
+        tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
+        let told = "learn was put in force by command and stays; it overrules the frozen-enforce of --graph-mode \
+                    or of the profile, until 'kernloom graph enforce'";
+        assert!(thawed.text().contains(told), "{}", thawed.text());
     });
 }

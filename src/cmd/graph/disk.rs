@@ -1,0 +1,125 @@
+//! The frozen file as it is on disk, which an operator may have edited since it was read.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::frozen_path;
+use super::keeper::GraphKeeper;
+use crate::error::{Error, Result};
+use crate::graph::{Drift, Frozen, State};
+use crate::model::Moment;
+use crate::report::drift_text;
+use crate::trust;
+
+/// Silence after which a frozen edge counts as unused.
+const UNUSED_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+/// The file against what this process knows of it.
+enum OnDisk {
+    Gone,
+    /// It says what is known; its comments may be new.
+    AsKnown(String),
+    Edited(String),
+}
+
+impl GraphKeeper<'_> {
+    fn on_disk(&self) -> Result<OnDisk> {
+        let path = frozen_path(&self.setup.store);
+        let text = match trust::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(OnDisk::Gone),
+            Err(error) => {
+                return Err(Error::operator(format!(
+                    "reading {}: {error}",
+                    path.display()
+                )));
+            }
+        };
+        let known = match &self.frozen {
+            Ok(Some((known, _))) => Frozen::from_text(&text).as_ref() == Ok(known),
+            Ok(None) | Err(_) => false,
+        };
+        Ok(if known {
+            OnDisk::AsKnown(text)
+        } else {
+            OnDisk::Edited(text)
+        })
+    }
+
+    /// The file's text; `None` where there is no file.
+    ///
+    /// # Errors
+    /// Operator's, if the file says something else: what was edited must not be written over.
+    pub(super) fn unedited(&self) -> Result<Option<String>> {
+        match self.on_disk()? {
+            OnDisk::Gone => Ok(None),
+            OnDisk::AsKnown(text) => Ok(Some(text)),
+            OnDisk::Edited(text) => Err(Error::operator(format!(
+                "{}review it, then 'kernloom graph freeze --accept-edits'; or remove it to give the edits up. \
+                 Nothing was changed",
+                self.edits(&text)
+            ))),
+        }
+    }
+
+    /// That the file was edited, and what accepting that would change.
+    fn edits(&self, text: &str) -> String {
+        let told = match Frozen::from_edited(text) {
+            Ok(edited) => self.in_force(&edited).changes_to(&edited),
+            Err(error) => format!("it cannot be read: {error}\n"),
+        };
+        let path = frozen_path(&self.setup.store);
+        format!(
+            "{} was edited and not accepted yet:\n{told}",
+            path.display()
+        )
+    }
+
+    /// The frozen graph that is known; where its file was edited before this process began, what of it
+    /// is recorded, and the rest as in `edited`.
+    pub(super) fn in_force(&self, edited: &Frozen) -> Frozen {
+        let recorded = |state| {
+            let records = self.learner.records().iter();
+            let of = records.filter(move |(_, record)| record.state == state);
+            of.map(|(edge, _)| edge.clone()).collect()
+        };
+        match &self.frozen {
+            Ok(Some((frozen, _))) => frozen.clone(),
+            Ok(None) => Frozen::default(),
+            Err(_) => Frozen {
+                edges: recorded(State::Frozen),
+                denied: Some(recorded(State::Denied)),
+                ..edited.clone()
+            },
+        }
+    }
+
+    /// What is seen against what is frozen: in the file, whether or not its edits were accepted.
+    pub(super) fn diff(&self, now: Moment) -> Result<String> {
+        let path = frozen_path(&self.setup.store);
+        let mut text = self.groups_apart();
+        let drift = |frozen: &Frozen| {
+            let records = self.learner.records();
+            drift_text(&Drift::between(frozen, records, self.wall(now), UNUSED_FOR))
+        };
+        match self.on_disk()? {
+            OnDisk::Edited(written) => {
+                text.push_str(&self.edits(&written));
+                text.push_str("'kernloom graph freeze --accept-edits' takes it as it is\n");
+                if let Ok(edited) = Frozen::from_edited(&written) {
+                    text.push_str(&drift(&edited));
+                }
+            }
+            OnDisk::Gone => {
+                let frozen = self.frozen()?;
+                text.push_str(&format!(
+                    "{} is gone; 'kernloom graph freeze' writes it again\n{}",
+                    path.display(),
+                    drift(frozen)
+                ));
+            }
+            OnDisk::AsKnown(_) => text.push_str(&drift(self.frozen()?)),
+        }
+        Ok(text)
+    }
+}
