@@ -568,7 +568,10 @@ fn a_sample_out_of_order_is_passed_over() {
         samples: [second, first, second].into_iter(),
         coverage: Coverage::default(),
     };
-    let decisions = engine.tick_learning(Ktime::from_secs(5), window, &|_| false, &mut |_| {});
+    let decisions =
+        engine.tick_learning(Ktime::from_secs(5), window, &|_| false, &mut |_, _, _| {
+            false
+        });
     assert_eq!(decisions.len(), 1, "{decisions:?}");
     assert_eq!(
         (decisions[0].source, engine.overview().sources),
