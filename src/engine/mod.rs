@@ -303,11 +303,13 @@ impl Engine {
         if !score.flashes(tick.config) || exempt(&source) {
             return None;
         }
-        self.alerted_ports.insert(source, sample.ports);
+        let room = self.sources.has_room(&score, self.alerted.len());
         let ladder = match self.sources.ladders.get_mut(&source) {
             Some(ladder) => ladder,
-            None => self.alerted.entry(source).or_default(),
+            None if room => self.alerted.entry(source).or_default(),
+            None => return None,
         };
+        self.alerted_ports.insert(source, sample.ports);
         let step = ladder.alert(&tick, &score)?;
         Some(decision(ladder, step, source))
     }
