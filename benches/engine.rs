@@ -141,7 +141,12 @@ fn run(load: &Load) -> Result<(Vec<f64>, usize, f64)> {
             },
         };
         let now = Ktime::from_secs(1_000 + u64::from(tick));
-        let mut learn = |rates: &_| tuner.learn(rates);
+        let mut learn = |_: &_, rates: &_, fit| {
+            if fit {
+                tuner.learn(rates);
+            }
+            fit
+        };
         decisions += engine
             .tick_learning(now, window, &|_| false, &mut learn)
             .len();

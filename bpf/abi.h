@@ -271,6 +271,8 @@ struct kl_told {
 	__u32 epoch;
 	__u32 refused;		/* its packets that were */
 	__u32 asked;		/* UDP to a service of its own */
+	__u32 refused_before;	/* in the epoch before, which may be read only now */
+	__u32 asked_before;
 };
 
 /* Shared, pinned, written by userspace but where it says otherwise. The first 64 bytes are hot. */

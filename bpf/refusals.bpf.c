@@ -170,6 +170,10 @@ int kernloom_refusals(struct __sk_buff *skb)
 		known->refused += fresh.refused;
 		known->asked += fresh.asked;
 	} else {
+		if (known && known->epoch + 1 == fresh.epoch) {
+			fresh.refused_before = known->refused;
+			fresh.asked_before = known->asked;
+		}
 		bpf_map_update_elem(&kl_refusals, &to, &fresh, BPF_ANY);
 	}
 	kl_refusals_state.sent++;

@@ -154,7 +154,12 @@ impl Host {
             Ktime::from_secs(self.secs),
             window,
             &|_| false,
-            &mut |rates| tuner.learn(rates),
+            &mut |_, rates, fit| {
+                if fit {
+                    tuner.learn(rates);
+                }
+                fit
+            },
         );
         let overview = self.engine.overview();
         let revision = self.tuner.tick(WINDOW, &overview, self.secs * 1_000)?;

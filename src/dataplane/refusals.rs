@@ -143,6 +143,12 @@ impl Refusals {
 
     /// What each source was told since the last reading.
     pub fn take(&mut self) -> Result<HashMap<Source, Told>> {
+        let ended = self.turn()?;
+        ended.map_or_else(|| Ok(HashMap::new()), |ended| self.told_in(ended))
+    }
+
+    /// Begins another epoch: the one that ended with it, if anything was sent in that.
+    pub fn turn(&mut self) -> Result<Option<u32>> {
         let doing = || "reading who was refused";
         let zero = 0_u32.to_ne_bytes();
         let missing = || Error::world("the program that counts refusals has no variables");
@@ -154,21 +160,33 @@ impl Refusals {
         };
         let (ended, now) = (u32::from_ne_bytes(*epoch), u32::from_ne_bytes(*sent));
         if now == std::mem::replace(&mut self.sent, now) {
-            return Ok(HashMap::new());
+            return Ok(None);
         }
         // One counted meanwhile is forgotten in `sent` only.
         *epoch = ended.wrapping_add(1).to_ne_bytes();
         self.bss.update(&zero, &value, MapFlags::ANY).doing(doing)?;
+        Ok(Some(ended))
+    }
+
+    /// What each source was told in the epoch that ended last.
+    pub fn told_in(&self, ended: u32) -> Result<HashMap<Source, Told>> {
         let entries = entries_of(&self.refused, self.v6_bits)?;
         let counts = entries.into_iter().filter_map(|(source, value)| {
-            let [epoch, refused, asked] = value.as_chunks::<4>().0 else {
+            let words = value.as_chunks::<4>().0;
+            let [epoch, now @ .., refused_before, asked_before] = words else {
                 return None;
             };
-            let told = Told {
-                refused: u32::from_ne_bytes(*refused),
-                asked: u32::from_ne_bytes(*asked),
+            let [refused, asked] = match u32::from_ne_bytes(*epoch).wrapping_sub(ended) {
+                0 => now.try_into().ok()?,
+                // Sent more since the epoch ended, and who is loudest always is.
+                1 => [*refused_before, *asked_before],
+                _ => return None,
             };
-            (u32::from_ne_bytes(*epoch) == ended).then_some((source, told))
+            let told = Told {
+                refused: u32::from_ne_bytes(refused),
+                asked: u32::from_ne_bytes(asked),
+            };
+            Some((source, told))
         });
         Ok(counts.collect())
     }

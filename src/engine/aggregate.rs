@@ -26,6 +26,9 @@ pub(super) fn everyone() -> Source {
     Source::containing([0; 16], EVERYONE)
 }
 
+/// Prefixes whose sums are kept at the same time: the loudest.
+const MOST_PREFIXES: usize = 4096;
+
 /// The sums of one window.
 #[derive(Debug)]
 pub(super) struct Aggregate {
@@ -93,6 +96,10 @@ impl Aggregate {
         {
             sum.ports = linear_count(sum.port_bits);
             self.prefixes.push(sum);
+            while self.prefixes.len() > MOST_PREFIXES {
+                self.least = self.least.max(1).saturating_mul(2);
+                self.prefixes.retain(|sum| sum.packets >= self.least);
+            }
         }
     }
 }

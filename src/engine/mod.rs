@@ -29,8 +29,8 @@ pub use config::{
 };
 pub use decision::{Decision, Kind, Why};
 pub use explain::{Explanation, Overview, Reading};
-use ladder::{HIGH, LOW, Ladder, Tick};
-use roster::{Exempt, Roster, Round, Seen, decision};
+use ladder::{HIGH, Ladder, Tick};
+use roster::{Exempt, Roster, Round, decision};
 pub use severity::Signal;
 use severity::{Score, Standing};
 pub use state::{EngineState, Held};
@@ -49,6 +49,9 @@ const LONGEST_TICK: Duration = Duration::from_secs(60);
 
 /// From this severity on an unproven source teaches nothing.
 const LOUD: f64 = 0.5;
+
+/// Learns from a source, see [`Engine::tick_learning`].
+type Learn<'a> = &'a mut dyn FnMut(&Source, &Triggers, bool) -> bool;
 
 /// What the sources of one window did together.
 struct Crowd {
@@ -121,7 +124,7 @@ impl Engine {
             length: window.length,
             coverage: window.coverage,
         };
-        self.tick_learning(now, window, exempt, &mut |_| {})
+        self.tick_learning(now, window, exempt, &mut |_, _, fit| fit)
     }
 
     /// Scores one window that ended `now`. Samples come in the order of sources; one that does not
@@ -129,14 +132,15 @@ impl Engine {
     /// OBSERVE. At most one decision per source or prefix: sources sorted, then prefixes sorted,
     /// then everyone.
     ///
-    /// `learn` is given the rates of each source that is fit to learn thresholds from: not held,
-    /// not exempt, not loud without proof.
+    /// `learn` is given each source that is not held, exempt or not, in order, with its rates and
+    /// whether thresholds are to be learned from it by itself: not if it is loud without proof. It
+    /// answers whether they were.
     pub fn tick_learning(
         &mut self,
         now: Ktime,
         window: Window<impl Iterator<Item = Sample>>,
         exempt: Exempt<'_>,
-        learn: &mut dyn FnMut(&Triggers),
+        learn: Learn<'_>,
     ) -> Vec<Decision> {
         self.window_start = Some(now);
         self.window_length = window.length.clamp(SECOND, LONGEST_TICK);
@@ -158,7 +162,7 @@ impl Engine {
         now: Ktime,
         window: Window<impl Iterator<Item = Sample>>,
         exempt: Exempt<'_>,
-        learn: &mut dyn FnMut(&Triggers),
+        learn: Learn<'_>,
         crowd: &mut Crowd,
     ) -> Vec<Decision> {
         let (coverage, pressure) = (window.coverage, self.overview.pressure.max(1.0));
@@ -194,9 +198,9 @@ impl Engine {
             overview.free += u64::from(seen.stage == Stage::Observe);
             overview.fresh += u64::from(sample.fresh);
             allowance.see(sample, seen.stage);
-            if is_fit_to_learn(&score, &seen, coverage, exempt, &sample.source) {
-                overview.learned += 1;
-                learn(&rates);
+            if seen.stage == Stage::Observe && score.drops <= 0.0 {
+                let fit = is_fit_to_learn(&score, coverage);
+                overview.learned += u64::from(learn(&sample.source, &rates, fit));
             }
             if coverage.proof && !sample.proven && seen.stage == Stage::Observe && !seen.exempt {
                 crowd.aggregate.add(sample);
@@ -299,11 +303,13 @@ impl Engine {
         if !score.flashes(tick.config) || exempt(&source) {
             return None;
         }
-        self.alerted_ports.insert(source, sample.ports);
+        let room = self.sources.has_room(&score, self.alerted.len());
         let ladder = match self.sources.ladders.get_mut(&source) {
             Some(ladder) => ladder,
-            None => self.alerted.entry(source).or_default(),
+            None if room => self.alerted.entry(source).or_default(),
+            None => return None,
         };
+        self.alerted_ports.insert(source, sample.ports);
         let step = ladder.alert(&tick, &score)?;
         Some(decision(ladder, step, source))
     }
@@ -371,19 +377,12 @@ fn many(config: &Config) -> (Config, Config) {
     (config.of_many(prefix), config.of_many(overall))
 }
 
-/// Whether thresholds may be learned from what was scored.
-fn is_fit_to_learn(
-    score: &Score,
-    seen: &Seen,
-    coverage: Coverage,
-    exempt: Exempt<'_>,
-    source: &Source,
-) -> bool {
+/// Whether thresholds may be learned from what was scored, whoever it was.
+fn is_fit_to_learn(score: &Score, coverage: Coverage) -> bool {
     let most = match (coverage.proof, score.proven) {
         (true, true) => f64::INFINITY,
         (true, false) => LOUD,
         (false, _) => HIGH,
     };
-    let exempt = || seen.exempt || (score.severity >= LOW && exempt(source));
-    seen.stage == Stage::Observe && score.drops <= 0.0 && score.severity < most && !exempt()
+    score.severity < most
 }

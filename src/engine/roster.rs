@@ -8,6 +8,14 @@ use crate::model::{Source, Stage};
 
 pub(super) type Exempt<'a> = &'a dyn Fn(&Source) -> bool;
 
+/// Most ladders of one kind, so that no number of senders takes more memory than was promised.
+/// Whom there is no room for, everyone's aggregate still counts.
+pub(super) const MOST: usize = 16_384;
+
+/// Of that, what is kept for others than those whose evidence took long to gather, which costs
+/// least to make up, and for others than those who prove nothing: whoever did is in no aggregate.
+const KEPT: usize = MOST / 4;
+
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     pub(super) ladders: Sorted<Ladder>,
@@ -31,6 +39,16 @@ pub(super) struct Seen {
 }
 
 impl Roster {
+    /// Whether there is room for one more with this score, beside `more` who wait.
+    pub(super) fn has_room(&self, score: &Score, more: usize) -> bool {
+        let most = match (score.proven, score.ratio >= 1.0) {
+            (true, _) => MOST,
+            (false, true) => MOST - KEPT,
+            (false, false) => MOST - 2 * KEPT,
+        };
+        self.ladders.len() + more < most
+    }
+
     /// Judges `source` by `score`, and everybody before it as silent.
     pub(super) fn judge(&mut self, round: &mut Round<'_>, source: Source, score: &Score) -> Seen {
         self.silent(round, Some(&source));
@@ -39,6 +57,12 @@ impl Roster {
             seen = Some(round.advance(source, ladder, score));
         }
         seen.unwrap_or_else(|| {
+            if !self.has_room(score, 0) {
+                return Seen {
+                    stage: Stage::Observe,
+                    exempt: score.severity >= HIGH && (round.exempt)(&source),
+                };
+            }
             let mut ladder = Ladder::default();
             let seen = round.advance(source, &mut ladder, score);
             if !ladder.is_blank() {
@@ -59,7 +83,7 @@ impl Roster {
         self.silent(round, Some(&prefix));
         if let Some(ladder) = self.ladders.pass_to(&prefix) {
             round.shelter(prefix, ladder, overall);
-        } else {
+        } else if self.ladders.len() < MOST {
             let mut ladder = Ladder::default();
             round.shelter(prefix, &mut ladder, overall);
             self.ladders.insert(prefix, ladder, round.most);

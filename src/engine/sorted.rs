@@ -64,6 +64,15 @@ impl<T: Copy> Sorted<T> {
         self.items.sort_by_key(|(source, _)| *source);
     }
 
+    /// Adds a value outside a pass; false if there is one already.
+    pub(super) fn put(&mut self, source: Source, value: T) -> bool {
+        let place = self.find(&source);
+        if let Err(at) = place {
+            self.items.insert(at, (source, value));
+        }
+        place.is_err()
+    }
+
     /// The next value of this pass before `source`; before the end if that is `None`.
     pub(super) fn next_before(&mut self, source: Option<&Source>) -> Option<&mut (Source, T)> {
         let next = self.items.get_mut(self.cursor)?;

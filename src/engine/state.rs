@@ -7,7 +7,7 @@ use super::aggregate::{everyone, prefix_of};
 use super::decision::{Decision, Kind, Why};
 use super::explain::Reading;
 use super::ladder::{Ladder, Step};
-use super::roster::decision;
+use super::roster::{MOST, decision};
 use super::severity::Signal;
 use crate::model::{Hold, Ktime, LimitScope, Moment, RateLimit, Source, Stage};
 
@@ -131,10 +131,9 @@ impl Engine {
         } else {
             &mut self.sources
         };
-        if roster.ladders.get(&source).is_some() {
+        if roster.ladders.len() >= MOST || !roster.ladders.put(source, ladder) {
             return None;
         }
-        roster.ladders.extend([(source, ladder)]);
         let cause = ladder.cause();
         let step = Step {
             from: ladder.stage,

@@ -4,6 +4,7 @@ mod alerts;
 mod evidence;
 mod properties;
 mod restart;
+mod room;
 mod scenarios;
 
 use std::num::NonZeroU32;

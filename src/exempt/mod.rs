@@ -2,8 +2,10 @@
 
 mod feedback;
 mod set;
+mod walk;
 mod whitelist;
 
 pub use feedback::{Action, Entry, Feedback};
 pub use set::{By, Exempt, Exempted};
+pub use walk::Walk;
 pub use whitelist::{BadLine, Whitelist};

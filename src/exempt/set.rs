@@ -45,7 +45,7 @@ impl Exempted {
         end(self) > end(other)
     }
 
-    fn is_live(&self, now: Wall) -> bool {
+    pub fn is_live(&self, now: Wall) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }

@@ -29,10 +29,10 @@ const LONGEST_FRAME: u32 = 256 << 20;
 pub enum Frame {
     /// What the run began with.
     Start(Box<Start>),
-    /// Who was exempt from here on: by lists, and by operators' entries.
+    /// Who was exempt from here on: by the whitelist, and otherwise.
     Exempt {
-        listed: Vec<Source>,
-        operators: Vec<Source>,
+        whitelisted: Vec<Source>,
+        others: Vec<Source>,
     },
     /// The end of a window.
     Tick {
@@ -63,7 +63,7 @@ pub struct Start {
     pub profile: String,
     /// All that was gone by; reads back as a profile.
     pub settings: String,
-    /// Whether thresholds are learned from listed sources too.
+    /// Whether thresholds are learned from whitelisted sources too.
     pub whitelist_learn: bool,
     pub dry_run: bool,
     pub now: Ktime,

@@ -10,7 +10,7 @@
 //! against that stand mode, owner and directory.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -108,10 +108,9 @@ impl StateFile {
     /// # Errors
     /// World's; the files on disk then are what they were.
     pub fn write(&mut self, state: &State) -> Result<()> {
-        let (head, body) = encode(state)?;
         let (newest, next) = (self.dir.join(NEWEST), self.dir.join(NEXT));
         let doing = || format!("writing {}", newest.display());
-        let written = write_whole(&next, &[&head, &body, "}"]);
+        let written = write_whole(&next, state);
         if let Err(error) = written {
             // Frees what a full disk needs; the error that counts is the first one.
             let _ = fs::remove_file(&next);
@@ -150,34 +149,52 @@ impl StateFile {
     }
 }
 
-fn write_whole(path: &Path, parts: &[&str]) -> std::io::Result<()> {
+fn write_whole(path: &Path, state: &State) -> std::io::Result<()> {
     // A leftover of an interrupted write may have another mode.
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    for part in parts {
-        file.write_all(part.as_bytes())?;
+    let mut out = BufWriter::new(file);
+    encode(state, &mut out)?;
+    out.into_inner()?.sync_all()
+}
+
+/// Writes the envelope. The body is made twice, once for its checksum: as a whole it would need
+/// more memory than all that it tells of.
+fn encode(state: &State, out: &mut impl Write) -> std::io::Result<()> {
+    let mut check = Check::default();
+    serde_json::to_writer(&mut check, state)?;
+    let check = check.text();
+    write!(out, r#"{{"version":{VERSION},"crc32":"{check}","body":"#)?;
+    serde_json::to_writer(&mut *out, state)?;
+    out.write_all(b"}")
+}
+
+/// The checksum of what is written to it.
+#[derive(Default)]
+struct Check(crc32fast::Hasher);
+
+impl Check {
+    fn text(self) -> String {
+        format!("{:08x}", self.0.finalize())
     }
-    file.sync_all()
 }
 
-/// The envelope up to its body, and the body: joined they would need their room twice.
-fn encode(state: &State) -> Result<(String, String)> {
-    let body = serde_json::to_string(state)
-        .map_err(|error| Error::world(format!("writing the state: {error}")))?;
-    let check = checksum(&body);
-    let head = format!(r#"{{"version":{VERSION},"crc32":"{check}","body":"#);
-    Ok((head, body))
-}
+impl Write for Check {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
 
-fn checksum(body: &str) -> String {
-    format!("{:08x}", crc32fast::hash(body.as_bytes()))
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `None` if there is no such file; `Some(Err)` with the reason if it cannot be used.
@@ -210,7 +227,9 @@ fn decode(bytes: &[u8]) -> Result<State, String> {
             envelope.version
         ));
     }
-    if envelope.crc32 != checksum(envelope.body.get()) {
+    let mut check = Check::default();
+    check.0.update(envelope.body.get().as_bytes());
+    if envelope.crc32 != check.text() {
         return Err("it is damaged (its checksum does not match)".to_owned());
     }
     serde_json::from_str(envelope.body.get()).map_err(damaged)

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use kernloom::dataplane::Refusals;
+use kernloom::dataplane::{Refusals, Told};
 use kernloom::model::Source;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -29,7 +29,10 @@ fn closed(ip: &str) -> SocketAddr {
 }
 
 fn refused(refusals: &mut Refusals) -> HashMap<String, u32> {
-    let taken = refusals.take().unwrap();
+    only_refused(refusals.take().unwrap())
+}
+
+fn only_refused(taken: HashMap<Source, Told>) -> HashMap<String, u32> {
     taken
         .into_iter()
         .filter(|(_, told)| told.refused > 0)
@@ -71,6 +74,33 @@ fn what_belongs_to_no_connection_is_counted_where_it_is_refused() {
         assert_eq!(refused(&mut refusals), counts(&[]), "told once");
         unheard("127.31.0.5", closed("127.31.0.4"));
         assert_eq!(refused(&mut refusals), counts(&[("127.31.0.5", 1)]));
+    });
+}
+
+#[test]
+fn what_is_refused_while_counts_are_read_hides_nothing_that_was_before() {
+    apart(|| {
+        let mut refusals = Refusals::load(64, 1_024).unwrap();
+        refusals.watch(&[1]).unwrap();
+        let (to, of) = (closed("127.31.0.4"), |count| {
+            counts(&[("127.31.0.5", count)])
+        });
+        for _ in 0..3 {
+            unheard("127.31.0.5", to);
+        }
+        let ended = refusals.turn().unwrap().unwrap();
+        unheard("127.31.0.5", to);
+        unheard("127.31.0.5", to);
+        assert_eq!(only_refused(refusals.told_in(ended).unwrap()), of(3));
+        assert_eq!(refused(&mut refusals), of(2), "told once, and by itself");
+        // One that was silent for an epoch has nothing of before.
+        unheard("127.31.0.6", to);
+        assert_eq!(refused(&mut refusals), counts(&[("127.31.0.6", 1)]));
+        unheard("127.31.0.6", to);
+        let ended = refusals.turn().unwrap().unwrap();
+        unheard("127.31.0.5", to);
+        let told = only_refused(refusals.told_in(ended).unwrap());
+        assert_eq!(told, counts(&[("127.31.0.6", 1)]));
     });
 }
 

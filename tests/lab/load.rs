@@ -135,7 +135,7 @@ impl Client {
 }
 
 impl Tally {
-    fn plus(self, more: Self) -> Self {
+    pub(crate) fn plus(self, more: Self) -> Self {
         Self {
             sent: self.sent + more.sent,
             answered: self.answered + more.answered,

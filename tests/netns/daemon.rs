@@ -192,6 +192,40 @@ fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
     drop(iq);
 }
 
+/// Whether state.json has learned from a source of 256 packets per second or more.
+fn learned_loud(lab: &Lab) -> bool {
+    let state = StateFile::peek(&lab.state_dir()).unwrap().unwrap();
+    let learned = serde_json::to_value(state.autotune.unwrap().estimator).unwrap();
+    let pps = learned["days"][0][0].as_array().unwrap();
+    // Sixteen buckets to an octave, the first of them from 2^-4 on.
+    let loud = |bucket: &Value| bucket[0].as_u64().unwrap() >= (4 + 8) * 16;
+    pps.iter().any(loud)
+}
+
+#[test]
+fn thresholds_are_learned_from_whitelisted_sources_only_where_that_is_asked_for() {
+    let Some(lab) = lab("learn") else { return };
+    let evil = lab.source("evil", Family::V4).unwrap();
+    fs::create_dir_all(lab.state_dir()).unwrap();
+    fs::set_permissions(lab.state_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(lab.state_dir().join("whitelist.txt"), &evil).unwrap();
+    for (setting, learns) in [("", false), ("--whitelist-learn", true)] {
+        let args = ["--profile=web-server", setting];
+        let given = args.into_iter().filter(|arg| !arg.is_empty());
+        let mut iq = start(&lab, &given.collect::<Vec<_>>());
+        flood(&lab).finish(SOON).unwrap();
+        let ticks = || json(&lab, &["iq", "status", "--json"])["ticks"].as_u64();
+        let sent = ticks();
+        wait_until(SOON, "the tick that saw the last of it", || {
+            Ok(ticks() > sent)
+        })
+        .unwrap();
+        assert!(iq.transitions().is_empty(), "{}", iq.text());
+        stop(iq);
+        assert_eq!(learned_loud(&lab), learns, "{setting}");
+    }
+}
+
 #[test]
 fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
     let Some(lab) = lab("reboot") else { return };

@@ -12,7 +12,7 @@ use super::exposed::{Exposed, Peaks};
 use super::gate::{LogGate, Once};
 use super::happened::Happened;
 use super::keep::{self, Keeper, Reconciled};
-use super::learn::Learner;
+use super::learn::{Learner, Pupils};
 use super::links::Links;
 use super::lists::{Lists, wall};
 use super::notes::Notes;
@@ -322,20 +322,18 @@ impl<'a> Iq<'a> {
             lists: self.lists.exempt(),
             now,
         };
+        let (whitelisted, others) = exempt.split();
         if let Some(recorder) = &mut self.recorder {
-            recorder.exempt(exempt.listed(), exempt.by_operators());
+            recorder.exempt(&whitelisted, &others);
         }
-        let (records, learns) = (self.recorder.is_some(), self.settings.iq.whitelist_learn);
-        let listed = |source: &Source| exempt.lists.covering(source, wall(now)).is_some();
-        let (mut recorded, mut learned, mut peaks) = (Vec::new(), Vec::new(), Peaks::default());
+        let mut pupils = Pupils::new(self.settings.iq.whitelist_learn, whitelisted, others);
+        let records = self.recorder.is_some();
+        let (mut recorded, mut peaks) = (Vec::new(), Peaks::default());
         let samples = self.meter.samples().map(|mut sample| {
             known.mark(&mut sample);
             peaks.see(&sample);
             if records {
                 recorded.push(sample);
-            }
-            if learns && listed(&sample.source) {
-                learned.push(sample);
             }
             sample
         });
@@ -348,9 +346,8 @@ impl<'a> Iq<'a> {
             now.ktime,
             window,
             &|source| exempt.cover(source),
-            &mut |rates| learner.learn(rates),
+            &mut |source, rates, fit| learner.learn_from(&mut pupils, source, rates, fit),
         );
-        self.learner.learn_exempt(&learned, length);
         if let Some(recorder) = &mut self.recorder {
             let window = Window {
                 length,
@@ -465,7 +462,8 @@ impl<'a> Iq<'a> {
             let covered = |source: &Source| exempt.cover(source);
             let decision = self.engine.alert(now.ktime, &sample, &covered);
             if let Some(recorder) = &mut self.recorder {
-                recorder.exempt(exempt.listed(), exempt.by_operators());
+                let (whitelisted, others) = exempt.split();
+                recorder.exempt(&whitelisted, &others);
                 recorder.alert(now, &sample, decision.as_ref());
             }
             decisions.extend(decision);

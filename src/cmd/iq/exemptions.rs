@@ -3,7 +3,7 @@
 use super::lists::wall;
 use crate::dataplane::{Action, Entry, Owner, Shield};
 use crate::error::Result;
-use crate::exempt::Exempt;
+use crate::exempt::{By, Exempt};
 use crate::model::{Moment, Source};
 
 /// Lists and operators' entries, at one moment.
@@ -14,21 +14,22 @@ pub(super) struct Exemptions<'a> {
 }
 
 impl Exemptions<'_> {
-    /// Whom lists exempt now.
-    pub(super) fn listed(&self) -> Vec<Source> {
+    /// Whom the whitelist exempts, and whom anything else does now.
+    pub(super) fn split(&self) -> (Vec<Source>, Vec<Source>) {
         let at = wall(self.now);
-        self.lists
-            .iter()
-            .filter(|(_, exempted)| exempted.until.is_none_or(|until| at < until))
-            .map(|(source, _)| source)
-            .collect()
-    }
-
-    /// Whom operators' entries exempt now.
-    pub(super) fn by_operators(&self) -> Vec<Source> {
+        let (mut whitelisted, mut others) = (Vec::new(), Vec::new());
+        for (source, exempted) in self.lists.iter() {
+            match exempted.by {
+                By::Whitelist => whitelisted.push(source),
+                By::Management | By::Feedback | By::Command | By::Operator => {
+                    others.extend(exempted.is_live(at).then_some(source));
+                }
+            }
+        }
         let live = |entry: &&Entry| entry.is_live(self.now.ktime);
         let allowed = self.operators.allowed.iter().filter(live);
-        allowed.map(|entry| entry.source).collect()
+        others.extend(allowed.map(|entry| entry.source));
+        (whitelisted, others)
     }
 
     pub(super) fn cover(&self, source: &Source) -> bool {

@@ -4,13 +4,44 @@ use std::time::Duration;
 
 use crate::autotune::{Phase, Plan, Revision, Step, Tuner, TunerState};
 use crate::engine::{Config, Overview, Triggers};
+use crate::exempt::Walk;
+use crate::model::Source;
 use crate::profile::Effective;
 use crate::profile::schema;
 use crate::report::Threshold;
-use crate::telemetry::Sample;
 
-/// From this share of a trigger on, the engine leaves exempt sources out of what is learned.
-const LOUD: f64 = 0.5;
+/// Whose rates thresholds are learned from, in one window: who is exempt is not normal traffic,
+/// unless an operator says so of the whitelist.
+#[derive(Default)]
+pub(super) struct Pupils {
+    vouched: Walk,
+    excluded: Walk,
+}
+
+impl Pupils {
+    /// `whitelisted` sources, and who else is exempt.
+    pub(super) fn new(
+        whitelist_learn: bool,
+        whitelisted: impl IntoIterator<Item = Source>,
+        others: impl IntoIterator<Item = Source>,
+    ) -> Self {
+        if whitelist_learn {
+            Self {
+                vouched: whitelisted.into_iter().collect(),
+                excluded: others.into_iter().collect(),
+            }
+        } else {
+            Self {
+                vouched: Walk::default(),
+                excluded: whitelisted.into_iter().chain(others).collect(),
+            }
+        }
+    }
+
+    fn include(&mut self, source: &Source, fit: bool) -> bool {
+        self.vouched.covers(source) || (fit && !self.excluded.covers(source))
+    }
+}
 
 /// The profile's figures, and what became of them.
 pub(super) struct Learner {
@@ -71,36 +102,20 @@ impl Learner {
         self.base.block_at.is_some() && (self.allow_block || !learning)
     }
 
-    pub(super) fn learn(&mut self, rates: &Triggers) {
-        if let Some(tuner) = &mut self.tuner {
+    /// Learns from a source of one window if it is one to learn from, `fit` by itself or not, and
+    /// answers whether it is. Sources come in order.
+    pub(super) fn learn_from(
+        &mut self,
+        pupils: &mut Pupils,
+        source: &Source,
+        rates: &Triggers,
+        fit: bool,
+    ) -> bool {
+        let learns = pupils.include(source, fit);
+        if learns && let Some(tuner) = &mut self.tuner {
             tuner.learn(rates);
         }
-    }
-
-    /// Takes in exempt sources too, as an operator may ask. Quiet ones were learned from already.
-    pub(super) fn learn_exempt(&mut self, samples: &[Sample], length: Duration) {
-        let Some(tuner) = &mut self.tuner else {
-            return;
-        };
-        let per_second = 1.0 / length.as_secs_f64().max(0.1);
-        let triggers = tuner.triggers();
-        let loud = |rate: f64, trigger: f64| trigger > 0.0 && rate >= LOUD * trigger;
-        #[expect(clippy::cast_precision_loss, reason = "counts of one tick")]
-        let rates = |sample: &Sample| Triggers {
-            pps: sample.packets as f64 * per_second,
-            bps: sample.bytes as f64 * per_second,
-            syn: sample.syns as f64 * per_second,
-            ports: f64::from(sample.ports) * per_second,
-        };
-        for rates in samples.iter().map(rates) {
-            if loud(rates.pps, triggers.pps)
-                || loud(rates.bps, triggers.bps)
-                || loud(rates.syn, triggers.syn)
-                || loud(rates.ports, triggers.ports)
-            {
-                tuner.learn(&rates);
-            }
-        }
+        learns
     }
 
     /// Ends a tick. Whether `config` may have changed, and the revision if there is one.
@@ -249,7 +264,7 @@ mod tests {
         };
         for minute in 0..60 * hours {
             for _ in 0..20 {
-                learner.learn(rates);
+                learner.learn_from(&mut Pupils::default(), &Source::UNSPECIFIED, rates, true);
             }
             learner.tick(HOUR / 60, &overview, u64::from(minute) * 60_000);
         }
@@ -310,6 +325,28 @@ mod tests {
             (now.pps, now.syn, now.ports),
             (learned.pps, learned.syn, 10.0)
         );
+    }
+
+    #[test]
+    fn who_is_exempt_teaches_nothing_unless_an_operator_says_so_of_the_whitelist() {
+        let [listed, other, stranger] = ["192.0.2.7", "192.0.2.9", "192.0.2.11"];
+        let source = |text: &str| -> Source { text.parse().unwrap() };
+        let taught = |whitelist_learn: bool, fit: bool| {
+            let mut learner = learner("web-server", &[], None);
+            let (white, rest) = ([source("192.0.2.0/29")], [source(other)]);
+            let mut pupils = Pupils::new(whitelist_learn, white, rest);
+            let learned = [listed, other, stranger]
+                .map(|one| learner.learn_from(&mut pupils, &source(one), &BUSY, fit));
+            let before = super::tests::learner("web-server", &[], None);
+            let moved = learner.state() != before.state();
+            assert_eq!(moved, learned.contains(&true));
+            learned
+        };
+        // Quiet or loud.
+        assert_eq!(taught(false, true), [false, false, true]);
+        assert_eq!(taught(false, false), [false, false, false]);
+        assert_eq!(taught(true, true), [true, false, true]);
+        assert_eq!(taught(true, false), [true, false, false]);
     }
 
     #[test]

@@ -63,12 +63,13 @@ impl Recorder {
     }
 
     /// Who is exempt in the tick or alert that follows.
-    pub(super) fn exempt(&mut self, listed: Vec<Source>, operators: Vec<Source>) {
-        let exempt = (listed, operators);
-        if self.exempt != exempt {
-            self.exempt = exempt.clone();
-            let (listed, operators) = exempt;
-            self.write(&Frame::Exempt { listed, operators });
+    pub(super) fn exempt(&mut self, whitelisted: &[Source], others: &[Source]) {
+        if self.exempt.0 != whitelisted || self.exempt.1 != others {
+            self.exempt = (whitelisted.to_vec(), others.to_vec());
+            self.write(&Frame::Exempt {
+                whitelisted: whitelisted.to_vec(),
+                others: others.to_vec(),
+            });
         }
     }
 

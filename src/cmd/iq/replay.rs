@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::daemon::alerted;
 use super::judged_by_names;
-use super::learn::Learner;
+use super::learn::{Learner, Pupils};
 use crate::capture::{Capture, Captured, Ends, Handshakes};
 use crate::cli::ReplayArgs;
 use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What};
@@ -258,10 +258,12 @@ impl<'a> Replay<'a> {
                 ..Coverage::default()
             },
         };
-        let learner = &mut self.learner;
-        let decisions = self
-            .engine
-            .tick_learning(now, window, &|_| false, &mut |rates| learner.learn(rates));
+        let (learner, mut pupils) = (&mut self.learner, Pupils::default());
+        let decisions =
+            self.engine
+                .tick_learning(now, window, &|_| false, &mut |source, rates, fit| {
+                    learner.learn_from(&mut pupils, source, rates, fit)
+                });
         self.carry_out(now, decisions)?;
         let at = self.moment().unix_ms(now);
         let (changed, _) = self

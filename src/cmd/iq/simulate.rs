@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::judged_by_names;
-use super::learn::Learner;
+use super::learn::{Learner, Pupils};
 use super::recorder::began;
 use crate::cli::SimulateArgs;
 use crate::engine::{Decision, Engine, Kind};
@@ -143,8 +143,8 @@ struct Judge {
     engine: Engine,
     learner: Learner,
     whitelist_learn: bool,
-    listed: Vec<Source>,
-    operators: Vec<Source>,
+    whitelisted: Vec<Source>,
+    others: Vec<Source>,
     ticks: u64,
     last: Ktime,
     live: Line,
@@ -168,8 +168,8 @@ impl Judge {
             engine,
             learner,
             whitelist_learn: start.whitelist_learn,
-            listed: Vec::new(),
-            operators: Vec::new(),
+            whitelisted: Vec::new(),
+            others: Vec::new(),
             ticks: 0,
             last: start.now,
             live: Vec::new(),
@@ -181,8 +181,11 @@ impl Judge {
         match frame {
             // A second start would be a second recording in one file; there is none.
             Frame::Start(_) => {}
-            Frame::Exempt { listed, operators } => {
-                (self.listed, self.operators) = (listed, operators);
+            Frame::Exempt {
+                whitelisted,
+                others,
+            } => {
+                (self.whitelisted, self.others) = (whitelisted, others);
             }
             Frame::Forget(sources) => {
                 sources.iter().for_each(|source| self.engine.forget(source));
@@ -193,8 +196,9 @@ impl Judge {
                 sample,
                 decision,
             } => {
-                let (listed, operators) = (&self.listed, &self.operators);
-                let exempt = |source: &Source| covers(listed, source) || covers(operators, source);
+                let (whitelisted, others) = (&self.whitelisted, &self.others);
+                let exempt =
+                    |source: &Source| covers(whitelisted, source) || covers(others, source);
                 let ours = self.engine.alert(now, &sample, &exempt);
                 self.simulated.extend(ours.map(|ours| (now, ours)));
                 self.live.extend(decision.map(|live| (now, live)));
@@ -225,25 +229,22 @@ impl Judge {
 
     /// As the daemon does.
     fn tick(&mut self, now: Ktime, unix_ms: u64, window: Window<Vec<Sample>>) -> Vec<Decision> {
-        let (listed, operators) = (&self.listed, &self.operators);
-        let exempt = |source: &Source| covers(listed, source) || covers(operators, source);
+        let (whitelisted, others) = (&self.whitelisted, &self.others);
+        let exempt = |source: &Source| covers(whitelisted, source) || covers(others, source);
         let learner = &mut self.learner;
-        let (whitelist_learn, mut learned) = (self.whitelist_learn, Vec::new());
-        let samples = window.samples.into_iter().inspect(|sample| {
-            if whitelist_learn && covers(listed, &sample.source) {
-                learned.push(*sample);
-            }
-        });
-        let (length, coverage) = (window.length, window.coverage);
+        let (white, rest) = (whitelisted.iter().copied(), others.iter().copied());
+        let mut pupils = Pupils::new(self.whitelist_learn, white, rest);
+        let length = window.length;
         let window = Window {
             length,
-            samples,
-            coverage,
+            samples: window.samples.into_iter(),
+            coverage: window.coverage,
         };
-        let decisions = self
-            .engine
-            .tick_learning(now, window, &exempt, &mut |rates| learner.learn(rates));
-        self.learner.learn_exempt(&learned, length);
+        let decisions =
+            self.engine
+                .tick_learning(now, window, &exempt, &mut |source, rates, fit| {
+                    learner.learn_from(&mut pupils, source, rates, fit)
+                });
         let overview = self.engine.overview();
         let (changed, _) = self.learner.tick(length, &overview, unix_ms);
         if changed {

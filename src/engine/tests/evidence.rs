@@ -497,3 +497,40 @@ fn w19_a_proven_resolver_is_no_flood_either() {
     };
     assert!(!world.tick(&[unasked]).is_empty());
 }
+
+#[test]
+fn rates_are_shown_of_whom_nothing_is_held_against_and_whether_they_are_fit_to_learn_from() {
+    let [calm, loud, proven, exempt] = [1, 2, 3, 4].map(numbered_peer);
+    let samples = [
+        udp_flood(calm, 100),
+        udp_flood(loud, 2_000),
+        Sample {
+            proven: true,
+            ..udp_flood(proven, 2_000)
+        },
+        udp_flood(exempt, 50_000),
+    ];
+    let mut engine = Engine::new(web());
+    let window = Window {
+        length: SECOND,
+        samples: samples.into_iter(),
+        coverage: ALL,
+    };
+    let mut shown = Vec::new();
+    let exempts = |source: &Source| *source == exempt;
+    let learn = &mut |source: &Source, rates: &Triggers, fit| {
+        shown.push((*source, rates.pps, fit));
+        *source == exempt
+    };
+    engine.tick_learning(Ktime::from_secs(5), window, &exempts, learn);
+    assert_eq!(
+        shown.iter().map(|one| (one.0, one.2)).collect::<Vec<_>>(),
+        [(calm, true), (loud, false), (proven, true), (exempt, false)]
+    );
+    assert_eq!(shown[3].1, 50_000.0);
+    assert_eq!(engine.overview().learned, 1, "as the answer says");
+}
+
+fn numbered_peer(n: u8) -> Source {
+    Source::host(std::net::Ipv4Addr::new(192, 0, 2, n).into())
+}
