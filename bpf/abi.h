@@ -325,7 +325,7 @@ enum kl_edge_kind {
 	KL_EDGE_DIRECTION = 3,
 	KL_EDGE_GROUP = 4,		/* peer[3] is the number of a group */
 	KL_EDGE_SCOPE = 8,		/* not an edge: the graph speaks about this service */
-	KL_EDGE_HOST = 16,		/* the peer is one IPv6 address of its tracked prefix */
+	KL_EDGE_HOST = 16,		/* the peer is one IPv6 address, not a tracked prefix */
 };
 
 enum kl_group {
@@ -336,7 +336,7 @@ enum kl_group {
 
 /* Who may open what: key of the edge table and of the frozen graph. */
 struct kl_edge_key {
-	__u32 peer[4];			/* address or prefix, IPv4 mapped, or a group, or nobody */
+	__u32 peer[4];			/* address, IPv4 mapped; of a graph also prefix or group; or nobody */
 	__u32 service;			/* enum kl_service_bits */
 };
 _Static_assert(sizeof(struct kl_edge_key) == 20, "kl_edge_key is ABI");

@@ -118,7 +118,7 @@ static __always_inline void kl_violation(const struct kl_packet *pkt, struct kl_
 					 struct kl_counts *counts)
 {
 	struct kl_event event = {
-		.source = { pkt->peer[0], pkt->peer[1], pkt->peer[2], pkt->peer[3] },
+		.source = { pkt->addr[0], pkt->addr[1], pkt->addr[2], pkt->addr[3] },
 		.kind = KL_EVENT_VIOLATION,
 		.value = e->key.service,
 	};
@@ -314,18 +314,19 @@ static __always_inline enum kl_reason kl_edge_any(void *ctx, enum kl_hook hook, 
  */
 static __always_inline int kl_edge_plain(const struct kl_packet *pkt, __u32 word, __u32 jiffies)
 {
-	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT | pkt->host;
+	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT |
+			kl_edge_host(pkt);
 	struct kl_edge_set *set;
 	struct kl_edge *way;
 
 	if ((word & KL_GRAPH_MODE) != KL_GRAPH_ENFORCE || pkt->odd || !pkt->ports || pkt->cast)
 		return 0;
-	set = kl_edge_set_of(pkt->peer, service);
+	set = kl_edge_set_of(pkt->addr, service);
 	if (!set)
 		return 0;	/* cannot happen: the index is masked to the table */
 	way = &set->way[KL_WAYS - 1];	/* claimed first, and the only one in most sets */
-	if (kl_edge_differs(way, pkt->peer, service))
-		way = kl_edge_find(set, pkt->peer, service);
+	if (kl_edge_differs(way, pkt->addr, service))
+		way = kl_edge_find(set, pkt->addr, service);
 	if (!way || way->stamp != word || way->verdict != KL_EDGE_ALLOWED)
 		return 0;
 	kl_edge_count(way, pkt, jiffies);
@@ -357,7 +358,7 @@ static __always_inline enum kl_reason kl_edge_asked(void *data, void *end,
 	    !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
 		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
 	kl_edge_key_in(pkt, e, 0);
-	verdict = kl_edge_judge(e, kl_group_of(pkt->addr, word) & 0xff, word);
+	verdict = kl_edge_judge(e, pkt, kl_group_of(pkt->addr, word) & 0xff, word);
 	kl_control.test_edge = e->by;
 	return kl_edge_reason(word, verdict);
 }

@@ -85,8 +85,7 @@ pub enum GraphCommand {
     /// Accept an edge, in the frozen graph too
     #[command(
         after_help = "Example: sudo kernloom graph allow 10.0.0.5 tcp/5432\n\n\
-        An IPv6 peer is one address in the /64s of this host and in fc00::/7, and elsewhere a /64. The more\n\
-        specific edge counts. A frozen edge of an address whose network this host has lost stays, with a warning."
+        An address means one host, an IPv6 /64 everyone in it. The more specific edge counts."
     )]
     Allow(EdgeArgs),
     /// Refuse an edge in every mode; connections that are under way may go on

@@ -137,7 +137,7 @@ impl GraphPlane<'_> {
         lease: Option<Ktime>,
         now: Ktime,
     ) -> Result<()> {
-        let (groups, graph) = (grouped(permits)?, filled(permits, self.v6_bits)?);
+        let (groups, graph) = (grouped(permits)?, filled(permits)?);
         self.settle(now);
         let word = self.word.word().load(Ordering::Acquire);
         // What a lease, given or pending, falls back to.
@@ -273,14 +273,14 @@ fn grouped(permits: &Permits) -> Result<MapHandle> {
 }
 
 /// A new map that holds the graph. An edge that is allowed and denied is denied.
-fn filled(permits: &Permits, v6_bits: u8) -> Result<MapHandle> {
+fn filled(permits: &Permits) -> Result<MapHandle> {
     let mut entries: Vec<(kl_edge_key, u32)> = Vec::new();
     for (edges, verdict) in [
         (&permits.allowed, kl_edge_verdict::KL_EDGE_ALLOWED.0),
         (&permits.denied, kl_edge_verdict::KL_EDGE_DENIED.0),
     ] {
         for edge in edges {
-            let key = edges::key_of(edge, &permits.groups, v6_bits).ok_or_else(|| {
+            let key = edges::key_of(edge, &permits.groups).ok_or_else(|| {
                 Error::operator(format!(
                     "edge {edge}: its group is not defined; give --group {}=PREFIX",
                     edge.peer

@@ -82,8 +82,8 @@ fn source(rng: &mut Rng) -> IpAddr {
     }
 }
 
-/// This end of a conversation: beside some of the sources, or beside nobody. Where it is `busy`,
-/// always the same, so that connections of one edge are completed.
+/// This end of a conversation: beside some of the sources, or beside nobody, which must not matter.
+/// Where it is `busy`, always the same, so that connections of one edge are completed.
 fn local(rng: &mut Rng, v4: bool, busy: bool) -> IpAddr {
     if v4 {
         return [198, 51, 100, 1].into();

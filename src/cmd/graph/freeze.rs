@@ -71,7 +71,6 @@ impl GraphKeeper<'_> {
         }
         self.frozen = Ok(Some((frozen.clone(), written)));
         text.push_str(&self.put_frozen(frozen, self.wall(now), now)?);
-        text.push_str(&self.unmatched());
         Ok(text)
     }
 

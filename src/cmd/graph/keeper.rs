@@ -162,11 +162,6 @@ impl<'a> GraphKeeper<'a> {
             (None, None) => Mode::Learn,
         };
         self.apply(mode, None, now)?;
-        if matches!(mode, Mode::Observe | Mode::Enforce) {
-            for line in self.unmatched().lines() {
-                log::warn!(target: GRAPH, "{}", line.trim_start_matches("warning: "));
-            }
-        }
         Ok(mode)
     }
 
@@ -274,6 +269,7 @@ impl<'a> GraphKeeper<'a> {
         if enforcing {
             reading.forget_dropped();
         }
+        reading.join_remote(&groups, self.v6_bits);
         self.coverage_changed |= self.coverage.note(wall);
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
@@ -337,9 +333,8 @@ impl<'a> GraphKeeper<'a> {
         }
         self.apply(mode, lease.map(|span| now.ktime + span), now)?;
         let warned = match mode {
-            Mode::Enforce => self.unmatched() + &self.shut_out()?,
-            Mode::Observe => self.unmatched(),
-            Mode::Off | Mode::Learn => String::new(),
+            Mode::Enforce => self.shut_out()?,
+            Mode::Off | Mode::Learn | Mode::Observe => String::new(),
         };
         let leased = self.plane()?.status(now.ktime).lease;
         if let (Some(span), Some((_, after))) = (lease, leased) {
@@ -350,18 +345,6 @@ impl<'a> GraphKeeper<'a> {
             ));
         }
         Ok(format!("{mode}\n{warned}{}", self.set_mode(mode, now)))
-    }
-
-    /// Frozen edges that no packet can match as this host's networks are, as warnings: an address
-    /// that comes back mends them.
-    pub(super) fn unmatched(&self) -> String {
-        let Ok(frozen) = self.frozen() else {
-            return String::new();
-        };
-        let groups = self.groups();
-        let unmatched = frozen.unmatched(self.v6_bits, &groups);
-        let lines = unmatched.map(|(edge, why)| format!("warning: edge {edge}: {why}\n"));
-        lines.collect()
     }
 
     /// Management addresses that no frozen edge lets in, as a warning: the graph knows no other way in.

@@ -10,16 +10,13 @@ use std::path::{Path, PathBuf};
 
 pub(super) use ask::GraphAsk;
 pub(super) use keeper::{GraphKeeper, Setup};
-pub(in crate::cmd) use links::beside as own_beside;
 
 use super::iq::{self, Asked};
 use super::pins;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
-use crate::dataplane::{Shield, TrackWidth};
+use crate::dataplane::Shield;
 use crate::error::{Doing, Error, Result};
-use crate::graph::{
-    Direction, Edge, Frozen, GroupError, Groups, Peer, PeerError, Promotion, Service,
-};
+use crate::graph::{Direction, Edge, Frozen, GroupError, Groups, Peer, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
@@ -137,8 +134,6 @@ pub(super) fn groups(host: &Host) -> Result<Groups> {
     let mut groups = Groups::new(links::local()?);
     for (name, prefixes) in &host.groups {
         for prefix in prefixes {
-            PeerError::of_width(prefix, TrackWidth::default().bits())
-                .map_err(|error| Error::operator(format!("group {name}: {error}")))?;
             groups.add(name, *prefix)?;
         }
     }
