@@ -104,7 +104,8 @@ enum kl_verdict_bits {
 	KL_VERDICT_RECHECK = 0x08,	/* believed for KL_RECHECK_JIFFIES only */
 	KL_VERDICT_PREFIX = 0x10,	/* the deciding entry is found through the trie */
 	KL_VERDICT_EACH = 0x20,		/* longer rules inside: every packet is evaluated */
-	KL_VERDICT_HELD = 0x40,		/* not_before holds */
+	KL_VERDICT_HELD = 0x40,		/* of a limit: not_before holds */
+	KL_VERDICT_EXEMPT = 0x40,	/* of an allow: what the graph is silent about passes */
 	KL_VERDICT_KNOWN = 0x80,	/* passes where only allowed sources do */
 	KL_VERDICT_SHIFT = 8,		/* the generation stands above, 24 bits */
 };
@@ -361,6 +362,7 @@ enum kl_edge_by {
 	KL_EDGE_BY_GROUP = 2,		/* an edge of its group */
 	KL_EDGE_BY_SCOPE = 3,		/* the graph does not speak about this service */
 	KL_EDGE_BY_PREFIX = 4,		/* an edge of the tracked prefix that holds the source */
+	KL_EDGE_BY_EXEMPT = 5,		/* nothing, but the source is exempt */
 };
 
 /*

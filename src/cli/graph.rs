@@ -89,7 +89,8 @@ pub enum GraphCommand {
     )]
     Allow(EdgeArgs),
     /// Refuse an edge in every mode; connections that are under way may go on
-    #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
+    #[command(after_help = "Example: sudo kernloom graph deny office tcp/22\n\n\
+        Counts for management addresses and exempt sources, too; a warning names those it shuts out.")]
     Deny(EdgeArgs),
     /// List what the frozen graph lacks and was tried
     #[command(after_help = "Example: sudo kernloom graph violations --json")]
@@ -108,7 +109,8 @@ pub enum GraphCommand {
         output: Option<PathBuf>,
     },
     /// Drop what is not in the frozen graph, until the lease ends or 'graph confirm' comes
-    #[command(after_help = "Example: sudo kernloom graph enforce --lease 5m")]
+    #[command(after_help = "Example: sudo kernloom graph enforce --lease 5m\n\n\
+        Management addresses and exempt sources pass without an edge, unless one that is theirs is denied.")]
     Enforce {
         /// Go back by itself after this long unless confirmed; 0 = confirmed at once
         #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]

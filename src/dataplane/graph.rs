@@ -51,6 +51,8 @@ pub enum EdgeBy {
     Scope,
     /// An edge of the tracked prefix that holds the source.
     Prefix,
+    /// The graph has no such edge, and the source is exempt.
+    Exempt,
 }
 
 impl EdgeBy {
@@ -60,6 +62,7 @@ impl EdgeBy {
             (kl_edge_by::KL_EDGE_BY_GROUP, Self::Group),
             (kl_edge_by::KL_EDGE_BY_SCOPE, Self::Scope),
             (kl_edge_by::KL_EDGE_BY_PREFIX, Self::Prefix),
+            (kl_edge_by::KL_EDGE_BY_EXEMPT, Self::Exempt),
         ]
         .into_iter()
         .find(|(known, _)| known.0 == number)

@@ -288,9 +288,11 @@ impl Edges {
         (count, verdict)
     }
 
-    /// Why an inbound packet that policy passes is dropped, or noted; `None` if neither.
-    pub fn inbound(&mut self, packet: &Packet, len: u64, at: u64) -> Option<Reason> {
+    /// Why an inbound packet that policy passes is dropped, or noted; `None` if neither. What the graph
+    /// does not know passes from an `exempt` source.
+    pub fn inbound(&mut self, packet: &Packet, exempt: bool, len: u64, at: u64) -> Option<Reason> {
         let ((graph, stamp), now) = (self.in_force(at), at / MS);
+        let missing = |reason| graph.missing(reason).filter(|_| !exempt);
         if graph.mode == Mode::Off {
             return None;
         }
@@ -300,12 +302,12 @@ impl Edges {
             if first.is_some_and(|seen| now - seen < FRAGMENT_LIFE) {
                 return None;
             }
-            return graph.missing(Reason::EdgeFragment);
+            return missing(Reason::EdgeFragment);
         }
         let readable = packet.odd.is_none_or(|odd| odd < Reason::ExtDepth);
         let reason = match packet.wire.filter(|_| readable) {
-            Some(wire) => self.judged(packet, &wire, len, (&graph, stamp), now),
-            None => graph.missing(Reason::EdgeUnread),
+            Some(wire) => self.judged(packet, &wire, (exempt, len), (&graph, stamp), now),
+            None => missing(Reason::EdgeUnread),
         };
         if packet.more && !reason.is_some_and(Reason::drops) {
             self.fragments.insert(fragment, now);
@@ -317,7 +319,7 @@ impl Edges {
         &mut self,
         packet: &Packet,
         wire: &Wire,
-        len: u64,
+        (exempt, len): (bool, u64),
         (graph, stamp): (&Graph, u64),
         now: u64,
     ) -> Option<Reason> {
@@ -354,7 +356,8 @@ impl Edges {
             graph.group(packet.addr)
         };
         let verdict = graph.judge(&edge, group);
-        let reason = graph.reason(verdict);
+        let spared = exempt && verdict == Verdict::Unknown;
+        let reason = graph.reason(verdict).filter(|_| !spared);
         if verdict != Verdict::Allowed && !known && !cast && self.goes_on(packet, wire, now) {
             return None;
         }
@@ -362,7 +365,13 @@ impl Edges {
         count.packets += 1;
         count.bytes += len;
         count.violations += u32::from(reason.is_some());
-        if enforcing || cast || reason.is_some_and(Reason::drops) {
+        if cast || reason.is_some_and(Reason::drops) {
+            return reason;
+        }
+        if enforcing {
+            if spared {
+                self.note(&edge, (packet.addr, wire), Stage::Open, now);
+            }
             return reason;
         }
         let stage = match reason {
@@ -440,13 +449,7 @@ impl Edges {
         let key = (addr, wire.sport, wire.dport, wire.proto);
         let flow = self.accepted.get_mut(&key);
         if wire.proto != 6 {
-            match flow.filter(|flow| flow.lives(wire.proto, now)) {
-                Some(flow) => flow.touch(wire, now),
-                None => {
-                    self.accepted.insert(key, Flow::new(stage, now));
-                    count.connections += 1;
-                }
-            }
+            self.note(edge, (addr, wire), stage, now);
         } else if opens(wire) {
             count.connections += 1;
         } else if count.handshakes < count.connections
@@ -456,6 +459,18 @@ impl Edges {
         {
             flow.stage = Stage::Complete;
             count.handshakes += 1;
+        }
+    }
+
+    /// Remembers what the other side opened.
+    fn note(&mut self, edge: &Edge, (addr, wire): ([u8; 16], &Wire), stage: Stage, now: u64) {
+        let key = (addr, wire.sport, wire.dport, wire.proto);
+        let lives = |flow: &&mut Flow| flow.lives(wire.proto, now);
+        if let Some(flow) = self.accepted.get_mut(&key).filter(lives) {
+            flow.touch(wire, now);
+        } else if let Some(count) = self.counts.get_mut(edge) {
+            self.accepted.insert(key, Flow::new(stage, now));
+            count.connections += 1;
         }
     }
 

@@ -254,4 +254,38 @@ pub const MUTANTS: &[Patch] = &[
         "return KL_EDGE_ALLOWED;",
     ),
     patch("edges.h", "		e->wider.peer[3] = 0;\n", ""),
+    // Who is exempt.
+    patch(
+        "policy.h",
+        "	if (kl_exempts(policy))",
+        "	if (policy->action == KL_ACTION_ALLOW)",
+    ),
+    patch("policy.h", "owner == KL_OWNER_MANAGEMENT || owner", "owner"),
+    patch(
+        "policy.h",
+        "KL_OWNER_MANAGEMENT || owner == KL_OWNER_IQ)",
+        "KL_OWNER_MANAGEMENT)",
+    ),
+    patch(
+        "policy.h",
+        "return (verdict & (KL_VERDICT_ACTION | KL_VERDICT_EXEMPT)) == both;",
+        "return !!(verdict & KL_VERDICT_EXEMPT);",
+    ),
+    patch(
+        "graph.h",
+        "return verdict == KL_EDGE_UNKNOWN && e->exempt ?",
+        "return e->exempt ?",
+    ),
+    patch(
+        "graph.h",
+        "return e->exempt ? KL_REASON_PASS : kl_edge_missing",
+        "return kl_edge_missing",
+    ),
+    patch(
+        "graph.h",
+        "kl_edge_keep(e, way, answer, word, jiffies);",
+        "kl_edge_keep(e, way, verdict | (answer & ~0xff), word, jiffies);",
+    ),
+    patch("graph.h", "if (verdict != (answer & 0xff))", "if (0)"),
+    patch("graph.h", "if (verdict != (answer & 0xff))", "if (1)"),
 ];

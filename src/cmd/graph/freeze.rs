@@ -235,8 +235,10 @@ impl GraphKeeper<'_> {
                 return Err(error);
             }
         }
-        for edge in edges.iter().filter(|_| allow) {
-            self.violations.remove(edge);
+        if allow {
+            edges.iter().for_each(|edge| self.violations.remove(edge));
+        } else {
+            text.push_str(&self.shut_out_by(edges, now.ktime)?);
         }
         text.push_str(&self.store_now(now));
         Ok(text)

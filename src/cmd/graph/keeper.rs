@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::violations::Violations;
 use super::{GRAPH, frozen_path, in_force, is_excluded, links, read_sound};
 use crate::cli::ExportFormat;
-use crate::dataplane::{EdgeTable, GraphPlane, Owner, Permits, Shield, TrackWidth};
+use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Coverage, Direction, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, Mode, Peer,
-    Promotion, Readiness, State,
+    Coverage, Drift, Edge, EdgeMeter, FreezeFrom, Frozen, Groups, Learner, Mode, Promotion,
+    Readiness, State,
 };
 use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, counted, format_duration};
@@ -333,7 +333,7 @@ impl<'a> GraphKeeper<'a> {
         }
         self.apply(mode, lease.map(|span| now.ktime + span), now)?;
         let warned = match mode {
-            Mode::Enforce => self.shut_out()?,
+            Mode::Enforce => self.shut_out(now.ktime)?,
             Mode::Off | Mode::Learn | Mode::Observe => String::new(),
         };
         let leased = self.plane()?.status(now.ktime).lease;
@@ -345,31 +345,6 @@ impl<'a> GraphKeeper<'a> {
             ));
         }
         Ok(format!("{mode}\n{warned}{}", self.set_mode(mode, now)))
-    }
-
-    /// Management addresses that no frozen edge lets in, as a warning: the graph knows no other way in.
-    fn shut_out(&self) -> Result<String> {
-        let (Some(shield), Ok(frozen)) = (self.shield, self.frozen()) else {
-            return Ok(String::new());
-        };
-        let groups = self.groups();
-        let mut text = String::new();
-        for entry in shield.entries()? {
-            let source = entry.source;
-            let inside = |edge: &Edge| match &edge.peer {
-                Peer::Any => false,
-                Peer::Group(_) => groups.peer(&source) == edge.peer,
-                Peer::Source(peer) => peer.contains(&source) || source.contains(peer),
-            };
-            let comes = |edge: &Edge| edge.direction == Direction::In && inside(edge);
-            if entry.rule.owner == Owner::Management && !frozen.edges.iter().any(comes) {
-                text.push_str(&format!(
-                    "warning: no frozen edge lets the management address {source} in; 'kernloom graph allow \
-                     {source} tcp/22' does\n"
-                ));
-            }
-        }
-        Ok(text)
     }
 
     fn set_mode(&mut self, mode: Mode, now: Moment) -> String {

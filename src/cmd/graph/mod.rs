@@ -5,6 +5,7 @@ mod freeze;
 mod keeper;
 mod links;
 mod violations;
+mod way_in;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ pub(super) use keeper::{GraphKeeper, Setup};
 
 use super::iq::{self, Asked};
 use super::pins;
+use super::shield::guard_way_in;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
 use crate::error::{Doing, Error, Result};
@@ -46,7 +48,12 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     } else {
         None
     };
-    let answer = told(host, &store, &ask);
+    let guarded = if matches!(args.command, GraphCommand::Enforce { .. }) {
+        guard_way_in(&pins(&host.places), &host.management)
+    } else {
+        Ok(String::new())
+    };
+    let answer = guarded.and_then(|said| Ok(said + &told(host, &store, &ask)?));
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
     }

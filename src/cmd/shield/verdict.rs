@@ -81,7 +81,8 @@ fn of_graph(
     let denied = answer.reason == Reason::EdgeDenied;
     Ok(Some(match answer.edge {
         _ if answer.dropped && !answer.reason.is_of_graph() => GraphVerdict::NotAsked(mode),
-        EdgeBy::Nothing => GraphVerdict::Unknown(mode, of_source),
+        EdgeBy::Exempt if mode != Mode::Learn => GraphVerdict::Exempt(mode, of_source),
+        EdgeBy::Nothing | EdgeBy::Exempt => GraphVerdict::Unknown(mode, of_source),
         EdgeBy::Scope => GraphVerdict::OutOfScope(mode, of_source.service),
         EdgeBy::Source => GraphVerdict::Decided {
             mode,

@@ -1,5 +1,6 @@
 //! The edge stage, packet by packet, both families.
 
+mod exempt;
 mod neighbours;
 mod weaknesses;
 

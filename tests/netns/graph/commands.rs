@@ -267,27 +267,54 @@ fn a_broken_database_keeps_no_host_shut_and_a_new_one_knows_what_is_frozen() {
 }
 
 #[test]
-fn a_lease_says_what_it_falls_back_to_and_who_has_no_way_in() {
+fn a_lease_says_what_it_falls_back_to_and_what_shuts_management_out() {
     let Some(lab) = lab("gback") else { return };
     attached(&lab);
-    Kernloom::run(
-        &lab,
-        binary(),
-        &["shield", "management", "add", "10.55.0.66"],
-    )
-    .unwrap();
+    let shield = |words: &str| {
+        let words: Vec<&str> = ["shield"].into_iter().chain(words.split(' ')).collect();
+        Kernloom::run(&lab, binary(), &words).unwrap()
+    };
+    shield("management add 10.55.0.64/26");
     good(&lab, "allow 10.0.0.5 tcp/443");
     good(&lab, "freeze --accept-risk");
-    let told = good(&lab, "enforce --lease 1h");
+    let lease = "frozen-enforce for 1h; 'kernloom graph confirm' keeps it, else the kernel goes back by itself, to \
+                 the off of before\n";
+    assert_eq!(good(&lab, "enforce --lease 1h"), lease);
+    shield("allow add 10.55.0.66");
+    let own = "warning: 10.55.0.66 in the management address 10.55.0.64/26 has an entry of its own, and needs edges \
+               as anybody does; 'kernloom shield management add 10.55.0.66' exempts it\n";
+    assert_eq!(good(&lab, "enforce --lease 1h"), format!("{lease}{own}"));
+    shield("management add 10.55.0.66");
+    let denied = "warning: 10.55.0.70 -> tcp/22 is denied, and the management address 10.55.0.64/26 with it; \
+                  'kernloom graph allow 10.55.0.70 tcp/22' takes that back\n";
     assert_eq!(
-        told,
-        "frozen-enforce for 1h; 'kernloom graph confirm' keeps it, else the kernel goes back by itself, to the \
-         off of before\nwarning: no frozen edge lets the management address 10.55.0.66 in; 'kernloom graph allow \
-         10.55.0.66 tcp/22' does\n"
+        good(&lab, "deny 10.55.0.70 tcp/22"),
+        format!("denied: 10.55.0.70 -> tcp/22\n{denied}")
     );
-    good(&lab, "allow 10.55.0.66 tcp/22");
-    let told = good(&lab, "enforce --lease 0");
+    assert_eq!(
+        good(&lab, "enforce --lease 0"),
+        format!("frozen-enforce\n{denied}")
+    );
+    // What is denied to leave keeps nobody out.
+    assert!(!good(&lab, "deny 10.55.0.66 tcp/22 --direction out").contains("warning"));
+    let named = good(&lab, "deny office tcp/22 --group office=10.55.0.0/24");
+    assert!(named.contains("10.55.0.64/26 with it") && named.contains("10.55.0.66 with it"));
+}
+
+/// The settings' management addresses are entered before anything could shut them out.
+#[test]
+fn enforcing_enters_the_management_addresses_of_the_settings() {
+    let Some(lab) = lab("gsettings") else { return };
+    attached(&lab);
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    let told = good(&lab, "enforce --lease 0 --management 10.55.0.66");
+    assert_eq!(told, "guard: 10.55.0.66 is managed from\nfrozen-enforce\n");
+    let told = good(&lab, "enforce --lease 0 --management 10.55.0.66");
     assert_eq!(told, "frozen-enforce\n");
+    let ask = ["shield", "verdict", "10.55.0.66", "--dport", "22"];
+    let said = Kernloom::run(&lab, binary(), &ask).unwrap();
+    assert!(said.starts_with("10.55.0.66: pass (allow)\n"), "{said}");
 }
 
 /// The graph that judges stays within reach of its commands, whoever runs.
