@@ -33,6 +33,22 @@ fn judge(lab: &Lab, managed: &Host, listed: &Host) -> Kernloom {
     iq
 }
 
+/// The verdict tells of the exemption, and 'graph deny' of the way in that it closes.
+fn a_denial_is_told(lab: &Lab, managed: &Host) {
+    for denied in both(managed) {
+        let ask = ["shield", "verdict", &denied.to_string(), "--dport", "22"];
+        let said = Kernloom::run(lab, binary(), &ask).unwrap();
+        let exempt = format!("there is no {denied} -> tcp/22; its source is exempt\n");
+        assert!(said.ends_with(&exempt), "{said}");
+        let said = good(lab, &format!("deny {denied} tcp/22"));
+        let warning = format!(
+            "warning: {denied} -> tcp/22 is denied, and the management address {denied} with it; 'kernloom \
+             graph allow {denied} tcp/22' takes that back\n"
+        );
+        assert!(said.contains(&warning), "{said}");
+    }
+}
+
 #[test]
 fn management_and_the_listed_need_no_edge_and_a_denial_counts_all_the_same() {
     let plan = Plan {
@@ -82,18 +98,7 @@ fn management_and_the_listed_need_no_edge_and_a_denial_counts_all_the_same() {
             !told.contains(&format!("{} -> tcp/22", listed.v4)),
             "{told}"
         );
-        for denied in both(managed) {
-            let ask = ["shield", "verdict", &denied.to_string(), "--dport", "22"];
-            let said = Kernloom::run(&lab, binary(), &ask).unwrap();
-            let exempt = format!("there is no {denied} -> tcp/22; its source is exempt\n");
-            assert!(said.ends_with(&exempt), "{said}");
-            let said = good(&lab, &format!("deny {denied} tcp/22"));
-            let warning = format!(
-                "warning: {denied} -> tcp/22 is denied, and the management address {denied} with it; 'kernloom \
-                 graph allow {denied} tcp/22' takes that back\n"
-            );
-            assert!(said.contains(&warning), "{said}");
-        }
+        a_denial_is_told(&lab, managed);
         for to in both(server) {
             assert!(tcp(&managed.net, to, 22, SHORT).is_err(), "denied: {to}");
         }
