@@ -104,7 +104,8 @@ enum kl_verdict_bits {
 	KL_VERDICT_RECHECK = 0x08,	/* believed for KL_RECHECK_JIFFIES only */
 	KL_VERDICT_PREFIX = 0x10,	/* the deciding entry is found through the trie */
 	KL_VERDICT_EACH = 0x20,		/* longer rules inside: every packet is evaluated */
-	KL_VERDICT_HELD = 0x40,		/* not_before holds */
+	KL_VERDICT_HELD = 0x40,		/* of a limit: not_before holds */
+	KL_VERDICT_EXEMPT = 0x40,	/* of an allow: what the graph is silent about passes */
 	KL_VERDICT_KNOWN = 0x80,	/* passes where only allowed sources do */
 	KL_VERDICT_SHIFT = 8,		/* the generation stands above, 24 bits */
 };
@@ -327,7 +328,7 @@ enum kl_edge_kind {
 	KL_EDGE_DIRECTION = 3,
 	KL_EDGE_GROUP = 4,		/* peer[3] is the number of a group */
 	KL_EDGE_SCOPE = 8,		/* not an edge: the graph speaks about this service */
-	KL_EDGE_HOST = 16,		/* the peer is one IPv6 address of its tracked prefix */
+	KL_EDGE_HOST = 16,		/* the peer is one IPv6 address, not a tracked prefix */
 };
 
 enum kl_group {
@@ -338,7 +339,7 @@ enum kl_group {
 
 /* Who may open what: key of the edge table and of the frozen graph. */
 struct kl_edge_key {
-	__u32 peer[4];			/* address or prefix, IPv4 mapped, or a group, or nobody */
+	__u32 peer[4];			/* address, IPv4 mapped; of a graph also prefix or group; or nobody */
 	__u32 service;			/* enum kl_service_bits */
 };
 _Static_assert(sizeof(struct kl_edge_key) == 20, "kl_edge_key is ABI");
@@ -363,6 +364,7 @@ enum kl_edge_by {
 	KL_EDGE_BY_GROUP = 2,		/* an edge of its group */
 	KL_EDGE_BY_SCOPE = 3,		/* the graph does not speak about this service */
 	KL_EDGE_BY_PREFIX = 4,		/* an edge of the tracked prefix that holds the source */
+	KL_EDGE_BY_EXEMPT = 5,		/* nothing, but the source is exempt */
 };
 
 /*

@@ -103,12 +103,18 @@ static __always_inline int kl_edge_ports(void *data, void *end, const struct kl_
 	return 1;
 }
 
+/* Of IPv6: an address is not its prefix, and none passes for the IPv4 that is mapped to it. */
+static __always_inline __u32 kl_edge_host(const struct kl_packet *pkt)
+{
+	return (pkt->family == ETH_P_IPV6) * (KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT);
+}
+
 /* `port` in network order; it does not count where the protocol has none. */
 static __always_inline __u32 kl_service(const struct kl_packet *pkt, __u16 port, __u32 kind)
 {
 	return (kl_has_ports(pkt->proto) ? bpf_ntohs(port) : 0) |
 	       (pkt->proto & 0xff) << KL_SERVICE_PROTO_SHIFT | kind << KL_SERVICE_KIND_SHIFT |
-	       (kind == KL_EDGE_CAST ? 0 : pkt->host);
+	       (kind == KL_EDGE_CAST ? 0 : kl_edge_host(pkt));
 }
 
 /* The key of the packet's edge. */
@@ -117,7 +123,7 @@ static __always_inline void kl_edge_key_of(const struct kl_packet *pkt, struct k
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++)
-		e->key.peer[i] = kind == KL_EDGE_CAST ? 0 : pkt->peer[i];
+		e->key.peer[i] = kind == KL_EDGE_CAST ? 0 : pkt->addr[i];
 	e->key.service = kl_service(pkt, port, kind);
 }
 
@@ -215,7 +221,8 @@ static __always_inline __u32 kl_group_of(const __u32 *addr, __u32 word)
  * What the graph of this word says of the edge in e->key: by the peer itself, by the tracked prefix
  * that holds it, by its group, by whether it speaks about the service.
  */
-static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, __u32 group, __u32 word)
+static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, const struct kl_packet *pkt,
+					   __u32 group, __u32 word)
 {
 	__u32 slot = (word & KL_GRAPH_SLOT) >> KL_GRAPH_SLOT_SHIFT;
 	__u32 host = e->key.service & KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT;
@@ -234,7 +241,7 @@ static __always_inline __u32 kl_edge_judge(struct kl_edge_scratch *e, __u32 grou
 	if (host) {
 #pragma unroll
 		for (int i = 0; i < 4; i++)
-			e->wider.peer[i] = e->key.peer[i] & kl_config.v6_mask[i];
+			e->wider.peer[i] = pkt->key[i];
 		permit = bpf_map_lookup_elem(graph, &e->wider);
 		if (permit) {
 			e->by = KL_EDGE_BY_PREFIX;
@@ -273,7 +280,7 @@ static __always_inline __u32 kl_edge_answer(struct kl_edge_scratch *e, const str
 		return way->verdict | (__u32)way->group << 8;
 	if (e->key.service >> KL_SERVICE_KIND_SHIFT != KL_EDGE_CAST)
 		group = kl_group_of(pkt->addr, word) & 0xff;
-	return kl_edge_judge(e, group, word) | group << 8;
+	return kl_edge_judge(e, pkt, group, word) | group << 8;
 }
 
 /* Keeps an answer in the edge's entry, which is made if `way` is NULL. */

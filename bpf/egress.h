@@ -9,7 +9,7 @@
 
 #include "graph.h"
 
-/* The destination as the source of what comes in, and as a peer. */
+/* The destination as the source of what comes in. */
 static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
@@ -24,7 +24,6 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 	if (pkt->family == ETH_P_IP) {
 		if ((void *)(ip4 + 1) > end)
 			return 0;
-		kl_peer4(pkt);
 		pkt->ttl = ip4->ttl;
 		pkt->l4 = l3 + ip4->ihl * 4;
 		pkt->proto = ip4->protocol;
@@ -38,7 +37,6 @@ static __always_inline int kl_parse_leaving(void *data, void *end, struct kl_pac
 		pkt->l4 = l3 + sizeof(*ip6);
 		pkt->proto = ip6->nexthdr;
 		kl_identify6(pkt);
-		kl_peer6(pkt, ip6->saddr.in6_u.u6_addr32);
 		kl_walk_ext(data, end, pkt);
 	}
 	return 1;
@@ -60,7 +58,7 @@ static __always_inline int kl_answers_allowed(const struct kl_packet *pkt,
 					      struct kl_edge_scratch *e, __u32 word)
 {
 	kl_edge_key_of(pkt, e, e->flow.lport, KL_EDGE_IN);
-	return kl_edge_judge(e, kl_group_of(pkt->addr, word) & 0xff, word) == KL_EDGE_ALLOWED;
+	return kl_edge_judge(e, pkt, kl_group_of(pkt->addr, word) & 0xff, word) == KL_EDGE_ALLOWED;
 }
 
 /* Whether the packet answers, or goes on with, something; else it opens something. */

@@ -187,6 +187,22 @@ static __always_inline int kl_goes_on(void *ctx, const struct kl_packet *pkt,
 	return flow && kl_flow_lives(flow, proto, jiffies);
 }
 
+/* Notes a conversation that the other side opened, so that our answers are answers. */
+static __always_inline void kl_flow_note(const struct kl_packet *pkt, struct kl_edge_scratch *e,
+					 struct kl_edge *way, __u32 stage, __u32 jiffies)
+{
+	struct kl_flow *flow;
+
+	kl_flow_key_of(pkt, e);
+	flow = bpf_map_lookup_elem(&kl_accepted, &e->flow);
+	if (flow && kl_flow_lives(flow, pkt->proto, jiffies)) {
+		kl_flow_touch(flow, e, pkt->proto, jiffies);
+		return;
+	}
+	kl_flow_put(&kl_accepted, &e->flow, stage, 0, jiffies);
+	way->connections++;
+}
+
 /*
  * What an inbound packet of an edge that may be used says of its connection:
  * whether both ends completed it, and that our answers to it are answers.
@@ -198,15 +214,8 @@ static __always_inline void kl_accept(void *ctx, const struct kl_packet *pkt,
 	struct kl_flow *flow;
 	__u32 done = 0;
 
-	kl_flow_key_of(pkt, e);
 	if (pkt->proto != IPPROTO_TCP) {
-		flow = bpf_map_lookup_elem(&kl_accepted, &e->flow);
-		if (!flow || !kl_flow_lives(flow, pkt->proto, jiffies)) {
-			kl_flow_put(&kl_accepted, &e->flow, stage, 0, jiffies);
-			way->connections++;
-		} else {
-			kl_flow_touch(flow, e, pkt->proto, jiffies);
-		}
+		kl_flow_note(pkt, e, way, stage, jiffies);
 		return;
 	}
 	if (kl_edge_opens(pkt, e)) {
@@ -215,6 +224,7 @@ static __always_inline void kl_accept(void *ctx, const struct kl_packet *pkt,
 	}
 	if (way->handshakes >= way->connections)
 		return;
+	kl_flow_key_of(pkt, e);
 	flow = bpf_map_lookup_elem(&kl_accepted, &e->flow);
 	if (flow) {
 		done = flow->stage == KL_FLOW_ANSWERED &&

@@ -5,8 +5,9 @@
  *
  * What always passes: non-IP, ICMP errors, neighbour discovery and multicast
  * listener reports, DHCP answers, and whatever goes on with a conversation that
- * this side opened or that was under way before. A violation costs its packet,
- * and its source nothing.
+ * this side opened or that was under way before. What the graph is silent about
+ * passes for an exempt source, too; what was denied does not. A violation costs
+ * its packet, and its source nothing.
  */
 #ifndef KL_GRAPH_H
 #define KL_GRAPH_H
@@ -14,6 +15,7 @@
 #include "edges.h"
 #include "essential.h"
 #include "flows.h"
+#include "policy.h"
 #include "telemetry.h"
 
 #define KL_PORT_DHCP_SERVER 67
@@ -46,6 +48,19 @@ static __always_inline enum kl_reason kl_edge_reason(__u32 word, __u32 verdict)
 	if (verdict == KL_EDGE_DENIED)
 		return KL_REASON_EDGE_DENIED;
 	return kl_edge_missing(word, KL_REASON_EDGE_UNKNOWN);
+}
+
+/* The same where the source counts. */
+static __always_inline enum kl_reason kl_edge_silent(const struct kl_edge_scratch *e, __u32 word,
+						     enum kl_reason reason)
+{
+	return e->exempt ? KL_REASON_PASS : kl_edge_missing(word, reason);
+}
+
+/* What the graph's answer comes to for this source. Never kept: an exemption ends without it. */
+static __always_inline __u32 kl_edge_allows(const struct kl_edge_scratch *e, __u32 verdict)
+{
+	return verdict == KL_EDGE_UNKNOWN && e->exempt ? KL_EDGE_ALLOWED : verdict;
 }
 
 /* What cannot be judged by an edge at all: too many tags, no complete header. */
@@ -118,7 +133,7 @@ static __always_inline void kl_violation(const struct kl_packet *pkt, struct kl_
 					 struct kl_counts *counts)
 {
 	struct kl_event event = {
-		.source = { pkt->peer[0], pkt->peer[1], pkt->peer[2], pkt->peer[3] },
+		.source = { pkt->addr[0], pkt->addr[1], pkt->addr[2], pkt->addr[3] },
 		.kind = KL_EVENT_VIOLATION,
 		.value = e->key.service,
 	};
@@ -166,7 +181,7 @@ static __always_inline enum kl_reason kl_later_fragment(const struct kl_packet *
 	seen = bpf_map_lookup_elem(&kl_frags, &e->frag);
 	if (seen && jiffies - *seen < KL_FRAG_S * kl_control.hz)
 		return KL_REASON_PASS;
-	return kl_edge_missing(word, KL_REASON_EDGE_FRAGMENT);
+	return kl_edge_silent(e, word, KL_REASON_EDGE_FRAGMENT);
 }
 
 static __always_inline void kl_edge_key_in(const struct kl_packet *pkt, struct kl_edge_scratch *e,
@@ -194,7 +209,7 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	__u32 learning = (word & KL_GRAPH_MODE) == KL_GRAPH_LEARN, middle = 0;
 	__u32 cast = e->key.service >> KL_SERVICE_KIND_SHIFT == KL_EDGE_CAST, stage = KL_FLOW_OPEN;
 	enum kl_reason reason;
-	__u32 answer, known = 0;
+	__u32 answer, verdict, known = 0;
 
 	if (kl_always(data, end, pkt, e, kl_link_local(pkt->addr[0])))
 		return KL_REASON_PASS;
@@ -215,7 +230,8 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 		known = 1;
 	}
 	answer = kl_edge_answer(e, pkt, way, word);
-	reason = kl_edge_reason(word, answer & 0xff);
+	verdict = kl_edge_allows(e, answer & 0xff);
+	reason = kl_edge_reason(word, verdict);
 	if ((answer & 0xff) != KL_EDGE_ALLOWED && !(learning && known) && !cast &&
 	    kl_goes_on(ctx, pkt, e, jiffies))
 		return KL_REASON_PASS;
@@ -226,8 +242,13 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 	kl_edge_count(way, pkt, jiffies);
 	if (reason != KL_REASON_PASS)
 		kl_violation(pkt, e, way, jiffies, counts);
-	if (kl_edge_drops(reason) || (word & KL_GRAPH_MODE) == KL_GRAPH_ENFORCE || cast)
+	if (kl_edge_drops(reason) || cast)
 		return reason;
+	if ((word & KL_GRAPH_MODE) == KL_GRAPH_ENFORCE) {
+		if (verdict != (answer & 0xff))
+			kl_flow_note(pkt, e, way, KL_FLOW_OPEN, jiffies);
+		return reason;
+	}
 	if (middle) {
 		way->connections++;
 		way->handshakes++;
@@ -272,7 +293,7 @@ static __always_inline enum kl_reason kl_edge_judged(void *ctx, enum kl_hook hoo
 	struct kl_edge *way;
 
 	if (pkt->odd >= KL_REASON_EXT_DEPTH || !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
-		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
+		return kl_edge_silent(e, word, KL_REASON_EDGE_UNREAD);
 	kl_edge_key_in(pkt, e, kl_is_cast(pkt, e->local));
 	way = kl_edge_known(&e->key);
 	if (way && way->stamp == word && way->verdict == KL_EDGE_ALLOWED &&
@@ -286,7 +307,8 @@ static __always_inline enum kl_reason kl_edge_judged(void *ctx, enum kl_hook hoo
 /* The reason a packet that passed everything else is dropped for, KL_REASON_PASS if it is not. */
 static __always_inline enum kl_reason kl_edge_any(void *ctx, enum kl_hook hook, void *data,
 						  void *end, const struct kl_packet *pkt,
-						  __u32 word, __u32 jiffies)
+						  const struct kl_source *src, __u32 word,
+						  __u32 jiffies)
 {
 	__u32 slot = KL_SLOT_IN;
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
@@ -296,8 +318,9 @@ static __always_inline enum kl_reason kl_edge_any(void *ctx, enum kl_hook hook, 
 		return KL_REASON_PASS;	/* cannot happen: slot 0 of an array exists */
 	e->word = word;
 	e->jiffies = jiffies;
+	e->exempt = kl_is_exempt(src->verdict);
 	if (!kl_destination(data, end, pkt, e->local))
-		return kl_edge_missing(e->word, KL_REASON_EDGE_UNREAD);
+		return kl_edge_silent(e, e->word, KL_REASON_EDGE_UNREAD);
 	if (pkt->odd == KL_REASON_FRAGMENT_LATER)
 		return kl_later_fragment(pkt, e, e->word, e->jiffies);
 	reason = kl_edge_judged(ctx, hook, data, end, pkt, e);
@@ -314,18 +337,19 @@ static __always_inline enum kl_reason kl_edge_any(void *ctx, enum kl_hook hook, 
  */
 static __always_inline int kl_edge_plain(const struct kl_packet *pkt, __u32 word, __u32 jiffies)
 {
-	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT | pkt->host;
+	__u32 service = bpf_ntohs(pkt->dport) | pkt->proto << KL_SERVICE_PROTO_SHIFT |
+			kl_edge_host(pkt);
 	struct kl_edge_set *set;
 	struct kl_edge *way;
 
 	if ((word & KL_GRAPH_MODE) != KL_GRAPH_ENFORCE || pkt->odd || !pkt->ports || pkt->cast)
 		return 0;
-	set = kl_edge_set_of(pkt->peer, service);
+	set = kl_edge_set_of(pkt->addr, service);
 	if (!set)
 		return 0;	/* cannot happen: the index is masked to the table */
 	way = &set->way[KL_WAYS - 1];	/* claimed first, and the only one in most sets */
-	if (kl_edge_differs(way, pkt->peer, service))
-		way = kl_edge_find(set, pkt->peer, service);
+	if (kl_edge_differs(way, pkt->addr, service))
+		way = kl_edge_find(set, pkt->addr, service);
 	if (!way || way->stamp != word || way->verdict != KL_EDGE_ALLOWED)
 		return 0;
 	kl_edge_count(way, pkt, jiffies);
@@ -334,31 +358,34 @@ static __always_inline int kl_edge_plain(const struct kl_packet *pkt, __u32 word
 
 static __always_inline enum kl_reason kl_edge_in(void *ctx, enum kl_hook hook, void *data,
 						 void *end, const struct kl_packet *pkt,
-						 __u32 jiffies)
+						 const struct kl_source *src, __u32 jiffies)
 {
 	__u32 word = kl_graph_now();
 
 	if (!(word & KL_GRAPH_MODE) || kl_edge_plain(pkt, word, jiffies))
 		return KL_REASON_PASS;
-	return kl_edge_any(ctx, hook, data, end, pkt, word, jiffies);
+	return kl_edge_any(ctx, hook, data, end, pkt, src, word, jiffies);
 }
 
 /* What the graph says of a probe as a new conversation; leaves no trace. */
 static __always_inline enum kl_reason kl_edge_asked(void *data, void *end,
-						    const struct kl_packet *pkt)
+						    const struct kl_packet *pkt,
+						    const struct kl_source *src)
 {
-	__u32 slot = KL_SLOT_PROBE, word = kl_graph_now(), verdict;
+	__u32 slot = KL_SLOT_PROBE, word = kl_graph_now(), answer, verdict;
 	struct kl_edge_scratch *e = bpf_map_lookup_elem(&kl_edge_scratches, &slot);
 
 	kl_control.test_edge = KL_EDGE_BY_NONE;
 	if (!e || !(word & KL_GRAPH_MODE))
 		return KL_REASON_PASS;
+	e->exempt = kl_is_exempt(src->verdict);
 	if (!kl_destination(data, end, pkt, e->local) ||
 	    !kl_edge_ports(data, end, pkt, e, KL_TCP_ACK_SEQ))
-		return kl_edge_missing(word, KL_REASON_EDGE_UNREAD);
+		return kl_edge_silent(e, word, KL_REASON_EDGE_UNREAD);
 	kl_edge_key_in(pkt, e, 0);
-	verdict = kl_edge_judge(e, kl_group_of(pkt->addr, word) & 0xff, word);
-	kl_control.test_edge = e->by;
+	answer = kl_edge_judge(e, pkt, kl_group_of(pkt->addr, word) & 0xff, word);
+	verdict = kl_edge_allows(e, answer);
+	kl_control.test_edge = verdict == answer ? e->by : KL_EDGE_BY_EXEMPT;
 	return kl_edge_reason(word, verdict);
 }
 

@@ -106,6 +106,7 @@ struct kl_edge_scratch {
 	__u32 word;			/* kl_graph.word as it applies now */
 	__u32 jiffies;
 	__u32 by;			/* enum kl_edge_by of the last judgement */
+	__u32 exempt;			/* 1: of an exempt source, for what comes in */
 	__u32 event_slot;		/* not the packet's: jiffies, and events sent in them */
 	__u32 event_sent;
 	struct bpf_sock_tuple tuple;

@@ -15,12 +15,6 @@ static __always_inline int kl_link_local(__u32 first)
 	return (first & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
-/* fc00::/7 (RFC 4193), likewise. */
-static __always_inline int kl_unique_local(__u32 first)
-{
-	return (first & bpf_htonl(0xfe000000)) == bpf_htonl(0xfc000000);
-}
-
 /* 1 for IPv4 in mapped form. One address, not a prefix. */
 static __always_inline int kl_is_mapped(const struct kl_identity *id)
 {

@@ -49,8 +49,6 @@ struct kl_packet {
 	__u32 addr[4];		/* source address, IPv4 mapped */
 	__u32 key[4];		/* its identity: the tracked prefix */
 	__u32 own_bits;		/* length of that prefix */
-	__u32 peer[4];		/* as whom the graph knows it, where there is an edge stage */
-	__u32 host;		/* KL_EDGE_HOST in its place, where that is not the prefix */
 	__u64 l3;		/* offsets from the frame's start */
 	__u64 l4;
 	__u64 end;		/* of the IP packet: what follows is padding */
@@ -145,38 +143,6 @@ static __always_inline int kl_fragment(struct kl_packet *pkt, __u32 offset, __u3
 	return 1;
 }
 
-static __always_inline void kl_peer4(struct kl_packet *pkt)
-{
-	if (!(kl_config.features & KL_FEATURE_GRAPH))
-		return;
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		pkt->peer[i] = pkt->addr[i];
-	pkt->host = 0;
-}
-
-/*
- * Who is in the /64 of `local`, the address at this end, is a peer by himself, and so is every
- * unique local address: to share a link makes nobody as good as another. Elsewhere a tracked
- * prefix is one peer, as it is one source. ::/32 is no network, but where IPv4 is mapped to
- * (RFC 4291, 2.5.5.2), and must never pass for it.
- */
-static __always_inline void kl_peer6(struct kl_packet *pkt, const __u32 *local)
-{
-	__u32 first = pkt->addr[0], apart = kl_unique_local(first);
-
-	if (!(kl_config.features & KL_FEATURE_GRAPH))
-		return;
-	if (first && !((first ^ local[0]) | (pkt->addr[1] ^ local[1])))
-		apart = 1;
-	if (pkt->own_bits == 128)
-		apart = 0;	/* by itself anyway */
-#pragma unroll
-	for (int i = 0; i < 4; i++)
-		pkt->peer[i] = pkt->key[i] | (pkt->addr[i] & -apart);
-	pkt->host = apart * (KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT);
-}
-
 static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, struct kl_packet *pkt)
 {
 	__u64 l3 = pkt->l3 & KL_OFFSET_MASK;
@@ -194,7 +160,6 @@ static __always_inline enum kl_ip_parse kl_parse_ip4(void *data, void *end, stru
 	pkt->addr[2] = pkt->key[2] = bpf_htonl(0xffff);
 	pkt->own_bits = 128;
 	pkt->addr[3] = pkt->key[3] = ip->saddr;
-	kl_peer4(pkt);
 	pkt->cast = kl_is_cast4(ip->daddr);
 	pkt->ttl = ip->ttl;
 	pkt->l4 = l3 + ihl;
@@ -238,7 +203,6 @@ static __always_inline enum kl_ip_parse kl_parse_ip6(void *data, void *end, stru
 	for (int i = 0; i < 4; i++)
 		pkt->addr[i] = ip->saddr.in6_u.u6_addr32[i];
 	kl_identify6(pkt);
-	kl_peer6(pkt, ip->daddr.in6_u.u6_addr32);
 	pkt->cast = kl_is_cast6(ip->daddr.in6_u.u6_addr32[0]);
 	pkt->ttl = ip->hop_limit;
 	pkt->l4 = l3 + sizeof(*ip);
@@ -261,7 +225,7 @@ static __always_inline void kl_next_source(struct kl_packet *pkt)
 	__u32 word = pkt->family == ETH_P_IP ? 3 : 1;
 
 	pkt->serial = pkt->serial * 1664525 + 1013904223;
-	pkt->addr[word] = pkt->key[word] = pkt->peer[word] = pkt->serial & (kl_config.bench_sources - 1);
+	pkt->addr[word] = pkt->key[word] = pkt->serial & (kl_config.bench_sources - 1);
 }
 
 /* Frame to source: enough to judge. kl_parse_l4 reads the rest once the source has passed. */

@@ -108,6 +108,18 @@ static __always_inline struct kl_policy_locked *kl_longest(const struct kl_packe
 	return found;
 }
 
+/*
+ * Allows whom no default limit and no graph may hit: a management address, or one that IQ's lists
+ * exempt. Another allow says who may come, not which edges he may use.
+ */
+static __always_inline int kl_exempts(const struct kl_policy_locked *policy)
+{
+	__u32 owner = policy->owner & ~KL_OWNER_IMPORTED;
+
+	return policy->action == KL_ACTION_ALLOW &&
+	       (owner == KL_OWNER_MANAGEMENT || owner == KL_OWNER_IQ);
+}
+
 static __always_inline __u32 kl_verdict_of(const struct kl_policy_locked *policy)
 {
 	__u32 verdict = policy->action & KL_VERDICT_ACTION;
@@ -117,6 +129,8 @@ static __always_inline __u32 kl_verdict_of(const struct kl_policy_locked *policy
 	if (policy->action == KL_ACTION_ALLOW ||
 	    (policy->action >= KL_ACTION_LIMIT_NEW && !kl_automatic(policy)))
 		verdict |= KL_VERDICT_KNOWN;
+	if (kl_exempts(policy))
+		verdict |= KL_VERDICT_EXEMPT;
 	return verdict;
 }
 
@@ -126,7 +140,7 @@ static __always_inline int kl_overrules(const struct kl_policy_locked *wide, __u
 {
 	if (bits > own_bits)
 		return !(kl_yields(wide) && exact->action == KL_ACTION_ALLOW);
-	return kl_automatic(exact) && wide->action == KL_ACTION_ALLOW;
+	return kl_yields(exact) && wide->action == KL_ACTION_ALLOW;
 }
 
 /* The verdict bits for a packet, from policy alone. */
@@ -177,6 +191,14 @@ static __always_inline __u32 kl_verdict(struct kl_source *src, struct kl_packet 
 	/* Reloaded, so that the verifier forgets which way it came about. */
 	*(volatile __u32 *)&src->verdict = verdict;
 	return *(volatile __u32 *)&src->verdict;
+}
+
+/* Whether it is the verdict of an exemption. */
+static __always_inline __u32 kl_is_exempt(__u32 verdict)
+{
+	const __u32 both = KL_ACTION_ALLOW | KL_VERDICT_EXEMPT;
+
+	return (verdict & (KL_VERDICT_ACTION | KL_VERDICT_EXEMPT)) == both;
 }
 
 /* Whether only allowed sources pass now. The clock is read only while a lease is pending. */

@@ -80,17 +80,19 @@ static __always_inline int kl_was_asked(const struct kl_packet *pkt, __u32 jiffi
 	return asked && jiffies - *asked < KL_ANSWER_S * kl_control.hz;
 }
 
-/* Default-deny is about edges: neither an allowed source nor one within its limit is above it. */
+/* Default-deny is about edges: no allowed source is above it by that alone (kl_exempts). */
 static __always_inline enum kl_reason kl_edge_stage(void *ctx, enum kl_hook hook,
-						    const struct kl_packet *pkt, __u32 jiffies,
+						    const struct kl_packet *pkt,
+						    const struct kl_source *src, __u32 jiffies,
 						    enum kl_reason reason)
 {
 	enum kl_reason edge;
 
 	if (pkt->probe)
-		edge = kl_edge_asked(kl_data(ctx, hook), kl_end(ctx, hook), pkt);
+		edge = kl_edge_asked(kl_data(ctx, hook), kl_end(ctx, hook), pkt, src);
 	else
-		edge = kl_edge_in(ctx, hook, kl_data(ctx, hook), kl_end(ctx, hook), pkt, jiffies);
+		edge = kl_edge_in(ctx, hook, kl_data(ctx, hook), kl_end(ctx, hook), pkt, src,
+				  jiffies);
 	return edge == KL_REASON_PASS ? reason : edge;
 }
 
@@ -159,7 +161,7 @@ static __always_inline enum kl_reason kl_judge(void *ctx, enum kl_hook hook,
 		barrier();
 		reason = pkt->reason;
 		if (reason < KL_REASON_DROPS)
-			reason = kl_edge_stage(ctx, hook, pkt, jiffies, reason);
+			reason = kl_edge_stage(ctx, hook, pkt, src, jiffies, reason);
 	}
 	src->drops += reason >= KL_REASON_DROPS;
 	return reason;

@@ -89,12 +89,12 @@ pub enum GraphCommand {
     /// Accept an edge, in the frozen graph too
     #[command(
         after_help = "Example: sudo kernloom graph allow 10.0.0.5 tcp/5432\n\n\
-        An IPv6 peer is one address in the /64s of this host and in fc00::/7, and elsewhere a /64. The more\n\
-        specific edge counts. A frozen edge of an address whose network this host has lost stays, with a warning."
+        An address means one host, an IPv6 /64 everyone in it. The more specific edge counts."
     )]
     Allow(EdgeArgs),
     /// Refuse an edge in every mode, in the frozen graph too; connections that are under way may go on
-    #[command(after_help = "Example: sudo kernloom graph deny office tcp/22")]
+    #[command(after_help = "Example: sudo kernloom graph deny office tcp/22\n\n\
+        Counts for management addresses and exempt sources, too; a warning names those it shuts out.")]
     Deny(EdgeArgs),
     /// List what the frozen graph lacks and was tried
     #[command(after_help = "Example: sudo kernloom graph violations --json")]
@@ -113,7 +113,8 @@ pub enum GraphCommand {
         output: Option<PathBuf>,
     },
     /// Drop what is not in the frozen graph, until the lease ends or 'graph confirm' comes
-    #[command(after_help = "Example: sudo kernloom graph enforce --lease 5m")]
+    #[command(after_help = "Example: sudo kernloom graph enforce --lease 5m\n\n\
+        Management addresses and exempt sources pass without an edge, unless one that is theirs is denied.")]
     Enforce {
         /// Go back by itself after this long unless confirmed; 0 = confirmed at once
         #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]

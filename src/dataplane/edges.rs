@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore, MapHandle};
 
 use super::abi::{kl_edge, kl_edge_key, kl_edge_kind, kl_group, kl_limits, kl_service_bits};
 use super::pod::Shared;
-use super::sources::source_of;
+use super::sources;
 use crate::error::{Doing, Result};
 use crate::graph::{Direction, Edge, EdgeRow, Groups, Peer, Service};
 use crate::model::Source;
@@ -80,10 +80,16 @@ fn same(a: &kl_edge_key, b: &kl_edge_key) -> bool {
     a.peer == b.peer && a.service == b.service
 }
 
-/// The peer of a key with this service word.
+/// The peer of a key with this service word. IPv4 mapped is nobody's address on IPv6's wire: what
+/// claims it counts as the prefix that holds it.
 pub(super) fn peer_of(peer: [u32; 4], word: u32, v6_bits: u8) -> Source {
     let host = kl_edge_kind::KL_EDGE_HOST.0 << kl_service_bits::KL_SERVICE_KIND_SHIFT.0;
-    source_of(peer, if word & host == 0 { v6_bits } else { 128 })
+    let source = sources::source_of(peer, 128);
+    if source.is_ipv4() && word & host != 0 {
+        Source::containing(source.octets(), v6_bits)
+    } else {
+        source
+    }
 }
 
 /// A key's service word taken apart.
@@ -112,12 +118,12 @@ const fn kind_of(direction: Direction) -> u32 {
 }
 
 /// The edge's key in the frozen graph; `None` if its group is not defined.
-pub(super) fn key_of(edge: &Edge, groups: &Groups, v6_bits: u8) -> Option<kl_edge_key> {
+pub(super) fn key_of(edge: &Edge, groups: &Groups) -> Option<kl_edge_key> {
     let mut kind = kind_of(edge.direction);
     let peer = match &edge.peer {
         Peer::Any => [0; 4],
         Peer::Source(source) => {
-            if source.bits() > source.tracked_bits(v6_bits) {
+            if source.bits() == 128 && !source.is_ipv4() {
                 kind |= kl_edge_kind::KL_EDGE_HOST.0;
             }
             words(source)

@@ -51,6 +51,8 @@ pub enum EdgeBy {
     Scope,
     /// An edge of the tracked prefix that holds the source.
     Prefix,
+    /// The graph has no such edge, and the source is exempt.
+    Exempt,
 }
 
 impl EdgeBy {
@@ -60,6 +62,7 @@ impl EdgeBy {
             (kl_edge_by::KL_EDGE_BY_GROUP, Self::Group),
             (kl_edge_by::KL_EDGE_BY_SCOPE, Self::Scope),
             (kl_edge_by::KL_EDGE_BY_PREFIX, Self::Prefix),
+            (kl_edge_by::KL_EDGE_BY_EXEMPT, Self::Exempt),
         ]
         .into_iter()
         .find(|(known, _)| known.0 == number)
@@ -137,7 +140,7 @@ impl GraphPlane<'_> {
         lease: Option<Ktime>,
         now: Ktime,
     ) -> Result<()> {
-        let (groups, graph) = (grouped(permits)?, filled(permits, self.v6_bits)?);
+        let (groups, graph) = (grouped(permits)?, filled(permits)?);
         self.settle(now);
         let word = self.word.word().load(Ordering::Acquire);
         // What a lease, given or pending, falls back to.
@@ -273,14 +276,14 @@ fn grouped(permits: &Permits) -> Result<MapHandle> {
 }
 
 /// A new map that holds the graph. An edge that is allowed and denied is denied.
-fn filled(permits: &Permits, v6_bits: u8) -> Result<MapHandle> {
+fn filled(permits: &Permits) -> Result<MapHandle> {
     let mut entries: Vec<(kl_edge_key, u32)> = Vec::new();
     for (edges, verdict) in [
         (&permits.allowed, kl_edge_verdict::KL_EDGE_ALLOWED.0),
         (&permits.denied, kl_edge_verdict::KL_EDGE_DENIED.0),
     ] {
         for edge in edges {
-            let key = edges::key_of(edge, &permits.groups, v6_bits).ok_or_else(|| {
+            let key = edges::key_of(edge, &permits.groups).ok_or_else(|| {
                 Error::operator(format!(
                     "edge {edge}: its group is not defined; give --group {}=PREFIX",
                     edge.peer

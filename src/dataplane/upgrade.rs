@@ -116,6 +116,9 @@ impl Shield {
         let interfaces = change_over(pins, &shield)?;
         if migrated.is_some() {
             retire(pins, Retired::Replaced)?;
+        } else {
+            // What the program before said of a source is not believed: an edit of nothing says so.
+            drop(shield.edit(lock));
         }
         load::write_layout(&shield.maps)?;
         pins.pin(shield.prog.as_fd(), &shield.maps)?;

@@ -1,7 +1,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Groups;
 use crate::model::Source;
 
 /// Who is at the other end: one tracked source, or a named group of prefixes.
@@ -191,18 +190,9 @@ pub struct Edge {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     #[error(
-        "{prefix} is narrower than what is told apart, which is {tracked}: name that, and mean everyone there"
-    )]
-    Narrow { prefix: Source, tracked: Source },
-    #[error(
-        "{prefix} is neither one address nor {tracked}, which is what is told apart elsewhere: name one of those"
+        "{prefix} is neither one address nor {tracked}: name one of those, or make it a group: --group name={prefix}"
     )]
     Between { prefix: Source, tracked: Source },
-    #[error(
-        "{host} is in no /64 of this host's networks, beyond which IPv6 peers are told apart as {tracked} is: \
-         name that, and mean everyone there"
-    )]
-    Far { host: Source, tracked: Source },
     #[error("{0} is wider than what is tracked as one source; make it a group: --group name={0}")]
     Wide(Source),
     #[error(
@@ -212,23 +202,9 @@ pub enum PeerError {
     Any,
 }
 
-impl PeerError {
-    /// Whether a prefix may be in a group: all of it is told apart from what is beside it,
-    /// wherever it is met.
-    pub fn of_width(prefix: &Source, v6_bits: u8) -> Result<(), Self> {
-        if prefix.bits() <= prefix.tracked_bits(v6_bits) || prefix.is_unique_local() {
-            return Ok(());
-        }
-        Err(Self::Narrow {
-            prefix: *prefix,
-            tracked: Source::tracked(prefix.ip(), v6_bits),
-        })
-    }
-}
-
 impl Edge {
-    /// Whether packets can match it somewhere, where IPv6 is tracked at `v6_bits`: its peer is a
-    /// tracked identity, or one IPv6 address of it.
+    /// Whether packets can match it, where IPv6 is tracked at `v6_bits`: its peer is one address, or
+    /// a tracked prefix and so everyone in it.
     pub fn check(&self, v6_bits: u8) -> Result<(), PeerError> {
         if (self.direction == Direction::Cast) != (self.peer == Peer::Any) {
             return Err(PeerError::Any);
@@ -245,24 +221,6 @@ impl Edge {
                 tracked: Source::tracked(source.ip(), v6_bits),
             }),
         }
-    }
-
-    /// Whether packets can match it here and now: one IPv6 address is told apart from its prefix
-    /// only if it is unique local or in a /64 of this host's networks.
-    pub fn check_here(&self, v6_bits: u8, groups: &Groups) -> Result<(), PeerError> {
-        let Peer::Source(source) = &self.peer else {
-            return Ok(());
-        };
-        let told_apart = source.bits() <= source.tracked_bits(v6_bits)
-            || source.is_unique_local()
-            || groups.is_beside(source);
-        if told_apart {
-            return Ok(());
-        }
-        Err(PeerError::Far {
-            host: *source,
-            tracked: Source::tracked(source.ip(), v6_bits),
-        })
     }
 }
 

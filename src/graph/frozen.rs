@@ -237,15 +237,8 @@ impl Frozen {
         text
     }
 
-    /// Whether packets can match every group and edge somewhere, where IPv6 is tracked at
-    /// `v6_bits`. Says nothing of this host's networks: a file must load whatever links are up.
+    /// Whether packets can match every edge, where IPv6 is tracked at `v6_bits`.
     pub fn check(&self, v6_bits: u8) -> Result<(), FrozenError> {
-        for (name, prefixes) in &self.groups {
-            for prefix in prefixes {
-                let fits = PeerError::of_width(prefix, v6_bits);
-                fits.map_err(|error| FrozenError::Group(format!("group {name}: {error}")))?;
-            }
-        }
         for (_, edge) in self.lines() {
             edge.check(v6_bits).map_err(|why| FrozenError::Peer {
                 edge: edge.clone(),
@@ -253,16 +246,6 @@ impl Frozen {
             })?;
         }
         Ok(())
-    }
-
-    /// The edges that no packet can match as this host's networks are, and why.
-    pub fn unmatched(
-        &self,
-        v6_bits: u8,
-        groups: &Groups,
-    ) -> impl Iterator<Item = (&Edge, PeerError)> {
-        self.lines()
-            .filter_map(move |(_, edge)| Some((edge, edge.check_here(v6_bits, groups).err()?)))
     }
 
     /// Reads and verifies a file.

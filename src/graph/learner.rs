@@ -48,7 +48,7 @@ impl Default for Promotion {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     pub edge: Edge,
-    /// Who it was: the edge's peer may be a group.
+    /// Who it was, or who answers for them: the edge's peer may be a group.
     pub source: Source,
     pub evidence: Evidence,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Direction, Edge, Evidence, Observation, Peer, Peers, Service};
+use super::{Direction, Edge, Evidence, Groups, Observation, Peer, Peers, Service};
 use crate::model::Source;
 
 /// One entry of the edge table: totals since the edge took the slot. 32-bit counts wrap.
@@ -58,6 +58,16 @@ impl Reading {
             }
             !dropped.contains(&edge)
         });
+    }
+
+    /// Counts who is on none of this host's links by what is tracked as one source, where IPv6 is at
+    /// `v6_bits`: whoever has a prefix has each of its addresses, and is not somebody else with each.
+    pub fn join_remote(&mut self, groups: &Groups, v6_bits: u8) {
+        for seen in &mut self.seen {
+            if seen.edge.direction != Direction::Cast && !groups.is_beside(&seen.source) {
+                seen.source = Source::tracked(seen.source.ip(), v6_bits);
+            }
+        }
     }
 }
 

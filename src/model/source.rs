@@ -23,10 +23,6 @@ pub struct Source {
 const LINK_LOCAL: u128 = 0xfe80 << 112;
 const LINK_LOCAL_BITS: u8 = 10;
 
-/// fc00::/7, IPv6 unique local.
-const UNIQUE_LOCAL: u128 = 0xfc00 << 112;
-const UNIQUE_LOCAL_BITS: u8 = 7;
-
 /// Bits in front of an IPv4 address in its mapped form.
 const MAPPED_BITS: u8 = 96;
 
@@ -67,11 +63,6 @@ impl Source {
         } else {
             v6_bits
         }
-    }
-
-    /// Whether it lies in the unique local addresses, RFC 4193.
-    pub fn is_unique_local(&self) -> bool {
-        self.is_inside(UNIQUE_LOCAL, UNIQUE_LOCAL_BITS)
     }
 
     fn is_inside(&self, addr: u128, bits: u8) -> bool {

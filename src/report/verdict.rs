@@ -25,6 +25,8 @@ pub enum GraphVerdict {
     NotAsked(Mode),
     /// The graph lacks this edge.
     Unknown(Mode, Edge),
+    /// The graph lacks this edge, and the source is exempt.
+    Exempt(Mode, Edge),
     /// The graph does not speak about this service.
     OutOfScope(Mode, Service),
     Decided {
@@ -40,6 +42,7 @@ impl GraphVerdict {
         match self {
             Self::NotAsked(mode)
             | Self::Unknown(mode, _)
+            | Self::Exempt(mode, _)
             | Self::OutOfScope(mode, _)
             | Self::Decided { mode, .. } => *mode,
         }
@@ -49,6 +52,7 @@ impl GraphVerdict {
         match self {
             Self::NotAsked(_) => "not-asked",
             Self::Unknown(..) => "unknown",
+            Self::Exempt(..) => "exempt",
             Self::OutOfScope(..) => "out-of-scope",
             Self::Decided { denied: true, .. } => "denied",
             Self::Decided { denied: false, .. } => "allowed",
@@ -57,7 +61,7 @@ impl GraphVerdict {
 
     const fn edge(&self) -> Option<&Edge> {
         match self {
-            Self::Unknown(_, edge) => Some(edge),
+            Self::Unknown(_, edge) | Self::Exempt(_, edge) => Some(edge),
             Self::Decided { edge, .. } => edge.as_ref(),
             Self::NotAsked(_) | Self::OutOfScope(..) => None,
         }
@@ -73,6 +77,7 @@ impl GraphVerdict {
             Self::NotAsked(_) => format!("graph: {mode}, not asked: dropped before"),
             Self::Unknown(Mode::Learn, _) => format!("graph: {mode}, nothing denies {edge}"),
             Self::Unknown(..) => format!("graph: {mode}, there is no {edge}"),
+            Self::Exempt(..) => format!("graph: {mode}, there is no {edge}; its source is exempt"),
             Self::OutOfScope(_, service) => {
                 format!("graph: {mode}, but not of {service}: that stays open")
             }
@@ -124,7 +129,7 @@ impl VerdictReport {
         struct GraphJson {
             /// `learn`, `frozen-observe` or `frozen-enforce`.
             mode: &'static str,
-            /// `allowed`, `denied`, `unknown`, `out-of-scope` or `not-asked`.
+            /// `allowed`, `denied`, `unknown`, `exempt`, `out-of-scope` or `not-asked`.
             answer: &'static str,
             /// The edge that decided or is lacking, as `graph edges` shows it, or null.
             edge: Option<String>,

@@ -53,12 +53,12 @@ impl Graph {
             .map_or(INTERNET, |(_, number)| number)
     }
 
-    /// The edge by its source, then by the prefix that one address counts as elsewhere, then by its
-    /// group; then whether the graph speaks of the service.
+    /// The edge by its source, then by the prefix that the source is tracked as, then by its group;
+    /// then whether the graph speaks of the service.
     fn judge(&self, edge: &Edge, group: u8) -> Verdict {
         let by_prefix = match edge.peer {
             Peer::Source(source) => Some(Edge {
-                peer: Peer::Source(elsewhere(source)),
+                peer: Peer::Source(tracked(source)),
                 ..edge.clone()
             }),
             Peer::Any | Peer::Group(_) => None,
@@ -217,27 +217,16 @@ fn service(wire: &Wire, port: u16) -> Service {
     Service::new(wire.proto, if ports { port } else { 0 })
 }
 
-/// What an identity is where addresses of one prefix are not told apart.
-fn elsewhere(source: Source) -> Source {
+/// What is tracked as one source: a /64, but where neighbours share one.
+fn tracked(source: Source) -> Source {
     let whole = source.is_ipv4() || is_link_local(&source.octets());
     Source::containing(source.octets(), if whole { 128 } else { V6_BITS })
 }
 
-/// The far end as `near` knows it: a neighbour in its own /64 and a unique local address (RFC 4193)
-/// by itself. Nobody is the neighbour of what is no network, ::/32.
-fn identity(far: [u8; 16], near: [u8; 16]) -> Source {
-    let neighbour = far[..8] == near[..8] && far[..4] != [0; 4];
-    if neighbour || far[0] & 0xfe == 0xfc {
-        return Source::containing(far, 128);
-    }
-    elsewhere(Source::containing(far, 128))
-}
-
-/// Of the ends the far one first.
-fn edge_of(direction: Direction, (far, near): ([u8; 16], [u8; 16]), service: Service) -> Edge {
+fn edge_of(direction: Direction, far: [u8; 16], service: Service) -> Edge {
     let peer = match direction {
         Direction::Cast => Peer::Any,
-        Direction::In | Direction::Out => Peer::Source(identity(far, near)),
+        Direction::In | Direction::Out => Peer::Source(Source::containing(far, 128)),
     };
     Edge {
         direction,
@@ -299,9 +288,11 @@ impl Edges {
         (count, verdict)
     }
 
-    /// Why an inbound packet that policy passes is dropped, or noted; `None` if neither.
-    pub fn inbound(&mut self, packet: &Packet, len: u64, at: u64) -> Option<Reason> {
+    /// Why an inbound packet that policy passes is dropped, or noted; `None` if neither. What the graph
+    /// does not know passes from an `exempt` source.
+    pub fn inbound(&mut self, packet: &Packet, exempt: bool, len: u64, at: u64) -> Option<Reason> {
         let ((graph, stamp), now) = (self.in_force(at), at / MS);
+        let missing = |reason| graph.missing(reason).filter(|_| !exempt);
         if graph.mode == Mode::Off {
             return None;
         }
@@ -311,12 +302,12 @@ impl Edges {
             if first.is_some_and(|seen| now - seen < FRAGMENT_LIFE) {
                 return None;
             }
-            return graph.missing(Reason::EdgeFragment);
+            return missing(Reason::EdgeFragment);
         }
         let readable = packet.odd.is_none_or(|odd| odd < Reason::ExtDepth);
         let reason = match packet.wire.filter(|_| readable) {
-            Some(wire) => self.judged(packet, &wire, len, (&graph, stamp), now),
-            None => graph.missing(Reason::EdgeUnread),
+            Some(wire) => self.judged(packet, &wire, (exempt, len), (&graph, stamp), now),
+            None => missing(Reason::EdgeUnread),
         };
         if packet.more && !reason.is_some_and(Reason::drops) {
             self.fragments.insert(fragment, now);
@@ -328,7 +319,7 @@ impl Edges {
         &mut self,
         packet: &Packet,
         wire: &Wire,
-        len: u64,
+        (exempt, len): (bool, u64),
         (graph, stamp): (&Graph, u64),
         now: u64,
     ) -> Option<Reason> {
@@ -336,7 +327,7 @@ impl Edges {
         let service = service(wire, wire.dport);
         let mut cast = is_cast(&packet.to, packet.v4);
         let direction = |cast| if cast { Direction::Cast } else { Direction::In };
-        let mut edge = edge_of(direction(cast), (packet.addr, packet.to), service);
+        let mut edge = edge_of(direction(cast), packet.addr, service);
         if let Some(count) = self.counts.get_mut(&edge)
             && enforcing
             && count.answer == Some((stamp, true))
@@ -354,7 +345,7 @@ impl Edges {
         }
         if !cast && packet.to_everyone && graph.group(packet.to) == BROADCAST {
             cast = true;
-            edge = edge_of(Direction::Cast, (packet.addr, packet.to), service);
+            edge = edge_of(Direction::Cast, packet.addr, service);
         }
         if learning && !known && !cast && !opens(wire) {
             return None;
@@ -365,7 +356,8 @@ impl Edges {
             graph.group(packet.addr)
         };
         let verdict = graph.judge(&edge, group);
-        let reason = graph.reason(verdict);
+        let spared = exempt && verdict == Verdict::Unknown;
+        let reason = graph.reason(verdict).filter(|_| !spared);
         if verdict != Verdict::Allowed && !known && !cast && self.goes_on(packet, wire, now) {
             return None;
         }
@@ -373,7 +365,13 @@ impl Edges {
         count.packets += 1;
         count.bytes += len;
         count.violations += u32::from(reason.is_some());
-        if enforcing || cast || reason.is_some_and(Reason::drops) {
+        if cast || reason.is_some_and(Reason::drops) {
+            return reason;
+        }
+        if enforcing {
+            if spared {
+                self.note(&edge, (packet.addr, wire), Stage::Open, now);
+            }
             return reason;
         }
         let stage = match reason {
@@ -411,7 +409,7 @@ impl Edges {
         flow.touch(wire, now);
         if first {
             let service = service(wire, wire.sport);
-            let edge = edge_of(Direction::Out, (packet.addr, packet.to), service);
+            let edge = edge_of(Direction::Out, packet.addr, service);
             self.entry(&edge, packet.addr, (graph, stamp)).0.handshakes += 1;
         }
         true
@@ -451,13 +449,7 @@ impl Edges {
         let key = (addr, wire.sport, wire.dport, wire.proto);
         let flow = self.accepted.get_mut(&key);
         if wire.proto != 6 {
-            match flow.filter(|flow| flow.lives(wire.proto, now)) {
-                Some(flow) => flow.touch(wire, now),
-                None => {
-                    self.accepted.insert(key, Flow::new(stage, now));
-                    count.connections += 1;
-                }
-            }
+            self.note(edge, (addr, wire), stage, now);
         } else if opens(wire) {
             count.connections += 1;
         } else if count.handshakes < count.connections
@@ -467,6 +459,18 @@ impl Edges {
         {
             flow.stage = Stage::Complete;
             count.handshakes += 1;
+        }
+    }
+
+    /// Remembers what the other side opened.
+    fn note(&mut self, edge: &Edge, (addr, wire): ([u8; 16], &Wire), stage: Stage, now: u64) {
+        let key = (addr, wire.sport, wire.dport, wire.proto);
+        let lives = |flow: &&mut Flow| flow.lives(wire.proto, now);
+        if let Some(flow) = self.accepted.get_mut(&key).filter(lives) {
+            flow.touch(wire, now);
+        } else if let Some(count) = self.counts.get_mut(edge) {
+            self.accepted.insert(key, Flow::new(stage, now));
+            count.connections += 1;
         }
     }
 
@@ -496,7 +500,7 @@ impl Edges {
             return None;
         }
         let service = service(&wire, wire.sport);
-        let edge = edge_of(Direction::Out, (packet.to, packet.addr), service);
+        let edge = edge_of(Direction::Out, packet.to, service);
         let (count, verdict) = self.entry(&edge, packet.to, (&graph, stamp));
         let reason = graph.reason(verdict);
         count.packets += 1;
@@ -539,8 +543,7 @@ impl Edges {
         if is_echo_reply(wire) || (wire.proto == 6 && graph.mode == Mode::Learn) {
             return true;
         }
-        let ends = (packet.to, packet.addr);
-        let edge = edge_of(Direction::In, ends, service(wire, wire.dport));
+        let edge = edge_of(Direction::In, packet.to, service(wire, wire.dport));
         graph.mode != Mode::Learn && graph.judge(&edge, graph.group(packet.to)) == Verdict::Allowed
     }
 }

@@ -82,8 +82,8 @@ fn source(rng: &mut Rng) -> IpAddr {
     }
 }
 
-/// This end of a conversation: beside some of the sources, or beside nobody. Where it is `busy`,
-/// always the same, so that connections of one edge are completed.
+/// This end of a conversation: beside some of the sources, or beside nobody, which must not matter.
+/// Where it is `busy`, always the same, so that connections of one edge are completed.
 fn local(rng: &mut Rng, v4: bool, busy: bool) -> IpAddr {
     if v4 {
         return [198, 51, 100, 1].into();
@@ -149,6 +149,25 @@ fn edge(rng: &mut Rng) -> Edge {
     }
 }
 
+/// Of an address the edge of its prefix, of a prefix that of an address in it.
+fn contradicted(edge: &Edge) -> Option<Edge> {
+    let Peer::Source(source) = edge.peer else {
+        return None;
+    };
+    let prefix = Source::tracked(source.ip(), V6_BITS);
+    let mut first = source.octets();
+    first[15] |= 1;
+    let other = if source == prefix {
+        Source::containing(first, 128)
+    } else {
+        prefix
+    };
+    (!source.is_ipv4()).then_some(Edge {
+        peer: Peer::Source(other),
+        ..edge.clone()
+    })
+}
+
 fn graph(rng: &mut Rng) -> Graph {
     let mode = rng.pick(&[
         Mode::Learn,
@@ -170,6 +189,9 @@ fn graph(rng: &mut Rng) -> Graph {
     }
     for _ in 0..rng.below(20) {
         graph.denied.insert(edge(rng));
+    }
+    for edge in graph.allowed.iter().filter(|_| rng.one_in(8)) {
+        graph.denied.extend(contradicted(edge));
     }
     for _ in 0..rng.below(4) {
         graph.only.insert(service(rng));

@@ -218,54 +218,74 @@ pub const MUTANTS: &[Patch] = &[
     ),
     patch("egress.h", "		kl_identify6(pkt);\n", ""),
     // Who stands by himself.
-    patch("parse.h", "apart = kl_unique_local(first);", "apart = 0;"),
-    patch(
-        "parse.h",
-        "if (first && !((first ^ local[0]) | (pkt->addr[1] ^ local[1])))",
-        "if (0)",
-    ),
-    patch(
-        "parse.h",
-        "if (first && !((first ^ local[0]) | (pkt->addr[1] ^ local[1])))",
-        "if (first)",
-    ),
-    patch("parse.h", "if (first && !(", "if (!("),
-    patch("parse.h", " | (pkt->addr[1] ^ local[1])", ""),
-    patch("parse.h", "if (pkt->own_bits == 128)", "if (0)"),
-    patch(
-        "parse.h",
-        "pkt->host = apart * (KL_EDGE_HOST << KL_SERVICE_KIND_SHIFT);",
-        "pkt->host = 0;",
-    ),
-    patch(
-        "parse.h",
-        "kl_peer6(pkt, ip->daddr.in6_u.u6_addr32);",
-        "kl_peer6(pkt, ip->saddr.in6_u.u6_addr32);",
-    ),
-    patch(
-        "egress.h",
-        "kl_peer6(pkt, ip6->saddr.in6_u.u6_addr32);",
-        "kl_peer6(pkt, ip6->daddr.in6_u.u6_addr32);",
-    ),
-    patch("egress.h", "		kl_peer4(pkt);\n", ""),
-    patch("parse.h", "	kl_peer4(pkt);\n	pkt->cast", "	pkt->cast"),
     patch(
         "edges.h",
-        "(kind == KL_EDGE_CAST ? 0 : pkt->host)",
-        "pkt->host",
+        "return (pkt->family == ETH_P_IPV6) *",
+        "return 0 *",
+    ),
+    patch(
+        "edges.h",
+        "kind == KL_EDGE_CAST ? 0 : pkt->addr[i];",
+        "kind == KL_EDGE_CAST ? 0 : pkt->key[i];",
+    ),
+    patch(
+        "edges.h",
+        "e->wider.peer[i] = pkt->key[i];",
+        "e->wider.peer[i] = pkt->addr[i];",
+    ),
+    // Everyone in the prefix before the address.
+    patch(
+        "edges.h",
+        "	permit = bpf_map_lookup_elem(graph, &e->key);\n",
+        "	e->wider.service = e->key.service ^ host;\n	for (int i = 0; i < 4; i++)\n		e->wider.peer[i] = \
+         pkt->key[i];\n	permit = host ? bpf_map_lookup_elem(graph, &e->wider) : 0;\n	if (permit)\n		return \
+         *permit;\n	permit = bpf_map_lookup_elem(graph, &e->key);\n",
+    ),
+    patch(
+        "edges.h",
+        "(kind == KL_EDGE_CAST ? 0 : kl_edge_host(pkt))",
+        "kl_edge_host(pkt)",
     ),
     patch("edges.h", "e->key.service ^ host;", "e->key.service;"),
     patch("edges.h", "	if (host) {", "	if (0) {"),
-    patch(
-        "edges.h",
-        "e->key.peer[i] & kl_config.v6_mask[i];",
-        "e->key.peer[i];",
-    ),
     patch(
         "edges.h",
         "e->by = KL_EDGE_BY_PREFIX;\n			return *permit;",
         "return KL_EDGE_ALLOWED;",
     ),
     patch("edges.h", "		e->wider.peer[3] = 0;\n", ""),
-    patch("graph.h", " | pkt->host;", ";"),
+    // Who is exempt.
+    patch(
+        "policy.h",
+        "	if (kl_exempts(policy))",
+        "	if (policy->action == KL_ACTION_ALLOW)",
+    ),
+    patch("policy.h", "owner == KL_OWNER_MANAGEMENT || owner", "owner"),
+    patch(
+        "policy.h",
+        "KL_OWNER_MANAGEMENT || owner == KL_OWNER_IQ)",
+        "KL_OWNER_MANAGEMENT)",
+    ),
+    patch(
+        "policy.h",
+        "return (verdict & (KL_VERDICT_ACTION | KL_VERDICT_EXEMPT)) == both;",
+        "return !!(verdict & KL_VERDICT_EXEMPT);",
+    ),
+    patch(
+        "graph.h",
+        "return verdict == KL_EDGE_UNKNOWN && e->exempt ?",
+        "return e->exempt ?",
+    ),
+    patch(
+        "graph.h",
+        "return e->exempt ? KL_REASON_PASS : kl_edge_missing",
+        "return kl_edge_missing",
+    ),
+    patch(
+        "graph.h",
+        "kl_edge_keep(e, way, answer, word, jiffies);",
+        "kl_edge_keep(e, way, verdict | (answer & ~0xff), word, jiffies);",
+    ),
+    patch("graph.h", "if (verdict != (answer & 0xff))", "if (0)"),
+    patch("graph.h", "if (verdict != (answer & 0xff))", "if (1)"),
 ];

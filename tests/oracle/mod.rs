@@ -131,7 +131,12 @@ impl Rig {
             let source = ruled_source(rng);
             let rule = Rule {
                 action: action(rng),
-                owner: rng.pick(&[Owner::Operator, Owner::Operator, Owner::Iq]),
+                owner: rng.pick(&[
+                    Owner::Operator,
+                    Owner::Operator,
+                    Owner::Management,
+                    Owner::Iq,
+                ]),
                 expires: rng.one_in(3).then(|| {
                     let whole = self.now.as_nanos() / 1_000_000_000 + rng.next() % 4;
                     Ktime::from_nanos(whole * 1_000_000_000 + 500_000_000)

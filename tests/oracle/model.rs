@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kernloom::dataplane::{Action, Reason, Rule};
+use kernloom::dataplane::{Action, Owner, Reason, Rule};
 use kernloom::model::{LimitScope, Source};
 
 use super::edges::Edges;
@@ -410,6 +410,14 @@ impl Model {
         manual.or(matching.first()).map(|(source, _)| **source)
     }
 
+    /// Whether what decides is an exemption: of a management address, or of IQ's lists.
+    fn exempts(&self, packet: &Packet) -> bool {
+        let rule = self.decisive(packet).map(|source| self.rules[&source].rule);
+        rule.is_some_and(|rule| {
+            rule.action == Action::Allow && matches!(rule.owner, Owner::Management | Owner::Iq)
+        })
+    }
+
     /// Why the frame leaves as it does; counts it.
     pub fn judge(&mut self, frame: &[u8]) -> Reason {
         let reason = match parse(frame) {
@@ -424,8 +432,9 @@ impl Model {
                 let whole = packet.v4 || neighbour;
                 let tracked = Source::containing(packet.addr, if whole { 128 } else { V6_BITS });
                 let mut reason = self.judge_packet(&packet, tracked);
+                let exempt = self.exempts(&packet);
                 if let Some(edges) = self.edges.as_mut().filter(|_| !reason.drops()) {
-                    let edge = edges.inbound(&packet, frame.len() as u64, self.now);
+                    let edge = edges.inbound(&packet, exempt, frame.len() as u64, self.now);
                     reason = edge.unwrap_or(reason);
                 }
                 let tally = self.sources.entry(tracked).or_default();

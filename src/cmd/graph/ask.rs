@@ -173,7 +173,6 @@ impl GraphKeeper<'_> {
                     service: service.parse().map_err(operator)?,
                 };
                 edge.check(self.v6_bits()).map_err(operator)?;
-                edge.check_here(self.v6_bits(), &groups).map_err(operator)?;
                 Ok(edge)
             })
             .collect()

@@ -33,10 +33,13 @@ impl GraphKeeper<'_> {
                 return Err(error);
             }
         }
-        for edge in edges.iter().filter(|_| allow) {
-            self.violations.remove(edge);
+        if allow {
+            edges.iter().for_each(|edge| self.violations.remove(edge));
         }
         text.push_str(&self.store_now(now));
+        if !allow {
+            text.push_str(&self.shut_out_by(edges, now.ktime)?);
+        }
         Ok(text)
     }
 

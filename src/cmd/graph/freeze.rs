@@ -90,7 +90,6 @@ impl GraphKeeper<'_> {
             return Ok(text + DRY_RUN);
         }
         text.push_str(&self.put_frozen((frozen, file), Some(written), self.wall(now), now)?);
-        text.push_str(&self.unmatched());
         Ok(text)
     }
 

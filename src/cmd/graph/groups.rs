@@ -2,9 +2,8 @@
 
 use super::keeper::GraphKeeper;
 use super::{frozen_path, links};
-use crate::dataplane::TrackWidth;
 use crate::error::{Error, Result};
-use crate::graph::{Frozen, Groups, Peer, PeerError, State};
+use crate::graph::{Frozen, Groups, Peer, State};
 use crate::host::Host;
 use crate::model::Source;
 use crate::store::read_frozen;
@@ -14,8 +13,6 @@ pub(in crate::cmd) fn groups(host: &Host) -> Result<Groups> {
     let mut groups = Groups::new(links::local()?);
     for (name, prefixes) in &host.groups {
         for prefix in prefixes {
-            PeerError::of_width(prefix, TrackWidth::default().bits())
-                .map_err(|error| Error::operator(format!("group {name}: {error}")))?;
             groups.add(name, *prefix)?;
         }
     }

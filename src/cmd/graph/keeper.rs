@@ -5,11 +5,10 @@ use std::time::Duration;
 use super::violations::Violations;
 use super::{GRAPH, frozen_path, is_excluded, links, read_sound};
 use crate::cli::ExportFormat;
-use crate::dataplane::{EdgeTable, GraphPlane, Owner, Permits, Shield, TrackWidth};
+use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Coverage, Direction, Edge, EdgeMeter, Frozen, Groups, Learner, Mode, Peer, Promotion,
-    Readiness, State,
+    Coverage, Edge, EdgeMeter, Frozen, Groups, Learner, Mode, Promotion, Readiness, State,
 };
 use crate::metrics::GraphGauges;
 use crate::model::{Ktime, Moment, Source, Wall, counted, format_duration};
@@ -179,9 +178,8 @@ impl<'a> GraphKeeper<'a> {
     /// What an operator should know of the graph that an IQ begins with.
     fn warn(&self, mode: Mode) {
         let mut text = self.groups_apart();
-        if matches!(mode, Mode::Observe | Mode::Enforce) {
-            text.push_str(&self.unmatched());
-        } else if let Err(error) = &self.frozen {
+        let goes_by_file = matches!(mode, Mode::Observe | Mode::Enforce);
+        if let (false, Err(error)) = (goes_by_file, &self.frozen) {
             text.push_str(&format!(
                 "{error}; until then, what is denied is what the database says\n"
             ));
@@ -272,7 +270,8 @@ impl<'a> GraphKeeper<'a> {
 
     pub(crate) fn tick(&mut self, now: Moment, length: Duration) {
         let wall = self.wall(now);
-        let peers = self.known().peers();
+        let known = self.known();
+        let peers = known.peers();
         let enforcing = self.enforces(now);
         let Some((table, meter)) = &mut self.table else {
             return;
@@ -290,6 +289,7 @@ impl<'a> GraphKeeper<'a> {
         if enforcing {
             reading.forget_dropped();
         }
+        reading.join_remote(&known, self.v6_bits);
         self.coverage_changed |= self.coverage.note(wall);
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
@@ -353,9 +353,8 @@ impl<'a> GraphKeeper<'a> {
         }
         self.apply(mode, lease.map(|span| now.ktime + span), now)?;
         let warned = match mode {
-            Mode::Enforce => self.unmatched() + &self.shut_out()?,
-            Mode::Observe => self.unmatched(),
-            Mode::Off | Mode::Learn => String::new(),
+            Mode::Enforce => self.shut_out(now.ktime)?,
+            Mode::Off | Mode::Learn | Mode::Observe => String::new(),
         };
         let leased = self.plane()?.status(now.ktime).lease;
         if let (Some(span), Some((_, after))) = (lease, leased) {
@@ -366,43 +365,6 @@ impl<'a> GraphKeeper<'a> {
             ));
         }
         Ok(format!("{mode}\n{warned}{}", self.set_mode(mode, now)))
-    }
-
-    /// Frozen edges that no packet can match as this host's networks are, as warnings: an address
-    /// that comes back mends them.
-    pub(super) fn unmatched(&self) -> String {
-        let Ok(frozen) = self.frozen() else {
-            return String::new();
-        };
-        let groups = self.groups();
-        let unmatched = frozen.unmatched(self.v6_bits, &groups);
-        let lines = unmatched.map(|(edge, why)| format!("warning: edge {edge}: {why}\n"));
-        lines.collect()
-    }
-
-    /// Management addresses that no frozen edge lets in, as a warning: the graph knows no other way in.
-    fn shut_out(&self) -> Result<String> {
-        let (Some(shield), Ok(frozen)) = (self.shield, self.frozen()) else {
-            return Ok(String::new());
-        };
-        let groups = self.groups();
-        let mut text = String::new();
-        for entry in shield.entries()? {
-            let source = entry.source;
-            let inside = |edge: &Edge| match &edge.peer {
-                Peer::Any => false,
-                Peer::Group(_) => groups.peer(&source) == edge.peer,
-                Peer::Source(peer) => peer.contains(&source) || source.contains(peer),
-            };
-            let comes = |edge: &Edge| edge.direction == Direction::In && inside(edge);
-            if entry.rule.owner == Owner::Management && !frozen.edges.iter().any(comes) {
-                text.push_str(&format!(
-                    "warning: no frozen edge lets the management address {source} in; 'kernloom graph allow \
-                     {source} tcp/22' does\n"
-                ));
-            }
-        }
-        Ok(text)
     }
 
     fn set_mode(&mut self, mode: Mode, now: Moment) -> String {

@@ -1,6 +1,6 @@
 //! This host's own addresses: what is local, and what is broadcast.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
@@ -37,21 +37,6 @@ pub(super) fn local() -> Result<Vec<Source>> {
     found.sort_unstable();
     found.dedup();
     Ok(found)
-}
-
-/// An address of this host in the /64 of an IPv6 one.
-pub(in crate::cmd) fn beside(address: IpAddr) -> Result<Option<Ipv6Addr>> {
-    let links = getifaddrs().doing(|| "listing this host's addresses")?;
-    let subnet = |v6: Ipv6Addr| v6.to_bits() >> 64;
-    let IpAddr::V6(address) = address else {
-        return Ok(None);
-    };
-    let own = links.filter_map(|link| match ip(link.address.as_ref()) {
-        Some(IpAddr::V6(own)) => Some(own),
-        Some(IpAddr::V4(_)) | None => None,
-    });
-    let mut beside = own.filter(|own| subnet(*own) == subnet(address));
-    Ok(beside.next())
 }
 
 /// Broadcast addresses of this host's links.

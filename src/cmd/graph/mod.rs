@@ -8,16 +8,17 @@ mod groups;
 mod keeper;
 mod links;
 mod violations;
+mod way_in;
 
 use std::path::{Path, PathBuf};
 
 pub(super) use ask::GraphAsk;
 pub(super) use groups::{group_of, groups};
 pub(super) use keeper::{GraphKeeper, Setup};
-pub(in crate::cmd) use links::beside as own_beside;
 
 use super::iq::{self, Asked};
 use super::pins;
+use super::shield::guard_way_in;
 use crate::cli::{EdgeArgs, GraphArgs, GraphCommand};
 use crate::dataplane::Shield;
 use crate::error::{Doing, Error, Result};
@@ -51,7 +52,12 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     } else {
         None
     };
-    let answer = told(host, &store, &ask);
+    let guarded = if matches!(args.command, GraphCommand::Enforce { .. }) {
+        guard_way_in(&pins(&host.places), &host.management)
+    } else {
+        Ok(String::new())
+    };
+    let answer = guarded.and_then(|said| Ok(said + &told(host, &store, &ask)?));
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
     }

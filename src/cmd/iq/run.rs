@@ -334,7 +334,7 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
 
 /// Management addresses and the SSH peer, where something may be enforced.
 fn keep_way_in(shield: &Shield, pins: &PinDir, host: &Host, settings: &Settings) -> Result<()> {
-    if settings.iq.dry_run {
+    if settings.iq.dry_run && shield.graph().is_none() {
         return Ok(());
     }
     let lock = pins.lock()?;

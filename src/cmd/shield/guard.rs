@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::dataplane::{Action, Edit, Entry, Lock, Owner, Rule, Shield};
+use super::super::changing;
+use crate::dataplane::{Action, Edit, Entry, Lock, Owner, PinDir, Rule, Shield};
 use crate::error::{Error, Result};
 use crate::model::{Ktime, Source, format_duration};
 use crate::runtime::{now, ssh_peers};
@@ -38,6 +39,21 @@ pub(in crate::cmd) fn open_way_in(
     let guard = Guard::new(&edit.list()?, &[], at, no_guard);
     text.push_str(&guard.protect(&mut edit, at, |_| true)?);
     Ok(text)
+}
+
+/// Before the graph is enforced: entries for management addresses and the SSH peer that have none. A
+/// line for each; nothing where no edge stage is loaded.
+pub(in crate::cmd) fn guard_way_in(pins: &PinDir, management: &[Source]) -> Result<String> {
+    if !pins.is_loaded()? {
+        return Ok(String::new());
+    }
+    let (lock, shield) = changing(pins)?;
+    if shield.graph().is_none() {
+        return Ok(String::new());
+    }
+    let (at, mut edit) = (now()?, shield.edit(&lock));
+    let guard = Guard::new(&edit.list()?, management, at, false);
+    guard.protect(&mut edit, at, |_| true)
 }
 
 fn managed(source: &Source) -> String {

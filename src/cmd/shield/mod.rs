@@ -19,7 +19,7 @@ use crate::report::{Status, print, stats_json, stats_table};
 use crate::runtime::{now, patiently};
 use crate::top::SortKey;
 
-pub(super) use guard::open_way_in;
+pub(super) use guard::{guard_way_in, open_way_in};
 use policy::List;
 
 /// An instance, and where the settings say that the host is managed from.

@@ -46,8 +46,7 @@ pub(in crate::cmd) fn asked(
     dport: u16,
     lock: &Lock,
 ) -> Result<Answer> {
-    let to = graph::own_beside(source)?.unwrap_or(Ipv6Addr::LOCALHOST);
-    shield.probe(&frame(source, to, proto, dport), lock)
+    shield.probe(&frame(source, proto, dport), lock)
 }
 
 /// What the edge stage said; `None` without one.
@@ -68,7 +67,6 @@ fn of_graph(
         Source::host(address),
         Source::tracked(address, shield.v6_bits()),
     );
-    let apart = whole.is_unique_local() || graph::own_beside(address)?.is_some();
     let port = match args.proto {
         Proto::Icmp => 0,
         Proto::Tcp | Proto::Udp => args.dport,
@@ -79,11 +77,12 @@ fn of_graph(
         service: Service::new(number(args.proto, address), port),
     };
     let of_prefix = of(Peer::Source(tracked));
-    let of_source = of(Peer::Source(if apart { whole } else { tracked }));
+    let of_source = of(Peer::Source(whole));
     let denied = answer.reason == Reason::EdgeDenied;
     Ok(Some(match answer.edge {
         _ if answer.dropped && !answer.reason.is_of_graph() => GraphVerdict::NotAsked(mode),
-        EdgeBy::Nothing => GraphVerdict::Unknown(mode, of_source),
+        EdgeBy::Exempt if mode != Mode::Learn => GraphVerdict::Exempt(mode, of_source),
+        EdgeBy::Nothing | EdgeBy::Exempt => GraphVerdict::Unknown(mode, of_source),
         EdgeBy::Scope => GraphVerdict::OutOfScope(mode, of_source.service),
         EdgeBy::Source => GraphVerdict::Decided {
             mode,
@@ -113,9 +112,8 @@ const fn number(proto: Proto, source: IpAddr) -> u8 {
     }
 }
 
-/// An Ethernet frame from the source: a TCP SYN, a UDP datagram or an ICMP echo request. `to`: of
-/// IPv6, where the address at this end tells who stands by himself.
-fn frame(source: IpAddr, to: Ipv6Addr, proto: Proto, dport: u16) -> Vec<u8> {
+/// An Ethernet frame from the source: a TCP SYN, a UDP datagram or an ICMP echo request.
+fn frame(source: IpAddr, proto: Proto, dport: u16) -> Vec<u8> {
     let transport = transport(proto, dport, source.is_ipv4());
     let number = number(proto, source);
     let len = u8::try_from(transport.len()).unwrap_or(u8::MAX);
@@ -144,7 +142,7 @@ fn frame(source: IpAddr, to: Ipv6Addr, proto: Proto, dport: u16) -> Vec<u8> {
         IpAddr::V6(source) => {
             frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, len, number, 64]);
             frame.extend(source.octets());
-            frame.extend(to.octets());
+            frame.extend(Ipv6Addr::LOCALHOST.octets());
         }
     }
     frame.extend(transport);

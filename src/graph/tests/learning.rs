@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::{Baseline, Coverage, Learner, Promotion, Readiness, State};
+use super::super::{
+    Baseline, Coverage, Direction, EdgeMeter, EdgeRow, Groups, Learner, Promotion, Readiness,
+    Service, State,
+};
 use super::{START, edge, seen, source, tried};
-use crate::model::Wall;
+use crate::model::{Source, Wall};
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -217,6 +220,71 @@ fn w57_a_scanner_is_known_by_its_address_and_its_peers_in_the_group_are_not_it()
     );
     assert_eq!(state(&learner, "internet", "tcp/443"), Some(State::Learned));
     assert_eq!(learner.records().len(), 1);
+}
+
+/// Who has a prefix elsewhere has each of its addresses; a neighbour on the link is himself.
+#[test]
+fn w57_a_scanner_elsewhere_is_known_by_its_prefix_whichever_address_it_takes() {
+    let scanners = |peer: fn(u16) -> String| {
+        let groups = Groups::new(vec![source("2001:db8:77::/64"), source("10.0.0.0/24")]);
+        let (mut learner, mut meter) = (learner(), EdgeMeter::new(20));
+        for port in 1..=20 {
+            let row = EdgeRow {
+                direction: Direction::In,
+                source: Some(source(&peer(port))),
+                service: Service::udp(port),
+                group: 0,
+                bytes: 60,
+                packets: 1,
+                connections: 1,
+                handshakes: 0,
+                violations: 0,
+            };
+            meter.row(usize::from(port) - 1, row, &groups.peers());
+        }
+        let mut reading = meter.reading();
+        reading.join_remote(&groups, 64);
+        learner.tick(after(0), TICK, &reading.seen);
+        let found: Vec<String> = learner.scanners().map(Source::to_string).collect();
+        (found, learner.records().len())
+    };
+    for peer in [
+        (|port| format!("fd55::{port:x}")) as fn(u16) -> String,
+        |port| format!("fd55::{port:x}:1"),
+    ] {
+        assert_eq!(scanners(peer), (vec!["fd55::/64".to_owned()], 0));
+    }
+    assert_eq!(
+        scanners(|_| "2001:db8:77::66".to_owned()).0,
+        ["2001:db8:77::66"]
+    );
+    for peer in [
+        (|port| format!("2001:db8:77::{port:x}")) as fn(u16) -> String,
+        |port| format!("10.0.0.{port}"),
+        |port| format!("10.9.0.{port}"),
+    ] {
+        assert_eq!(scanners(peer), (Vec::new(), 20));
+    }
+}
+
+/// One who takes ever new addresses fills what room there is, and takes nobody's who earned it.
+#[test]
+fn w57_a_neighbour_that_rotates_its_address_costs_nobody_a_learned_edge() {
+    let promotion = Promotion {
+        max_edges: 64,
+        ..Promotion::default()
+    };
+    let mut learner = Learner::new(promotion, BTreeMap::new());
+    for window in 0..5 {
+        learner.tick(after(window * 600), TICK, &[seen("fd55::5", "tcp/443")]);
+    }
+    for address in 0..1_000u64 {
+        let peer = format!("fd55::1:{address:x}");
+        learner.tick(after(2_500 + address), TICK, &[tried(&peer, "udp/53")]);
+        assert!(learner.records().len() <= 64);
+    }
+    assert_eq!(learner.turned_away(), 0);
+    assert_eq!(state(&learner, "fd55::5", "tcp/443"), Some(State::Learned));
 }
 
 #[test]

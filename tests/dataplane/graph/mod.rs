@@ -1,5 +1,6 @@
 //! The edge stage, packet by packet, both families.
 
+mod exempt;
 mod neighbours;
 mod weaknesses;
 
@@ -13,10 +14,19 @@ use super::{Plane, families, ip};
 use crate::packet::{Frame, L4};
 
 fn plane() -> Plane {
+    sized(1_024)
+}
+
+/// Its edge table has one set on each CPU.
+fn one_set() -> Plane {
+    sized(4 * u32::try_from(libbpf_rs::num_possible_cpus().unwrap()).unwrap())
+}
+
+fn sized(edges: u32) -> Plane {
     Plane::with(LoadOptions {
         features: Features::Graph,
         graph: GraphSizes {
-            edges: 1_024,
+            edges,
             flows: 1_024,
         },
         ..LoadOptions::default()
@@ -315,16 +325,7 @@ fn without_the_edge_stage_nothing_of_it_is_loaded() {
 
 #[test]
 fn edges_that_share_a_set_are_told_apart() {
-    // One set on each CPU.
-    let sets = u32::try_from(libbpf_rs::num_possible_cpus().unwrap()).unwrap();
-    let plane = Plane::with(LoadOptions {
-        features: Features::Graph,
-        graph: GraphSizes {
-            edges: 4 * sets,
-            flows: 64,
-        },
-        ..LoadOptions::default()
-    });
+    let plane = one_set();
     let known = ["10.0.0.5", "2001:db8:1:2::7"].map(ip);
     switch(
         &plane,

@@ -1,4 +1,5 @@
-//! IPv6 peers on one link: each stands for itself, in both directions and for forwarded traffic.
+//! IPv6 peers: each stands for itself, whichever address of this host's it talks to, in both directions
+//! and for forwarded traffic.
 
 use std::net::IpAddr;
 
@@ -6,12 +7,13 @@ use kernloom::dataplane::{EdgeBy, Permits, Reason, What};
 use kernloom::graph::{Direction, Edge, Mode, Peer};
 
 use super::super::{Plane, ip};
-use super::{permits, plane, rows, switch};
+use super::{one_set, permits, plane, rows, switch};
 use crate::packet::Frame;
 
 /// The host's address of `Frame`, a container's behind it, and peers beside either.
 const HOST: &str = "2001:db8:ffff::1";
 const CONTAINER: &str = "2001:db8:77::10";
+const UNIQUE_LOCAL: &str = "fd55::1";
 
 fn edge(direction: Direction, peer: &str) -> Edge {
     Edge {
@@ -64,6 +66,11 @@ fn a_neighbour_is_no_better_for_sharing_the_link_of_one_that_may() {
             ("2001:db8:ffff::", HOST, DROP),
             ("2001:db8:77::2", CONTAINER, PASS),
             ("2001:db8:77::66", CONTAINER, DROP),
+            // Each by the host's other prefixes, too.
+            ("2001:db8:ffff::2", CONTAINER, PASS),
+            ("2001:db8:ffff::66", CONTAINER, DROP),
+            ("2001:db8:ffff::2", UNIQUE_LOCAL, PASS),
+            ("2001:db8:ffff::66", UNIQUE_LOCAL, DROP),
             ("fe80::2", "fe80::1", PASS),
             ("fe80::66", "fe80::1", DROP),
         ] {
@@ -99,14 +106,71 @@ fn to_host(peer: &str) -> Vec<u8> {
 }
 
 #[test]
-fn beyond_its_networks_a_prefix_is_one_peer() {
+fn elsewhere_too_an_address_is_a_peer_and_its_prefix_everyone_in_it() {
     let plane = plane();
-    enforce(&plane, &["2001:db8:1:2::/64", "2001:db8:1:3::7"], &[]);
-    for peer in ["2001:db8:1:2::7", "2001:db8:1:2:ffff::1"] {
-        assert_eq!(both_ways(&plane, peer, HOST), PASS, "{peer}");
+    enforce(
+        &plane,
+        &["2001:db8:1:2::/64", "2001:db8:1:3::7", "2001:db8:1:4::7"],
+        &["2001:db8:1:2::66", "2001:db8:1:4::/64"],
+    );
+    for (peer, expected) in [
+        ("2001:db8:1:2::7", PASS),
+        ("2001:db8:1:2:ffff::1", PASS),
+        ("2001:db8:1:2::66", DROP),
+        ("2001:db8:1:3::7", PASS),
+        ("2001:db8:1:3::8", DROP),
+        ("2001:db8:1:3::", DROP),
+        ("2001:db8:1:4::7", PASS),
+        ("2001:db8:1:4::8", DROP),
+    ] {
+        assert_eq!(both_ways(&plane, peer, HOST), expected, "{peer}");
     }
-    // Nobody there is told apart, so that an edge of one matches nobody.
-    assert_eq!(both_ways(&plane, "2001:db8:1:3::7", HOST), DROP);
+}
+
+/// No IPv6 packet comes from IPv4, and what claims to passes for nobody.
+#[test]
+fn a_mapped_source_does_not_pass_for_the_address_that_is_mapped() {
+    let plane = plane();
+    enforce(&plane, &["10.0.0.5"], &[]);
+    for _ in 0..2 {
+        assert_eq!(plane.send(&to_host("10.0.0.5")), Reason::Pass);
+        assert_eq!(plane.send(&to_host("::ffff:10.0.0.5")), Reason::EdgeUnknown);
+    }
+    let peers: Vec<String> = rows(&plane)
+        .into_iter()
+        .map(|row| row.source.unwrap().to_string())
+        .collect();
+    assert!(peers.contains(&"::/64".to_owned()), "{peers:?}");
+}
+
+/// However many addresses a prefix has: as of IPv4, who sends one packet each evicts his own kind.
+#[test]
+fn a_peer_that_rotates_its_address_evicts_no_edge_in_use() {
+    for (known, rotating) in [
+        (
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3"],
+            (|n| IpAddr::from([10, 0, n, 1])) as fn(u8) -> IpAddr,
+        ),
+        (["fd55::1", "2001:db8:1:2::2", "fe80::3"], |n| {
+            IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, u16::from(n), 1])
+        }),
+    ] {
+        let plane = one_set();
+        enforce(&plane, &known, &[]);
+        for source in known {
+            assert_eq!(plane.send(&to_host(source)), Reason::Pass);
+            assert_eq!(plane.send(&to_host(source)), Reason::Pass);
+        }
+        for n in 0..200 {
+            plane.send(&Frame::syn(rotating(n), 22).build());
+        }
+        let rows = rows(&plane);
+        for source in known {
+            let row = rows.iter().find(|row| row.source == source.parse().ok());
+            assert_eq!(row.map(|row| row.packets), Some(2), "{source}");
+        }
+        assert_eq!(rows.len(), 4);
+    }
 }
 
 #[test]
@@ -123,7 +187,7 @@ fn neighbours_are_counted_and_reported_one_by_one() {
         .collect();
     seen.sort();
     let expected = [
-        ("2001:db8:9::/64", 1),
+        ("2001:db8:9::66", 1),
         ("2001:db8:ffff::66", 1),
         ("fd55::2", 0),
         ("fd55::66", 1),
@@ -135,7 +199,7 @@ fn neighbours_are_counted_and_reported_one_by_one() {
         .filter(|event| matches!(event.what, What::Violation(Direction::In, _)))
         .map(|event| event.source.to_string())
         .collect();
-    assert_eq!(told, ["fd55::66", "2001:db8:ffff::66", "2001:db8:9::/64"]);
+    assert_eq!(told, ["fd55::66", "2001:db8:ffff::66", "2001:db8:9::66"]);
     // Scoring and limits go by the prefix, as before.
     let sources = plane.shield.sources().unwrap();
     let mut tracked = Vec::new();

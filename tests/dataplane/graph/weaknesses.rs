@@ -326,7 +326,7 @@ fn w21_a_violation_costs_its_packet_and_the_source_nothing() {
         let row = *rows(&plane).iter().find(|row| row.violations > 0).unwrap();
         assert_eq!(
             (row.violations, row.source),
-            (100, Some(plane.tracked(source)))
+            (100, Some(Source::host(source)))
         );
         // 1, 2, 4 .. 64: told as they double.
         assert_eq!(events.drain().len(), 7);

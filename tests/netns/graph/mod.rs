@@ -3,6 +3,7 @@
 mod commands;
 mod company;
 mod crowd;
+mod exempt;
 mod file;
 mod frames;
 mod people;
