@@ -13,6 +13,7 @@
 enum kl_limits {
 	KL_LAYOUT = 3,			/* version of everything below */
 	KL_POLICY_LAYOUT = 1,		/* version of kl_prefix, kl_policy and kl_note alone */
+	KL_CONTROL_LAYOUT = 3,		/* since this layout kl_control was only appended to */
 	KL_MAPPED_BITS = 96,		/* in front of an IPv4 address */
 	KL_WAYS = 4,			/* entries per set of the source table */
 	KL_SEEDS = 5,

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, TC_INGRESS};
+use libbpf_rs::{Link, MapCore, MapFlags, TC_INGRESS};
 
 use super::abi::{kl_limits, kl_policy, kl_prefix};
 use super::attach::{self, AttachMode};
-use super::control::{AllowOnly, Retired};
+use super::control::{AllowOnly, Control, Retired};
 use super::graph_maps::GraphMaps;
 use super::load::{self, Features, GraphSizes, LoadOptions, Loaded, Variant};
 use super::notes::Notes;
@@ -182,6 +182,12 @@ fn old_graph(pins: &PinDir) -> Result<Option<GraphMaps>> {
 /// New maps with the old policy in them.
 fn migrate(pins: &PinDir, sizes: &Sizes, lock: &Lock) -> Result<(Shield, usize)> {
     let graph = old_graph(pins)?;
+    let settings = control(pins)?.ok_or_else(|| {
+        Error::world(
+            "the loaded data plane keeps enforce-allow and the default limit in a form that this binary does not read; \
+             ask 'shield status' and export the lists with the binary that loaded it, detach --purge, attach and import",
+        )
+    })?;
     let Loaded { prog, maps } = load::load_over(&options(pins, sizes)?, graph.as_ref())?;
     let shield = Shield::of(prog, maps)?;
     let (entries, notes) = old_policy(pins)?;
@@ -201,9 +207,7 @@ fn migrate(pins: &PinDir, sizes: &Sizes, lock: &Lock) -> Result<(Shield, usize)>
     }
     edit.import(&rules, |_| ())?;
     drop(edit);
-    if fits_pinned(pins)? {
-        copy_settings(pins, &shield)?;
-    }
+    copy_settings(&settings, &shield)?;
     Ok((shield, rules.len()))
 }
 
@@ -227,9 +231,19 @@ fn old_policy(pins: &PinDir) -> Result<(Vec<Entry>, Notes)> {
     Ok((entries.collect(), notes))
 }
 
+/// The control words of what is pinned, whatever else it has otherwise; `None` from before they could
+/// be read so. Words that it does not have are 0.
+fn control(pins: &PinDir) -> Result<Option<Control>> {
+    match layout(pins)? {
+        Some(theirs) if theirs.layout >= kl_limits::KL_CONTROL_LAYOUT.0 => {
+            Control::map(pins.open_map("control")?.as_fd()).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Default-deny with its lease, default limit, alert bound.
-fn copy_settings(pins: &PinDir, to: &Shield) -> Result<()> {
-    let from = super::control::Control::map(pins.open_map("control")?.as_fd())?;
+fn copy_settings(from: &Control, to: &Shield) -> Result<()> {
     match from.allow_only()? {
         AllowOnly::Lapsed => {}
         state @ (AllowOnly::Off | AllowOnly::On | AllowOnly::Leased(_)) => {
@@ -324,12 +338,9 @@ fn runs(pins: &PinDir, variant: Variant, link: &Link) -> Result<bool> {
 
 /// Tells whoever has the old maps open why they are read no more.
 pub(super) fn retire(pins: &PinDir, why: Retired) -> Result<()> {
-    if !fits_pinned(pins)? {
-        return Ok(());
+    if let Some(control) = control(pins)? {
+        control.retired().store(why as u32, Ordering::Release);
     }
-    let control: MapHandle = pins.open_map("control")?;
-    let control = super::control::Control::map(control.as_fd())?;
-    control.retired().store(why as u32, Ordering::Release);
     Ok(())
 }
 

@@ -188,6 +188,47 @@ fn an_upgrade_under_traffic_lets_no_packet_by() {
     }
 }
 
+/// Makes the instance look as if a program of that layout had made it.
+fn claim_layout(bench: &Bench, number: u8) {
+    use libbpf_rs::{MapCore, MapFlags, MapHandle};
+    let layout = MapHandle::from_pinned_path(bench.lab.bpffs().join("layout")).unwrap();
+    let mut value = layout.lookup(&[0; 4], MapFlags::ANY).unwrap().unwrap();
+    value[0] = number;
+    layout.update(&[0; 4], &value, MapFlags::ANY).unwrap();
+}
+
+/// Whom nobody allowed stays out, and the default limit is in force, whatever the tables' form was.
+#[test]
+fn an_upgrade_across_layouts_keeps_default_deny_or_is_refused() {
+    let Some(bench) = Bench::new("keepsdeny") else {
+        return;
+    };
+    bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
+    bench.ok(&["shield", "allow", "add", &bench.v4("one")]);
+    bench.ok(&["shield", "limit", "default", "--rate", "5000pps"]);
+    bench.ok(&["shield", "enforce-allow", "on", "--no-guard"]);
+    let settings = || {
+        let status = json(&bench.ok(&["shield", "status", "--json"]));
+        ["enforce_allow", "default_limit"].map(|name| status[name].clone())
+    };
+    let [deny, limit] = settings();
+    assert_eq!(deny["state"], "on");
+    assert!(limit.is_object(), "{limit}");
+    claim_layout(&bench, 200);
+    bench.ok(&["shield", "upgrade"]);
+    assert_eq!(settings(), [deny, limit]);
+    assert!(bench.pings("one", Family::V4));
+    assert!(!bench.pings("two", Family::V4));
+    claim_layout(&bench, 2);
+    let said = bench.refused(&["shield", "upgrade"], 1);
+    assert!(
+        said.contains("in a form that this binary does not read"),
+        "{said}"
+    );
+    assert!(!bench.pings("two", Family::V4));
+    bench.ok(&["shield", "detach", "--purge"]);
+}
+
 #[test]
 fn an_unknown_layout_is_migrated_and_said_so() {
     let Some(bench) = Bench::new("layout") else {
@@ -196,11 +237,7 @@ fn an_unknown_layout_is_migrated_and_said_so() {
     let client = bench.v4("one");
     bench.ok(&["shield", "attach", "eth0", "--no-guard"]);
     bench.ok(&["shield", "deny", "add", &client]);
-    let layout = libbpf_rs::MapHandle::from_pinned_path(bench.lab.bpffs().join("layout")).unwrap();
-    use libbpf_rs::{MapCore, MapFlags};
-    let mut value = layout.lookup(&[0; 4], MapFlags::ANY).unwrap().unwrap();
-    value[0] = 200;
-    layout.update(&[0; 4], &value, MapFlags::ANY).unwrap();
+    claim_layout(&bench, 200);
     let said = bench.refused(&["shield", "status"], 1);
     assert!(said.contains("another layout"), "{said}");
     let said = bench.ok(&["shield", "upgrade"]);
