@@ -276,7 +276,9 @@ pub fn why_lines(why: &Why) -> String {
         .iter()
         .for_each(|record| text.push_str(&record_line(record)));
     text.push_str(&thresholds(&why.thresholds));
-    text.push_str(&format!("to exempt it: {}\n", why.exempt_with));
+    if why.exempt.is_none() {
+        text.push_str(&format!("to exempt it: {}\n", why.exempt_with));
+    }
     text
 }
 

@@ -6,6 +6,7 @@ mod attacks;
 mod benign;
 mod commands;
 mod daemon;
+mod disk;
 mod graph;
 mod iq;
 mod lab_itself;

@@ -1,12 +1,12 @@
 //! A running IQ as scripts see it: JSON by published schemas, recordings, exit codes, full disks.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::binary;
+use super::disk::Small;
 use super::iq::{ask, flood, lab, start};
 use crate::lab::{Assault, Attack, Family, Flood, Kernloom, Lab, Stage, wait_until};
 use crate::seat::documented;
@@ -230,33 +230,6 @@ fn a_recording_with_every_interference_decides_again_exactly_and_survives_a_kill
     assert_eq!(same["live_decisions"], same["simulated_decisions"]);
 }
 
-/// A file system of 64 KiB.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn mount() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "kernloom-small"])
-            .arg(dir.path())
-            .status()
-            .unwrap();
-        assert!(done.success());
-        Self(dir)
-    }
-
-    fn fill(&self) {
-        let fill = std::fs::write(self.0.path().join("ballast"), vec![1; 1 << 20]);
-        assert!(fill.is_err(), "it has room for everything");
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _gone = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_costs_the_file_and_never_the_protection() {
     let Some(lab) = lab("full-disk", 0) else {
@@ -273,8 +246,8 @@ fn a_full_disk_costs_the_file_and_never_the_protection() {
         "{said:?}"
     );
     assert_eq!(ask(&lab, "shield status").code, Some(2));
-    let small = Small::mount();
-    let inside = |name: &str| small.0.path().join(name);
+    let small = Small::at(&lab.dir().join("small"), 64);
+    let inside = |name: &str| small.path().join(name);
     let prom = inside("kernloom.prom");
     let recording = inside("run.klrec");
     let mut iq = start(
@@ -288,7 +261,7 @@ fn a_full_disk_costs_the_file_and_never_the_protection() {
         ],
     );
     wait_until(SOON, "the first page", || Ok(prom.exists())).unwrap();
-    small.fill();
+    let _filler = small.fill();
     let source = lab.source("evil", Family::V4).unwrap();
     let _attack = flood(&lab, Flood::Syn4, 50_000);
     iq.wait_transition(SOON, &source, |step| step.to > Stage::Observe)
@@ -317,4 +290,40 @@ fn a_full_disk_costs_the_file_and_never_the_protection() {
             .code,
         Some(0)
     );
+}
+
+/// An operator is told, and told the truth, where an exemption would not outlive a restart.
+#[test]
+fn an_exemption_that_the_disk_refuses_is_in_force_and_said_not_to_be_stored() {
+    let Some(lab) = lab("exempt-disk", 0) else {
+        return;
+    };
+    let small = Small::at(&lab.state_dir(), 1_024);
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    assert_eq!(
+        text(&lab, "iq exempt 198.51.100.7 --ttl 1h")
+            .split_once("; ")
+            .unwrap()
+            .1,
+        "let go of 0 sources\n"
+    );
+    let filler = small.fill();
+    let said = text(&lab, "iq exempt 198.51.100.8 --ttl 1h");
+    assert!(
+        said.ends_with("let go of 0 sources; in force, but not stored yet: the log says why\n"),
+        "{said}"
+    );
+    iq.wait_line(SOON, "the state before it stays on disk, trying again")
+        .unwrap();
+    let why = text(&lab, "iq why 198.51.100.8");
+    assert!(why.contains("exempt: "), "{why}");
+    assert!(!why.contains("to exempt it"), "{why}");
+    std::fs::remove_file(filler).unwrap();
+    let said = text(&lab, "iq exempt 198.51.100.8 --ttl 1h");
+    assert!(said.ends_with("let go of 0 sources\n"), "{said}");
+    iq.process().signal(Signal::SIGKILL).unwrap();
+    iq.process().wait(SOON).unwrap();
+    let _again = start(&lab, &["--dry-run=false"]);
+    let why = text(&lab, "iq why 198.51.100.8");
+    assert!(why.contains("exempt: "), "{why}");
 }

@@ -24,6 +24,9 @@ use crate::state::Journal;
 /// Sources in one answer.
 const MOST_HELD: usize = 4_096;
 
+/// Behind an answer whose effect a restart would forget.
+const NOT_STORED: &str = "; in force, but not stored yet: the log says why";
+
 /// Transitions that `why` shows.
 const TRANSITIONS: usize = 10;
 
@@ -85,10 +88,11 @@ impl Iq<'_> {
                 let until = wall(now) + Duration::from_secs(*ttl_s);
                 self.lists.exempt_until(*source, until);
                 let freed = self.forgive(&[*source], "exemption")?;
-                self.sync_lists(now)?;
+                let stored = self.sync_lists(now)?;
                 Answer::Done(format!(
-                    "{source} is exempt until {until}; let go of {}",
-                    counted(freed, "source", "sources")
+                    "{source} is exempt until {until}; let go of {}{}",
+                    counted(freed, "source", "sources"),
+                    if stored { "" } else { NOT_STORED }
                 ))
             }
             Ask::Graph { ask } => match &mut self.graph {

@@ -229,8 +229,9 @@ impl<'a> Iq<'a> {
         self.compile_lists(now)
     }
 
-    /// Puts the lists in force. What an operator said is on disk before anyone is told so.
-    pub(super) fn sync_lists(&mut self, now: Moment) -> Result<()> {
+    /// Puts the lists in force; whether that is on disk, too. What an operator said is stored before
+    /// anyone is told so.
+    pub(super) fn sync_lists(&mut self, now: Moment) -> Result<bool> {
         self.compile_lists(now)?;
         self.save(now)
     }
@@ -546,7 +547,7 @@ impl<'a> Iq<'a> {
         Ok(())
     }
 
-    fn save(&mut self, now: Moment) -> Result<()> {
+    fn save(&mut self, now: Moment) -> Result<bool> {
         let policy = keep::Policy::read(self.shield, now)?;
         let state = State {
             profile: self.settings.name.clone(),
@@ -560,8 +561,7 @@ impl<'a> Iq<'a> {
             ceiling: policy.ceiling,
             ..State::default()
         };
-        self.keeper.write(state, now);
-        Ok(())
+        Ok(self.keeper.write(state, now))
     }
 
     pub(super) fn farewell(&mut self) -> Result<()> {

@@ -72,8 +72,9 @@ impl Keeper {
         now.since(self.written) >= wait
     }
 
-    /// Writes the state. A disk that refuses is told of once; the loop goes on, and tries again.
-    pub(super) fn write(&mut self, mut state: State, now: Moment) {
+    /// Writes the state; whether it is on disk. A disk that refuses is told of once; the loop goes on,
+    /// and tries again.
+    pub(super) fn write(&mut self, mut state: State, now: Moment) -> bool {
         state.written = Written::at(&self.boot, now);
         self.written = now.ktime;
         match self.file.write(&state) {
@@ -87,9 +88,10 @@ impl Keeper {
                 if !self.failing {
                     log::error!(target: IQ, "{error}; the state before it stays on disk, trying again");
                 }
-                self.failing = true;
+                (self.changed, self.failing) = (true, true);
             }
         }
+        !self.failing
     }
 }
 

@@ -1,13 +1,13 @@
 //! The graph when the world is against it: a full disk, a damaged database, IQ dead.
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
+use super::super::disk::Small;
 use super::traffic::{Echo, PATIENCE, SHORT, serve, tcp};
 use super::{SOON, binary, good, graph};
 use crate::lab::{Kernloom, Lab, Plan, Said, wait_until};
@@ -20,34 +20,6 @@ fn lab(name: &str) -> Option<Lab> {
     Lab::for_test(name, &plan)
 }
 
-/// A file system of one mebibyte, gone with the value.
-struct Small(PathBuf);
-
-impl Small {
-    fn at(path: &Path) -> Self {
-        std::fs::create_dir_all(path).unwrap();
-        let size = Some("size=1m,mode=0700");
-        mount(Some("small"), path, Some("tmpfs"), MsFlags::empty(), size).unwrap();
-        Self(path.to_owned())
-    }
-
-    /// Takes all the room there is left.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
-        let full = std::fs::write(&path, vec![1; 2 << 20]);
-        assert!(full.is_err(), "it has no bounds");
-        path
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(&self.0, MntFlags::MNT_DETACH) {
-            eprintln!("unmounting {}: {error}", self.0.display());
-        }
-    }
-}
-
 fn kept(lab: &Lab, store: &Path, words: &str) -> Said {
     let store = format!("--store={}", store.display());
     graph(lab, &format!("{words} {store}"))
@@ -56,8 +28,8 @@ fn kept(lab: &Lab, store: &Path, words: &str) -> Said {
 #[test]
 fn w42_a_full_disk_loses_nothing_changes_nothing_by_halves_and_is_told() {
     let Some(lab) = lab("gdisk") else { return };
-    let small = Small::at(&lab.dir().join("small"));
-    let store = small.0.join("graph.db");
+    let small = Small::at(&lab.dir().join("small"), 1_024);
+    let store = small.path().join("graph.db");
     let flag = format!("--store={}", store.display());
     let judge = [
         "--profile=idp",
@@ -79,7 +51,7 @@ fn w42_a_full_disk_loses_nothing_changes_nothing_by_halves_and_is_told() {
     assert!(said.contains("is full: make room"), "{said}");
     let said = graph(&lab, "freeze --accept-risk");
     assert_eq!(said.code, Some(1), "{said:?}");
-    let file = small.0.join("frozen-graph.yaml");
+    let file = small.path().join("frozen-graph.yaml");
     assert!(!file.exists());
     std::fs::remove_file(filler).unwrap();
     good(&lab, "freeze --accept-risk");
