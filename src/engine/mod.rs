@@ -324,13 +324,17 @@ impl Engine {
         self.alerted_ports.clear();
     }
 
-    /// Forgets one source or prefix.
-    pub fn forget(&mut self, source: &Source) {
-        self.alerted.remove(source);
-        self.alerted_ports.remove(source);
-        self.tracks.forget(source);
+    /// Forgets these sources and prefixes, in any order; many cost hardly more than one.
+    pub fn forget(&mut self, sources: &[Source]) {
+        for source in sources {
+            self.alerted.remove(source);
+            self.alerted_ports.remove(source);
+        }
+        let mut gone = sources.to_vec();
+        gone.sort_unstable();
+        self.tracks.forget(&gone);
         for roster in [&mut self.sources, &mut self.prefixes, &mut self.overall] {
-            roster.ladders.remove(source);
+            roster.ladders.remove(&gone);
         }
     }
 

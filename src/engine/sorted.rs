@@ -48,9 +48,11 @@ impl<T: Copy> Sorted<T> {
         self.items.get_mut(at).map(|(_, value)| value)
     }
 
-    pub(super) fn remove(&mut self, source: &Source) {
-        if let Ok(at) = self.find(source) {
-            self.items.remove(at);
+    /// Removes these, which are in order, outside a pass.
+    pub(super) fn remove(&mut self, gone: &[Source]) {
+        if !gone.is_empty() {
+            self.items
+                .retain(|(source, _)| gone.binary_search(source).is_err());
         }
     }
 

@@ -234,8 +234,9 @@ impl Tracks {
         });
     }
 
-    pub(super) fn forget(&mut self, source: &Source) {
-        self.tracks.remove(source);
+    /// `gone`: in order.
+    pub(super) fn forget(&mut self, gone: &[Source]) {
+        self.tracks.remove(gone);
     }
 }
 

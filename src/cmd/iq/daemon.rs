@@ -204,15 +204,17 @@ impl<'a> Iq<'a> {
                 counted(adopted, "more was", "more were")
             );
         }
+        let mut failed = Vec::new();
         for (order, outcome) in orders
             .iter()
             .zip(self.enforcer.enforce(&orders, moment()?.ktime)?)
         {
             if let Err(error) = outcome {
                 log::error!(target: IQ, "holding {} again: {error}", order.source);
-                self.engine.forget(&order.source);
+                failed.push(order.source);
             }
         }
+        self.engine.forget(&failed);
         let ours = |entry: &Entry| entry.rule.owner == Owner::Iq && !entry.is_live(reading.ktime);
         let lock = self.pins.lock()?;
         self.shield.edit(&lock).remove_all(ours)?;
@@ -264,15 +266,20 @@ impl<'a> Iq<'a> {
                 hold: None,
             })
             .collect();
+        let mut freed = Vec::new();
         for (source, outcome) in held
             .iter()
             .zip(self.enforcer.enforce(&orders, moment()?.ktime)?)
         {
-            outcome?;
-            self.engine.forget(source);
+            if let Err(error) = outcome {
+                self.engine.forget(&freed);
+                return Err(error);
+            }
+            freed.push(*source);
             log::info!(target: IQ, "source={source} forgiven by {by}");
         }
-        sources.iter().for_each(|source| self.engine.forget(source));
+        self.engine.forget(&freed);
+        self.engine.forget(sources);
         if let Some(recorder) = &mut self.recorder {
             recorder.forget(&held);
             recorder.forget(sources);

@@ -187,9 +187,7 @@ impl Judge {
             } => {
                 (self.whitelisted, self.others) = (whitelisted, others);
             }
-            Frame::Forget(sources) => {
-                sources.iter().for_each(|source| self.engine.forget(source));
-            }
+            Frame::Forget(sources) => self.engine.forget(&sources),
             Frame::Reset => self.engine.reset(),
             Frame::Alert {
                 now,

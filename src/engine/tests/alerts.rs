@@ -39,7 +39,7 @@ fn who_asks_right_after_an_alert_is_told_its_ports_and_later_what_the_tick_saw()
     let scan = port_scan(attacker(), 222);
     world.engine.alert(now, &scan, &|_| false).unwrap();
     assert_eq!(ports(&world, world.secs), [222; 3]);
-    world.engine.forget(&attacker());
+    world.engine.forget(&[attacker()]);
     assert_eq!(ports(&world, world.secs), [0; 3]);
     world.engine.alert(now, &scan, &|_| false).unwrap();
     let seen = Sample {
@@ -102,7 +102,7 @@ fn what_is_forgotten_starts_anew() {
     let floods = [syn_flood(attacker(), 50_000), syn_flood(other, 50_000)];
     let mut world = World::new(web());
     world.ticks(2, &floods);
-    world.engine.forget(&attacker());
+    world.engine.forget(&[attacker()]);
     let held: Vec<_> = world
         .engine
         .held()
@@ -127,7 +127,7 @@ fn an_alerted_source_is_held_and_forgotten_like_any_other() {
         assert!(world.engine.alert(now, scan, &|_| false).is_some());
     }
     assert_eq!((world.engine.len(), world.engine.held().count()), (9, 9));
-    world.engine.forget(&source("192.0.2.5"));
+    world.engine.forget(&[source("192.0.2.5")]);
     assert_eq!(world.engine.len(), 8);
     assert_eq!(
         world.tick(&scans).len(),

@@ -25,7 +25,7 @@ impl Iq<'_> {
             Err(error) => {
                 log::error!(target: IQ, "enforcing {}: {error}; trying again", counted(orders.len(), "decision", "decisions"));
                 let sources: Vec<Source> = orders.iter().map(|order| order.source).collect();
-                sources.iter().for_each(|source| self.engine.forget(source));
+                self.engine.forget(&sources);
                 if let Some(exposed) = &mut self.exposed {
                     exposed.metrics.failed(orders.len() as u64);
                 }
@@ -35,6 +35,7 @@ impl Iq<'_> {
                 return Ok(());
             }
         };
+        let (mut stands, mut failed) = (Vec::new(), Vec::new());
         for (decision, outcome) in decisions.iter().zip(outcomes) {
             if let Some(exposed) = &mut self.exposed {
                 exposed.decided(decision, &outcome);
@@ -50,18 +51,22 @@ impl Iq<'_> {
                     if self.lines.admits("stands") {
                         log::info!(target: IQ, "{line} (left alone: an entry that is not IQ's stands)");
                     }
-                    self.engine.forget(&decision.source);
+                    stands.push(decision.source);
                 }
                 Err(error) => {
                     if self.lines.admits("error") {
                         log::error!(target: IQ, "{line}: {error}");
                     }
-                    self.engine.forget(&decision.source);
-                    if let Some(recorder) = &mut self.recorder {
-                        recorder.forget(&[decision.source]);
-                    }
+                    failed.push(decision.source);
                 }
             }
+        }
+        self.engine.forget(&stands);
+        self.engine.forget(&failed);
+        if let Some(recorder) = &mut self.recorder
+            && !failed.is_empty()
+        {
+            recorder.forget(&failed);
         }
         Ok(())
     }
