@@ -196,10 +196,11 @@ fn a_dry_run_decides_and_writes_nothing_to_the_data_plane() {
 fn learned_loud(lab: &Lab) -> bool {
     let state = StateFile::peek(&lab.state_dir()).unwrap().unwrap();
     let learned = serde_json::to_value(state.autotune.unwrap().estimator).unwrap();
-    let pps = learned["days"][0][0].as_array().unwrap();
+    // Nothing at all, where nobody taught.
+    let pps = learned["days"][0][0].as_array();
     // Sixteen buckets to an octave, the first of them from 2^-4 on.
     let loud = |bucket: &Value| bucket[0].as_u64().unwrap() >= (4 + 8) * 16;
-    pps.iter().any(loud)
+    pps.into_iter().flatten().any(loud)
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::{SOON, binary, good, graph};
+use super::{SOON, binary, decided, good, graph};
 use crate::lab::{Kernloom, Lab, Plan, private};
 
 fn lab(name: &str) -> Option<Lab> {
@@ -293,7 +293,7 @@ fn a_lease_says_what_it_falls_back_to_and_what_shuts_management_out() {
     let denied = "warning: 10.55.0.70 -> tcp/22 is denied, and the management address 10.55.0.64/26 with it; \
                   'kernloom graph allow 10.55.0.70 tcp/22' takes that back\n";
     assert_eq!(
-        good(&lab, "deny 10.55.0.70 tcp/22"),
+        decided(&lab, "deny 10.55.0.70 tcp/22"),
         format!("denied: 10.55.0.70 -> tcp/22\n{denied}")
     );
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::traffic::{Echo, PATIENCE, SHORT, serve, tcp, udp};
-use super::{SOON, binary, good, graph};
+use super::{SOON, binary, decided, good, graph};
 use crate::lab::{Host, Kernloom, Lab, Plan, wait_until};
 
 fn both(host: &Host) -> [IpAddr; 2] {
@@ -71,7 +71,7 @@ fn management_and_the_listed_need_no_edge_and_a_denial_counts_all_the_same() {
         good(&lab, "allow 10.0.0.5 tcp/443");
         good(&lab, "freeze --accept-risk");
         for denied in both(listed) {
-            let said = good(&lab, &format!("deny {denied} tcp/443"));
+            let said = decided(&lab, &format!("deny {denied} tcp/443"));
             assert_eq!(said, format!("denied: {denied} -> tcp/443\n"));
         }
         let said = good(&lab, "enforce --lease 10m");

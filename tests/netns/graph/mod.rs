@@ -37,6 +37,15 @@ fn good(lab: &Lab, words: &str) -> String {
     said.out
 }
 
+/// What a decision says but where it is frozen, which names a hash.
+fn decided(lab: &Lab, words: &str) -> String {
+    let said = good(lab, words);
+    let lines = said.split_inclusive('\n');
+    lines
+        .filter(|line| !line.contains(" frozen in /"))
+        .collect()
+}
+
 /// Packets counted under reasons whose name begins so.
 fn counted(lab: &Lab, beginning: &str) -> u64 {
     let stats = Kernloom::run(lab, binary(), &["shield", "stats"]).unwrap();
