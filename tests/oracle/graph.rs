@@ -255,6 +255,10 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
     let dhcp = !busy && rng.one_in(if to_many { 4 } else { 16 });
     if dhcp {
         [sport, dport] = dhcp_ports(rng, outbound);
+        // Whom DHCPv6 speaks to when it renews.
+        if outbound && !to_many && rng.one_in(2) {
+            peer = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7).into();
+        }
     }
     let l4 = if dhcp {
         L4::Udp { sport, dport }
