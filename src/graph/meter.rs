@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Direction, Edge, Evidence, Groups, Observation, Peer, Peers, Service};
+use super::{Direction, Edge, Evidence, Groups, INTERNET, Observation, Peer, Peers, Service};
 use crate::model::Source;
 
 /// One entry of the edge table: totals since the edge took the slot. 32-bit counts wrap.
@@ -42,7 +42,7 @@ impl EdgeRow {
 #[derive(Debug, Default, PartialEq)]
 pub struct Reading {
     pub seen: Vec<Observation>,
-    /// Packets of edges that the frozen graph lacks, by their source.
+    /// Packets of edges that the frozen graph lacks, by their source until they are joined.
     pub violations: Vec<(Edge, u64)>,
 }
 
@@ -58,6 +58,22 @@ impl Reading {
             }
             !dropped.contains(&edge)
         });
+    }
+
+    /// Tells what public addresses tried as tried by `internet`: who invents sources does not wash out
+    /// what those who are near tried.
+    pub fn join_public(&mut self, peers: &Peers) {
+        let mut joined: BTreeMap<Edge, u64> = BTreeMap::new();
+        for (mut edge, packets) in std::mem::take(&mut self.violations) {
+            if let Peer::Source(source) = edge.peer
+                && let public @ Peer::Group(name) = &peers.of(&source)
+                && name == INTERNET
+            {
+                edge.peer = public.clone();
+            }
+            *joined.entry(edge).or_default() += packets;
+        }
+        self.violations = joined.into_iter().collect();
     }
 
     /// Counts who is on none of this host's links by what is tracked as one source, where IPv6 is at
@@ -253,5 +269,32 @@ mod tests {
                 ("192.0.2.6 -> tcp/443".to_owned(), 2)
             ]
         );
+    }
+
+    #[test]
+    fn what_public_addresses_tried_is_one_violation_and_what_neighbours_tried_is_theirs() {
+        let groups = Groups::new(vec!["198.51.100.0/24".parse().unwrap()]);
+        let mut meter = EdgeMeter::new(4);
+        for (slot, source) in ["192.0.2.1", "192.0.2.2", "198.51.100.9", "10.0.0.5"]
+            .iter()
+            .enumerate()
+        {
+            let row = EdgeRow {
+                violations: 2,
+                ..row(source, 2)
+            };
+            meter.row(slot, row, &groups.peers());
+        }
+        let mut reading = meter.reading();
+        reading.join_public(&groups.peers());
+        let told: Vec<String> = reading
+            .violations
+            .iter()
+            .map(|(edge, packets)| format!("{} {packets}", edge.peer))
+            .collect();
+        assert_eq!(told.len(), 3, "{told:?}");
+        for line in ["internet 4", "198.51.100.9 2", "10.0.0.5 2"] {
+            assert!(told.iter().any(|told| told == line), "{line}: {told:?}");
+        }
     }
 }

@@ -299,7 +299,12 @@ fn an_exemption_that_the_disk_refuses_is_in_force_and_said_not_to_be_stored() {
         return;
     };
     let small = Small::at(&lab.state_dir(), 1_024);
-    let mut iq = start(&lab, &["--dry-run=false"]);
+    let begin = || {
+        let mut iq = start(&lab, &["--dry-run=false"]);
+        iq.wait_line(SOON, "a tick every").unwrap();
+        iq
+    };
+    let mut iq = begin();
     assert_eq!(
         text(&lab, "iq exempt 198.51.100.7 --ttl 1h")
             .split_once("; ")
@@ -323,7 +328,7 @@ fn an_exemption_that_the_disk_refuses_is_in_force_and_said_not_to_be_stored() {
     assert!(said.ends_with("let go of 0 sources\n"), "{said}");
     iq.process().signal(Signal::SIGKILL).unwrap();
     iq.process().wait(SOON).unwrap();
-    let _again = start(&lab, &["--dry-run=false"]);
+    let _again = begin();
     let why = text(&lab, "iq why 198.51.100.8");
     assert!(why.contains("exempt: "), "{why}");
 }

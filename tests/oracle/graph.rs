@@ -231,6 +231,14 @@ fn dhcp_ports(rng: &mut Rng, outbound: bool) -> [u16; 2] {
     }
 }
 
+/// Whom DHCPv6 speaks to when it `renews`, at times, else that peer.
+fn dhcp_peer(rng: &mut Rng, peer: IpAddr, renews: bool) -> IpAddr {
+    if renews && rng.one_in(2) {
+        return Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7).into();
+    }
+    peer
+}
+
 /// A packet as a host of some kind would send it; `outbound` turns it round.
 fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
     let mut peer = source(rng);
@@ -255,10 +263,7 @@ fn tidy(rng: &mut Rng, outbound: bool) -> Vec<u8> {
     let dhcp = !busy && rng.one_in(if to_many { 4 } else { 16 });
     if dhcp {
         [sport, dport] = dhcp_ports(rng, outbound);
-        // Whom DHCPv6 speaks to when it renews.
-        if outbound && !to_many && rng.one_in(2) {
-            peer = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 7).into();
-        }
+        peer = dhcp_peer(rng, peer, outbound && !to_many);
     }
     let l4 = if dhcp {
         L4::Udp { sport, dport }

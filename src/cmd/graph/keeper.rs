@@ -290,6 +290,7 @@ impl<'a> GraphKeeper<'a> {
             reading.forget_dropped();
         }
         reading.join_remote(&known, self.v6_bits);
+        reading.join_public(&peers);
         self.coverage_changed |= self.coverage.note(wall);
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
