@@ -20,6 +20,8 @@ use crate::store::{Batch, GraphStore, node_identity};
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
+/// Scanners that one tick tells by name.
+const MOST_SCANNERS_TOLD: usize = 4;
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What a keeper goes by.
@@ -294,6 +296,7 @@ impl<'a> GraphKeeper<'a> {
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
         }
+        self.tell_scanners();
         let packets = |(_, packets): &(Edge, u64)| *packets;
         self.violation_packets += reading.violations.iter().map(packets).sum::<u64>();
         self.violations.note(reading.violations, wall);
@@ -305,6 +308,18 @@ impl<'a> GraphKeeper<'a> {
             && let Err(error) = self.flush(now)
         {
             log::error!(target: GRAPH, "{error}; trying again");
+        }
+    }
+
+    /// A line for each source that the last tick found scanning, and a count where there are many.
+    fn tell_scanners(&self) {
+        let (found, most) = (self.learner.new_scanners(), self.learner.fan_out());
+        for source in found.iter().take(MOST_SCANNERS_TOLD) {
+            log::warn!(target: GRAPH, "{source} tried more than {most} services in vain: new edges of it teach nothing for a day");
+        }
+        if let Some(more @ 1..) = found.len().checked_sub(MOST_SCANNERS_TOLD) {
+            let more = counted(more, "more source", "more sources");
+            log::warn!(target: GRAPH, "{more} tried as many in vain, and teach nothing for a day, either");
         }
     }
 
@@ -407,7 +422,8 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn readiness(&self) -> Readiness {
-        Readiness::of(self.learner.records(), &self.coverage)
+        let scanners = self.learner.scanners().count();
+        Readiness::of(self.learner.records(), &self.coverage, scanners)
     }
 
     pub(super) fn readiness_told(&self, json: bool) -> String {
