@@ -148,6 +148,7 @@ impl GraphKeeper<'_> {
             }
             return Err(error);
         }
+        self.keep_accepted();
         Ok(format!(
             "{} frozen in {} (sha256 {})\n{}",
             counted(count, "edge is", "edges are"),
@@ -164,8 +165,9 @@ impl GraphKeeper<'_> {
 
     /// Goes by the file as it is now, before it is put in force.
     pub(super) fn reread(&mut self, now: Moment) -> Result<()> {
-        self.frozen = Ok(read_sound(&self.setup.store, self.v6_bits())?);
+        self.frozen = Ok(read_sound(&frozen_path(&self.setup.store), self.v6_bits())?);
         self.go_by_file(now);
+        self.keep_accepted();
         Ok(())
     }
 

@@ -57,7 +57,7 @@ pub(crate) struct GraphKeeper<'a> {
     table_used: u64,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
-    mode: Option<Mode>,
+    pub(super) mode: Option<Mode>,
     mode_changed: bool,
     /// `Err`: the file is there and cannot be used.
     pub(super) frozen: Result<Option<(Frozen, String)>, String>,
@@ -106,7 +106,8 @@ impl<'a> GraphKeeper<'a> {
     ) -> Result<Self> {
         let kept = store.load()?;
         let v6_bits = shield.map_or(TrackWidth::default().bits(), Shield::v6_bits);
-        let frozen = read_sound(&setup.store, v6_bits).map_err(|error| error.to_string());
+        let frozen =
+            read_sound(&frozen_path(&setup.store), v6_bits).map_err(|error| error.to_string());
         let table = match shield.and_then(Shield::graph) {
             Some(plane) => {
                 let table = plane.edges()?;
@@ -149,9 +150,14 @@ impl<'a> GraphKeeper<'a> {
     /// Puts the graph in force at the start of an IQ. What a command put in force stays: a restart
     /// neither opens what was closed nor closes what was opened.
     pub(crate) fn begin(&mut self, asked: Option<Mode>, now: Moment) -> Result<Mode> {
-        self.go_by_file(now);
         let plane = self.plane()?;
         let status = plane.status(now.ktime);
+        if let Some(error) = self.fall_back(asked, status.mode) {
+            log::error!(target: GRAPH, "{error}");
+        } else {
+            self.keep_accepted();
+        }
+        self.go_by_file(now);
         if let Some((_, after)) = status.lease {
             log::warn!(target: GRAPH, "{} is leased; {after} comes back unless 'kernloom graph confirm' does", status.mode);
             return Ok(status.mode);
@@ -234,7 +240,8 @@ impl<'a> GraphKeeper<'a> {
     }
 
     /// Whether an IQ can begin so, asked before anything is attached.
-    pub(crate) fn check(&self, asked: Option<Mode>) -> Result<()> {
+    pub(crate) fn check(&mut self, asked: Option<Mode>) -> Result<()> {
+        self.fall_back(asked, Mode::Off);
         match self.mode.or(asked) {
             Some(Mode::Observe | Mode::Enforce) => self.own_frozen().map(drop),
             Some(Mode::Off | Mode::Learn) | None => Ok(()),

@@ -153,9 +153,8 @@ fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
 }
 
 /// The frozen graph and its file's text, if there is one and packets can match all of it.
-fn read_sound(store: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
-    let path = frozen_path(store);
-    let read = read_frozen(&path)?;
+fn read_sound(path: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
+    let read = read_frozen(path)?;
     if let Some((frozen, _)) = &read {
         let sound = frozen.check(v6_bits);
         sound.map_err(|error| Error::operator(format!("{}: {error}", path.display())))?;
@@ -166,6 +165,11 @@ fn read_sound(store: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
 /// The frozen graph's file, beside the store.
 fn frozen_path(store: &Path) -> PathBuf {
     store.with_file_name("frozen-graph.yaml")
+}
+
+/// Beside it, what it said when it was accepted last.
+fn accepted_path(store: &Path) -> PathBuf {
+    store.with_file_name("frozen-graph.yaml.accepted")
 }
 
 /// The edges that a command names.
