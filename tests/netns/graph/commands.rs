@@ -377,6 +377,16 @@ fn without_rights_every_verb_says_so() {
         "export --format json",
         "enforce",
         "observe",
+    let other = "allow 10.0.0.5 tcp/443 --store=/nowhere/graph.db";
+    refused(
+        &lab,
+        other,
+        "would not look at the /nowhere/graph.db of --store",
+    );
+    assert!(!good(&lab, "edges").contains("10.0.0.5"));
+    let same = lab.state_dir().join("graph.db");
+    let same = format!("edges --store={}", same.display());
+    assert_eq!(good(&lab, &same), good(&lab, "edges"));
         "confirm",
         "reset --yes",
     ] {
