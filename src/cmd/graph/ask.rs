@@ -183,7 +183,9 @@ impl GraphKeeper<'_> {
                     peer: peer.clone(),
                     service: service.parse().map_err(operator)?,
                 };
-                edge.check(self.v6_bits()).map_err(operator)?;
+                edge.check(self.v6_bits())
+                    .and_then(|()| edge.check_written())
+                    .map_err(operator)?;
                 Ok(edge)
             })
             .collect()

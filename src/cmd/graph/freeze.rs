@@ -80,7 +80,7 @@ impl GraphKeeper<'_> {
         let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
         let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
         frozen
-            .check(self.v6_bits())
+            .check_written(self.v6_bits())
             .map_err(|error| named(&error))?;
         frozen.node.clone_from(&self.node);
         self.complete(&mut frozen)?;
