@@ -379,3 +379,24 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
         assert_eq!(said.code, Some(2), "{said:?}");
     });
 }
+
+#[test]
+fn an_allow_says_where_the_group_is_not_who_it_was_frozen_as() {
+    let Some(lab) = lab("gapart") else { return };
+    good(&lab, "allow office tcp/443 --group office=10.55.0.0/26");
+    good(&lab, "freeze --accept-risk --group office=10.55.0.0/26");
+    let apart = "group office is configured otherwise than it was frozen: until 'kernloom graph freeze', \
+                 its members are judged as before\n";
+    let told = good(&lab, "allow office tcp/22 --group office=10.55.0.0/24");
+    assert!(told.contains(apart), "{told}");
+    let told = good(&lab, "allow office tcp/23 --group office=10.55.0.0/26");
+    assert!(!told.contains("configured otherwise"), "{told}");
+    // What no packet can match is not accepted from a file, either.
+    edit(
+        &lab,
+        "peer: \"office\", service: tcp/22",
+        "peer: \"127.0.0.1\", service: tcp/22",
+    );
+    let said = refused(&lab, "freeze --accept-edits");
+    assert!(said.contains("127.0.0.1 is a loopback address"), "{said}");
+}
