@@ -59,7 +59,7 @@ fn view(edges: u32) -> GraphView {
         service: Service::tcp(443),
     };
     records.insert(group, Record::new(State::Frozen, now, None));
-    let readiness = Readiness::of(&records, &Coverage::default());
+    let readiness = Readiness::of(&records, &Coverage::default(), 0);
     GraphView::of(
         "1f2e3d4c5b6a",
         Mode::Enforce,

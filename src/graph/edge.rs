@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::model::Source;
@@ -200,6 +201,21 @@ pub enum PeerError {
          give --direction cast and 'any' together"
     )]
     Any,
+    #[error("{peer} is no {protocol} peer: {protocol} is {version} alone; write {instead}")]
+    Version {
+        peer: Source,
+        protocol: &'static str,
+        version: &'static str,
+        instead: &'static str,
+    },
+    #[error(
+        "{peer} is {what}, which no packet that is judged comes from or is opened to: name the host itself{or}"
+    )]
+    Nobody {
+        peer: Source,
+        what: &'static str,
+        or: &'static str,
+    },
 }
 
 impl Edge {
@@ -220,6 +236,38 @@ impl Edge {
                 prefix: *source,
                 tracked: Source::tracked(source.ip(), v6_bits),
             }),
+        }
+    }
+}
+
+impl Edge {
+    /// What [`Self::check`] lets pass, for older files hold it, and no packet matches all the same:
+    /// asked of what an operator writes now.
+    pub fn check_written(&self) -> Result<(), PeerError> {
+        let Peer::Source(peer) = self.peer else {
+            return Ok(());
+        };
+        let version = |protocol, version, instead| {
+            Err(PeerError::Version {
+                peer,
+                protocol,
+                version,
+                instead,
+            })
+        };
+        let nobody = |what, or| Err(PeerError::Nobody { peer, what, or });
+        let cast = "; for what is sent to such an address, give --direction cast and 'any'";
+        let ip = peer.ip();
+        match (ip, self.service.protocol) {
+            _ if ip.is_multicast() => nobody("a multicast address", cast),
+            _ if ip.is_loopback() => nobody("a loopback address", ""),
+            (IpAddr::V4(Ipv4Addr::BROADCAST), _) => nobody("the broadcast address", cast),
+            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), _) => {
+                nobody("the unspecified address or prefix", "")
+            }
+            (IpAddr::V6(_), 1) => version("icmp", "IPv4", "icmp6"),
+            (IpAddr::V4(_), 58) => version("icmp6", "IPv6", "icmp"),
+            _ => Ok(()),
         }
     }
 }

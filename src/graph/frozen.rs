@@ -239,8 +239,21 @@ impl Frozen {
 
     /// Whether packets can match every edge, where IPv6 is tracked at `v6_bits`.
     pub fn check(&self, v6_bits: u8) -> Result<(), FrozenError> {
+        self.check_each(|edge| edge.check(v6_bits))
+    }
+
+    /// Whether packets can match every edge, of a file that an operator writes now.
+    pub fn check_written(&self, v6_bits: u8) -> Result<(), FrozenError> {
+        self.check(v6_bits)?;
+        self.check_each(Edge::check_written)
+    }
+
+    fn check_each(
+        &self,
+        check: impl Fn(&Edge) -> Result<(), PeerError>,
+    ) -> Result<(), FrozenError> {
         for (_, edge) in self.lines() {
-            edge.check(v6_bits).map_err(|why| FrozenError::Peer {
+            check(edge).map_err(|why| FrozenError::Peer {
                 edge: edge.clone(),
                 why,
             })?;

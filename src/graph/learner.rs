@@ -4,9 +4,10 @@
 //! over a long enough time, and, for TCP, when at least one connection was completed by both ends.
 //! A burst, however long, fills one window; a SYN from an invented address completes nothing.
 //!
-//! A source that tries many services without completing any, a scan, teaches nothing: its
+//! A source that tries many services without completing any, a scan, teaches nothing new: its
 //! observations are dropped for a day and what it alone taught is forgotten. Edges others taught
-//! stay. Learning decides nothing about packets: the data plane judges them against the frozen
+//! stay, and so do those that anyone who only borrows its address cannot have made: what this host
+//! opened itself, and what completed a handshake before. Learning decides nothing about packets: the data plane judges them against the frozen
 //! graph whether or not there is room to learn here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -79,6 +80,8 @@ pub struct Learner {
     /// Changed since they were last taken for storing; `None` in `records` by then: removed.
     dirty: BTreeSet<Edge>,
     scanners: HashMap<Source, Wall>,
+    /// Of those, the ones that the last tick found.
+    found: Vec<Source>,
     attempts: Attempts,
     /// Observations that found no room.
     turned_away: u64,
@@ -93,6 +96,7 @@ impl Learner {
             records,
             dirty: BTreeSet::new(),
             scanners: HashMap::new(),
+            found: Vec::new(),
             attempts: Attempts::default(),
             turned_away: 0,
             full_at: None,
@@ -107,8 +111,19 @@ impl Learner {
         self.turned_away
     }
 
+    /// Sources of which new edges teach nothing now.
     pub fn scanners(&self) -> impl Iterator<Item = &Source> {
         self.scanners.keys()
+    }
+
+    /// Those that the last tick found, each once.
+    pub fn new_scanners(&self) -> &[Source] {
+        &self.found
+    }
+
+    /// Services tried in vain that nobody is a scanner for yet.
+    pub const fn fan_out(&self) -> usize {
+        self.promotion.fan_out
     }
 
     /// Takes in what a tick of `length`, ending at `now`, saw. Tells what ran far above its rate.
@@ -121,7 +136,7 @@ impl Learner {
             evidence,
         } in seen
         {
-            if self.scanners.contains_key(source) && !self.is_accepted(edge) {
+            if self.scanners.contains_key(source) && !self.is_beyond_scans(edge) {
                 continue;
             }
             let (sum, only) = edges
@@ -141,6 +156,13 @@ impl Learner {
     fn is_accepted(&self, edge: &Edge) -> bool {
         let record = self.records.get(edge);
         record.is_some_and(|record| record.state.is_accepted())
+    }
+
+    /// Whether it holds for whoever scans in its peer's name.
+    fn is_beyond_scans(&self, edge: &Edge) -> bool {
+        let record = self.records.get(edge);
+        edge.direction == Direction::Out
+            || record.is_some_and(|record| record.state.is_accepted() || record.seen.handshakes > 0)
     }
 
     fn observe(
@@ -211,6 +233,7 @@ impl Learner {
             };
         }
         let mut found = Vec::new();
+        self.found.clear();
         for seen in seen {
             if seen.edge.direction != Direction::In || seen.evidence.handshakes > 0 {
                 continue;
@@ -232,18 +255,21 @@ impl Learner {
         }
         for source in found {
             if self.scanners.insert(source, now).is_none() {
+                self.found.push(source);
                 self.forget_lessons(source);
             }
         }
     }
 
-    /// Forgets candidates that only this source taught.
+    /// Forgets candidates that only this source taught, by packets that anyone could have sent.
     fn forget_lessons(&mut self, source: Source) {
         let taught: Vec<Edge> = self
             .records
             .iter()
-            .filter(|(_, record)| {
-                record.state == State::Candidate && record.teacher == Some(source)
+            .filter(|(edge, record)| {
+                record.state == State::Candidate
+                    && record.teacher == Some(source)
+                    && !self.is_beyond_scans(edge)
             })
             .map(|(edge, _)| edge.clone())
             .collect();

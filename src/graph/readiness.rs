@@ -68,10 +68,12 @@ pub struct Readiness {
     pub singletons: Vec<Edge>,
     /// Edge-days seen.
     pub edge_days: u64,
+    /// Sources of which new edges teach nothing now: they tried many services in vain.
+    pub scanners: usize,
 }
 
 impl Readiness {
-    pub fn of(records: &BTreeMap<Edge, Record>, coverage: &Coverage) -> Self {
+    pub fn of(records: &BTreeMap<Edge, Record>, coverage: &Coverage, scanners: usize) -> Self {
         let counted = |edge: &Edge, record: &Record| {
             record.days > 0
                 && !matches!(
@@ -112,6 +114,7 @@ impl Readiness {
                 .map(|(edge, _)| (*edge).clone())
                 .collect(),
             edge_days,
+            scanners,
         }
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::keeper::GraphKeeper;
 use super::named;
 use crate::cli::{EdgeArgs, ExportFormat, GraphCommand};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::graph::{Direction, Edge, Mode, Peer, State};
 use crate::model::Moment;
 
@@ -48,6 +48,8 @@ pub(crate) enum GraphAsk {
     Observe,
     Confirm,
     Reset,
+    /// Where it is kept.
+    Store,
 }
 
 impl GraphAsk {
@@ -94,6 +96,7 @@ impl GraphAsk {
                 | Self::Diff
                 | Self::Violations { .. }
                 | Self::Export { .. }
+                | Self::Store
         )
     }
 
@@ -157,7 +160,15 @@ impl GraphKeeper<'_> {
             GraphAsk::Observe => self.switch_to(Mode::Observe, None, now),
             GraphAsk::Confirm => self.confirm(now),
             GraphAsk::Reset => self.reset(now),
+            GraphAsk::Store => self.store_told(),
         }
+    }
+
+    /// The absolute path: who asks may be elsewhere.
+    fn store_told(&self) -> Result<String> {
+        let store = &self.setup.store;
+        let path = std::path::absolute(store).doing(|| format!("finding {}", store.display()))?;
+        Ok(path.display().to_string())
     }
 
     fn parse_edges(&self, direction: &str, peer: &str, services: &[String]) -> Result<Vec<Edge>> {
@@ -172,7 +183,9 @@ impl GraphKeeper<'_> {
                     peer: peer.clone(),
                     service: service.parse().map_err(operator)?,
                 };
-                edge.check(self.v6_bits()).map_err(operator)?;
+                edge.check(self.v6_bits())
+                    .and_then(|()| edge.check_written())
+                    .map_err(operator)?;
                 Ok(edge)
             })
             .collect()

@@ -36,6 +36,11 @@ impl GraphKeeper<'_> {
         if allow {
             edges.iter().for_each(|edge| self.violations.remove(edge));
         }
+        let group = edges.first().and_then(|edge| self.configured(&edge.peer));
+        // It may not be who the operator thinks it is.
+        if let Some(apart) = group.and_then(|(name, prefixes)| self.group_apart(name, prefixes)) {
+            text.push_str(&apart);
+        }
         text.push_str(&self.store_now(now));
         if !allow {
             text.push_str(&self.shut_out_by(edges, now.ktime)?);

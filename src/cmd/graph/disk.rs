@@ -3,12 +3,13 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::frozen_path;
 use super::keeper::GraphKeeper;
+use super::{GRAPH, accepted_path, frozen_path, read_sound};
 use crate::error::{Error, Result};
-use crate::graph::{Drift, Frozen, State};
+use crate::graph::{Drift, Frozen, Mode, State};
 use crate::model::Moment;
 use crate::report::drift_text;
+use crate::store::write_whole;
 use crate::trust;
 
 /// Silence after which a frozen edge counts as unused.
@@ -73,6 +74,53 @@ impl GraphKeeper<'_> {
             "{} was edited and not accepted yet:\n{told}",
             path.display()
         )
+    }
+
+    /// Keeps a copy of what is gone by, for a start that finds the file edited or damaged.
+    pub(super) fn keep_accepted(&self) {
+        let (Ok(_), Ok(Some((_, text)))) = (self.own_frozen(), &self.frozen) else {
+            return;
+        };
+        let path = accepted_path(&self.setup.store);
+        if trust::read_to_string(&path).is_ok_and(|kept| kept == *text) {
+            return;
+        }
+        if let Err(error) = write_whole(&path, text) {
+            log::error!(target: GRAPH, "{error}; iq would not start if the frozen file was damaged now");
+        }
+    }
+
+    /// Goes by what was accepted last where an IQ starts, is to go by the file, and cannot use it: an edit
+    /// that nobody accepted must not leave the host without protection. What is wrong, and how to mend it.
+    ///
+    /// `asked`: what the start asks for; `runs`: what the data plane does by now.
+    pub(super) fn fall_back(&mut self, asked: Option<Mode>, runs: Mode) -> Option<String> {
+        let goes_by_file = |mode: &Mode| matches!(mode, Mode::Observe | Mode::Enforce);
+        let path = frozen_path(&self.setup.store);
+        let (wanted, why) = match &self.frozen {
+            Ok(Some(_)) => return None,
+            // Who never froze has nothing to fall back on, whatever a profile asks for.
+            Ok(None) => (
+                self.mode,
+                format!(
+                    "{} is gone; 'kernloom graph freeze' writes it again",
+                    path.display()
+                ),
+            ),
+            Err(error) => (self.mode.or(asked), error.clone()),
+        };
+        if !wanted.iter().chain([&runs]).any(goes_by_file) {
+            return None;
+        }
+        let accepted = accepted_path(&self.setup.store);
+        let read = read_sound(&accepted, self.v6_bits()).ok().flatten();
+        let (frozen, text) = read.filter(|(frozen, _)| frozen.node == self.node)?;
+        self.frozen = Ok(Some((frozen, text)));
+        Some(format!(
+            "{why}. Until then, what was accepted last is in force ({accepted}). To give the edits up, copy              that over {path}",
+            accepted = accepted.display(),
+            path = path.display()
+        ))
     }
 
     /// The frozen graph that is known; where its file was edited before this process began, what of it

@@ -80,7 +80,7 @@ impl GraphKeeper<'_> {
         let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
         let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
         frozen
-            .check(self.v6_bits())
+            .check_written(self.v6_bits())
             .map_err(|error| named(&error))?;
         frozen.node.clone_from(&self.node);
         self.complete(&mut frozen)?;
@@ -148,6 +148,7 @@ impl GraphKeeper<'_> {
             }
             return Err(error);
         }
+        self.keep_accepted();
         Ok(format!(
             "{} frozen in {} (sha256 {})\n{}",
             counted(count, "edge is", "edges are"),
@@ -164,8 +165,9 @@ impl GraphKeeper<'_> {
 
     /// Goes by the file as it is now, before it is put in force.
     pub(super) fn reread(&mut self, now: Moment) -> Result<()> {
-        self.frozen = Ok(read_sound(&self.setup.store, self.v6_bits())?);
+        self.frozen = Ok(read_sound(&frozen_path(&self.setup.store), self.v6_bits())?);
         self.go_by_file(now);
+        self.keep_accepted();
         Ok(())
     }
 

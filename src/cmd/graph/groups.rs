@@ -99,20 +99,21 @@ impl GraphKeeper<'_> {
 
     /// How the configured groups differ from the frozen ones, by which packets are judged; a line each.
     pub(super) fn groups_apart(&self) -> String {
-        let Ok(frozen) = self.own_frozen() else {
-            return String::new();
+        let named = self.setup.groups.named();
+        named
+            .filter_map(|(name, prefixes)| self.group_apart(name, prefixes))
+            .collect()
+    }
+
+    /// The same of one group as it is configured; `None` where it is frozen so.
+    pub(super) fn group_apart(&self, name: &str, prefixes: &[Source]) -> Option<String> {
+        let what = match self.own_frozen().ok()?.groups.get(name) {
+            Some(frozen) if frozen == prefixes => return None,
+            Some(_) => "is configured otherwise than it was frozen",
+            None => "is not in the frozen graph",
         };
-        let mut text = String::new();
-        for (name, prefixes) in self.setup.groups.named() {
-            let what = match frozen.groups.get(name) {
-                Some(frozen) if frozen == prefixes => continue,
-                Some(_) => "is configured otherwise than it was frozen",
-                None => "is not in the frozen graph",
-            };
-            text.push_str(&format!(
-                "group {name} {what}: until 'kernloom graph freeze', its members are judged as before\n"
-            ));
-        }
-        text
+        Some(format!(
+            "group {name} {what}: until 'kernloom graph freeze', its members are judged as before\n"
+        ))
     }
 }

@@ -20,6 +20,8 @@ use crate::store::{Batch, GraphStore, node_identity};
 
 /// How often what changed is written: an SD card lives long, and a crash costs little.
 const FLUSH_EVERY: Duration = Duration::from_secs(30);
+/// Scanners that one tick tells by name.
+const MOST_SCANNERS_TOLD: usize = 4;
 const EXPIRE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What a keeper goes by.
@@ -55,7 +57,7 @@ pub(crate) struct GraphKeeper<'a> {
     table_used: u64,
     coverage_changed: bool,
     /// What commands put in force, and that is confirmed.
-    mode: Option<Mode>,
+    pub(super) mode: Option<Mode>,
     mode_changed: bool,
     /// `Err`: the file is there and cannot be used.
     pub(super) frozen: Result<Option<(Frozen, String)>, String>,
@@ -104,7 +106,8 @@ impl<'a> GraphKeeper<'a> {
     ) -> Result<Self> {
         let kept = store.load()?;
         let v6_bits = shield.map_or(TrackWidth::default().bits(), Shield::v6_bits);
-        let frozen = read_sound(&setup.store, v6_bits).map_err(|error| error.to_string());
+        let frozen =
+            read_sound(&frozen_path(&setup.store), v6_bits).map_err(|error| error.to_string());
         let table = match shield.and_then(Shield::graph) {
             Some(plane) => {
                 let table = plane.edges()?;
@@ -147,9 +150,14 @@ impl<'a> GraphKeeper<'a> {
     /// Puts the graph in force at the start of an IQ. What a command put in force stays: a restart
     /// neither opens what was closed nor closes what was opened.
     pub(crate) fn begin(&mut self, asked: Option<Mode>, now: Moment) -> Result<Mode> {
-        self.go_by_file(now);
         let plane = self.plane()?;
         let status = plane.status(now.ktime);
+        if let Some(error) = self.fall_back(asked, status.mode) {
+            log::error!(target: GRAPH, "{error}");
+        } else {
+            self.keep_accepted();
+        }
+        self.go_by_file(now);
         if let Some((_, after)) = status.lease {
             log::warn!(target: GRAPH, "{} is leased; {after} comes back unless 'kernloom graph confirm' does", status.mode);
             return Ok(status.mode);
@@ -232,7 +240,8 @@ impl<'a> GraphKeeper<'a> {
     }
 
     /// Whether an IQ can begin so, asked before anything is attached.
-    pub(crate) fn check(&self, asked: Option<Mode>) -> Result<()> {
+    pub(crate) fn check(&mut self, asked: Option<Mode>) -> Result<()> {
+        self.fall_back(asked, Mode::Off);
         match self.mode.or(asked) {
             Some(Mode::Observe | Mode::Enforce) => self.own_frozen().map(drop),
             Some(Mode::Off | Mode::Learn) | None => Ok(()),
@@ -295,6 +304,7 @@ impl<'a> GraphKeeper<'a> {
         for surge in self.learner.tick(wall, length, &reading.seen) {
             log::info!(target: GRAPH, "{} runs at {:.0} pps, usually at {:.0}", surge.edge, surge.pps, surge.usual_pps);
         }
+        self.tell_scanners();
         let packets = |(_, packets): &(Edge, u64)| *packets;
         self.violation_packets += reading.violations.iter().map(packets).sum::<u64>();
         self.violations.note(reading.violations, wall);
@@ -306,6 +316,18 @@ impl<'a> GraphKeeper<'a> {
             && let Err(error) = self.flush(now)
         {
             log::error!(target: GRAPH, "{error}; trying again");
+        }
+    }
+
+    /// A line for each source that the last tick found scanning, and a count where there are many.
+    fn tell_scanners(&self) {
+        let (found, most) = (self.learner.new_scanners(), self.learner.fan_out());
+        for source in found.iter().take(MOST_SCANNERS_TOLD) {
+            log::warn!(target: GRAPH, "{source} tried more than {most} services in vain: new edges of it teach nothing for a day");
+        }
+        if let Some(more @ 1..) = found.len().checked_sub(MOST_SCANNERS_TOLD) {
+            let more = counted(more, "more source", "more sources");
+            log::warn!(target: GRAPH, "{more} tried as many in vain, and teach nothing for a day, either");
         }
     }
 
@@ -408,7 +430,8 @@ impl<'a> GraphKeeper<'a> {
     }
 
     pub(super) fn readiness(&self) -> Readiness {
-        Readiness::of(self.learner.records(), &self.coverage)
+        let scanners = self.learner.scanners().count();
+        Readiness::of(self.learner.records(), &self.coverage, scanners)
     }
 
     pub(super) fn readiness_told(&self, json: bool) -> String {

@@ -52,11 +52,10 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     } else {
         None
     };
-    let guarded = if matches!(args.command, GraphCommand::Enforce { .. }) {
-        guard_way_in(&pins(&host.places), &host.management)
-    } else {
-        Ok(String::new())
-    };
+    let guarded = refuse_other_store(host, args).and_then(|()| match args.command {
+        GraphCommand::Enforce { .. } => guard_way_in(&pins(&host.places), &host.management),
+        _ => Ok(String::new()),
+    });
     let answer = guarded.and_then(|said| Ok(said + &told(host, &store, &ask)?));
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
@@ -73,6 +72,29 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
         return print(&format!("wrote {}\n", path.display()));
     }
     print(&text)
+}
+
+/// # Errors
+/// Operator's, if an IQ runs and keeps its graph elsewhere than `--store` says.
+fn refuse_other_store(host: &Host, args: &GraphArgs) -> Result<()> {
+    let Some(named) = &args.store else {
+        return Ok(());
+    };
+    let run_dir = &host.places.run_dir;
+    let asked = || iq::ask_graph(run_dir, &GraphAsk::Store);
+    // What else it answers, it answers to the command, too.
+    let Asked::Told(Answer::Done(kept)) = iq::ask_or_alone(run_dir, asked)? else {
+        return Ok(());
+    };
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if real(named) == real(Path::new(&kept)) {
+        return Ok(());
+    }
+    Err(Error::operator(format!(
+        "the iq that runs keeps its graph in {kept}, and would not look at the {} of --store: leave --store \
+         out, or stop iq first",
+        named.display()
+    )))
 }
 
 /// The answer of the running IQ, or our own.
@@ -153,9 +175,8 @@ fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
 }
 
 /// The frozen graph and its file's text, if there is one and packets can match all of it.
-fn read_sound(store: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
-    let path = frozen_path(store);
-    let read = read_frozen(&path)?;
+fn read_sound(path: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
+    let read = read_frozen(path)?;
     if let Some((frozen, _)) = &read {
         let sound = frozen.check(v6_bits);
         sound.map_err(|error| Error::operator(format!("{}: {error}", path.display())))?;
@@ -166,6 +187,11 @@ fn read_sound(store: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
 /// The frozen graph's file, beside the store.
 fn frozen_path(store: &Path) -> PathBuf {
     store.with_file_name("frozen-graph.yaml")
+}
+
+/// Beside it, what it said when it was accepted last.
+fn accepted_path(store: &Path) -> PathBuf {
+    store.with_file_name("frozen-graph.yaml.accepted")
 }
 
 /// The edges that a command names.

@@ -57,7 +57,7 @@ fn what_was_removed_by_hand_is_not_learned_again() {
         days: 90,
         ..Coverage::default()
     };
-    let readiness = Readiness::of(learner.records(), &coverage);
+    let readiness = Readiness::of(learner.records(), &coverage, 0);
     assert_eq!((readiness.accepted, readiness.edge_days), (0, 0));
 }
 
@@ -312,4 +312,67 @@ fn w28_a_surge_is_told_and_the_edge_stays_what_it_is() {
     assert_eq!(surges.len(), 1);
     assert_eq!(surges[0].edge, edge("10.0.0.5", "tcp/443"));
     assert_eq!(state(&learner, "10.0.0.5", "tcp/443"), Some(State::Learned));
+}
+
+/// The same observation, the other way round.
+fn outwards(mut seen: super::super::Observation) -> super::super::Observation {
+    seen.edge.direction = Direction::Out;
+    seen
+}
+
+/// What a peer of three weeks is known by does not hang on who sends SYNs in its name.
+#[test]
+fn a_forged_scan_takes_no_edge_that_the_peer_or_this_host_made() {
+    let mut learner = learner();
+    let peer = "10.0.0.5";
+    let honest = [
+        seen(peer, "tcp/443"),
+        outwards(seen(peer, "tcp/5432")),
+        outwards(tried(peer, "udp/123")),
+    ];
+    learner.tick(START, TICK, &honest);
+    let scan: Vec<_> = (1..=15)
+        .map(|port| tried(peer, &format!("tcp/{port}")))
+        .collect();
+    learner.tick(after(1), TICK, &scan);
+    assert_eq!(learner.new_scanners(), [source(peer)]);
+    let readiness = Readiness::of(
+        learner.records(),
+        &Coverage::default(),
+        learner.scanners().count(),
+    );
+    assert_eq!(readiness.scanners, 1);
+    let held: Vec<_> = learner.records().keys().cloned().collect();
+    let mut made: Vec<_> = honest.iter().map(|seen| seen.edge.clone()).collect();
+    made.sort();
+    assert_eq!(held, made);
+    // They are learned on, and what this host opens to it is new or not; a new way in is not.
+    let later = [
+        honest.to_vec(),
+        vec![outwards(seen(peer, "tcp/25")), seen(peer, "tcp/22")],
+    ]
+    .concat();
+    for window in 1..6 {
+        learner.tick(after(window * 600), TICK, &later);
+        assert_eq!(learner.new_scanners(), []);
+    }
+    let states: Vec<_> = later
+        .iter()
+        .map(|seen| learner.records().get(&seen.edge).map(|record| record.state))
+        .collect();
+    let learned = Some(State::Learned);
+    assert_eq!(states, [learned, learned, learned, learned, None]);
+}
+
+#[test]
+fn a_scan_that_nobody_answers_before_or_after_teaches_nothing_as_ever() {
+    let mut learner = learner();
+    let peer = "10.0.0.66";
+    learner.tick(START, TICK, &[tried(peer, "tcp/443")]);
+    let scan: Vec<_> = (1..=15)
+        .map(|port| tried(peer, &format!("tcp/{port}")))
+        .collect();
+    learner.tick(after(1), TICK, &scan);
+    learner.tick(after(2), TICK, &[seen(peer, "tcp/443")]);
+    assert!(learner.records().is_empty());
 }

@@ -134,7 +134,7 @@ fn readiness_leaves_out_what_was_denied_and_what_nobody_answered() {
         days: 10,
         ..Coverage::default()
     };
-    let readiness = Readiness::of(&records, &coverage);
+    let readiness = Readiness::of(&records, &coverage, 0);
     assert_eq!(
         readiness.singletons,
         [edge("10.0.0.2", "tcp/1"), edge("10.0.0.5", "udp/1")]

@@ -62,6 +62,15 @@ pub fn readiness_lines(readiness: &Readiness) -> String {
             );
         }
     }
+    if readiness.scanners > 0 {
+        let scanners = counted(readiness.scanners, "source", "sources");
+        push(
+            &mut text,
+            format_args!(
+                "new edges of {scanners} teach nothing now, for many services were tried in vain from there\n"
+            ),
+        );
+    }
     text
 }
 
@@ -185,6 +194,8 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Coverage;
+    use crate::report::readiness_json;
 
     #[test]
     fn what_the_graph_drops_is_said_by_mode() {
@@ -197,5 +208,30 @@ mod tests {
             graph_does(Mode::Enforce, true),
             "; the graph is in frozen-enforce and drops what it lacks, until its lease ends"
         );
+    }
+
+    #[test]
+    fn readiness_tells_how_many_sources_teach_nothing_now() {
+        let of = |scanners| Readiness::of(&BTreeMap::new(), &Coverage::default(), scanners);
+        let nobody = "risk 100.0 % that the next legitimate edge seen in a day is one that would not be frozen: \
+                      not ready (bound 5 %)\n\
+                      0 edges would be frozen, 0 are still candidates\n\
+                      learned on 0 days, in 0 of 168 hours of the week; 0 edge-days\n";
+        assert_eq!(readiness_lines(&of(0)), nobody);
+        let told = "new edges of 2 sources teach nothing now, for many services were tried in vain from there\n";
+        assert_eq!(readiness_lines(&of(2)), format!("{nobody}{told}"));
+        let json: serde_json::Value = serde_json::from_str(&readiness_json(&of(2))).unwrap();
+        let expected = serde_json::json!({
+            "schema": "kernloom.graph-readiness/1",
+            "risk": 1.0,
+            "ready": false,
+            "days": 0,
+            "hours_of_week": 0,
+            "accepted": 0,
+            "candidates": 0,
+            "singletons": 0,
+            "scanners": 2,
+        });
+        assert_eq!(json, expected);
     }
 }

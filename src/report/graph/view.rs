@@ -30,6 +30,9 @@ pub struct ReadinessView {
     pub accepted: usize,
     pub candidates: usize,
     pub singletons: usize,
+    /// 0 where an older IQ answers.
+    #[serde(default)]
+    pub scanners: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,6 +164,7 @@ impl ReadinessView {
             accepted: readiness.accepted,
             candidates: readiness.candidates,
             singletons: readiness.singletons.len(),
+            scanners: readiness.scanners,
         }
     }
 }

@@ -65,6 +65,29 @@ const WRONG: &[(&str, &str)] = &[
         "give --direction cast and 'any' together",
     ),
     (
+        "allow fd55::2 icmp",
+        "fd55::2 is no icmp peer: icmp is IPv4 alone; write icmp6",
+    ),
+    (
+        "allow 10.0.0.5 tcp/443 icmp6",
+        "10.0.0.5 is no icmp6 peer: icmp6 is IPv6 alone; write icmp",
+    ),
+    (
+        "allow 224.0.0.251 udp/5353",
+        "224.0.0.251 is a multicast address",
+    ),
+    ("deny ff02::fb udp/5353", "give --direction cast and 'any'"),
+    (
+        "allow 255.255.255.255 udp/67 --direction out",
+        "255.255.255.255 is the broadcast address",
+    ),
+    ("allow 127.0.0.1 tcp/22", "127.0.0.1 is a loopback address"),
+    ("allow ::1 tcp/22", "::1 is a loopback address"),
+    (
+        "allow ::/64 tcp/22",
+        "::/64 is the unspecified address or prefix",
+    ),
+    (
         "deny 10.0.0.5 tcp/443 --direction up",
         "'up' is not a direction; it is one of in, out and cast",
     ),
@@ -354,6 +377,16 @@ fn a_group_given_to_a_command_is_refused_where_an_iq_runs() {
         );
     }
     assert!(!good(&lab, "edges").contains("10.0.0.5"));
+    let other = "allow 10.0.0.5 tcp/443 --store=/nowhere/graph.db";
+    refused(
+        &lab,
+        other,
+        "would not look at the /nowhere/graph.db of --store",
+    );
+    assert!(!good(&lab, "edges").contains("10.0.0.5"));
+    let same = lab.state_dir().join("graph.db");
+    let same = format!("edges --store={}", same.display());
+    assert_eq!(good(&lab, &same), good(&lab, "edges"));
     drop(iq);
     good(&lab, "allow office tcp/22 --group office=10.55.0.0/26");
 }

@@ -294,3 +294,109 @@ fn what_was_frozen_of_the_internet_holds_for_a_group_that_is_named_later() {
         );
     });
 }
+
+/// A reboot finds nothing attached: an edit that nobody accepted must not leave the host so.
+#[test]
+fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
+    let Some(lab) = lab("gstart") else { return };
+    let (server, one) = (lab.server(), lab.client("one").unwrap());
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _end = Echo {
+            stop: Arc::clone(&stop),
+        };
+        serve(scope, &server.net, &stop, &[443, 22], &[]);
+        let judge = ["--profile=idp", "--graph", "--interval=200ms"];
+        let start = || {
+            let iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+            wait_until(SOON, "iq to answer", || {
+                Ok(graph(&lab, "readiness").code == Some(0))
+            })
+            .unwrap();
+            iq
+        };
+        let reboot = |iq: Kernloom| {
+            drop(iq);
+            Kernloom::run(&lab, binary(), &["shield", "detach", "--all", "--purge"]).unwrap();
+        };
+        let holds = || {
+            tcp(&one.net, server.v4, 443, PATIENCE).unwrap();
+            assert!(tcp(&one.net, server.v4, 22, SHORT).is_err());
+        };
+        let iq = start();
+        good(&lab, &format!("allow {} tcp/443", one.v4));
+        good(&lab, "freeze --accept-risk");
+        good(&lab, "enforce --lease 0");
+        let sound = read(&lab);
+        reboot(iq);
+        let line = format!(
+            "edges:\n  - {{direction: in, peer: \"{}\", service: tcp/22}}\n",
+            one.v4
+        );
+        let damaged = sound.replace("edges:", "edgs:");
+        let edited = sound.replace("edges:\n", &line);
+        for (text, why) in [
+            (None, "is gone"),
+            (Some(&damaged), "unknown field `edgs`"),
+            (Some(&edited), "it was edited or damaged"),
+        ] {
+            match text {
+                Some(text) => std::fs::write(file(&lab), text).unwrap(),
+                None => std::fs::remove_file(file(&lab)).unwrap(),
+            }
+            let iq = start();
+            let said = iq.text();
+            for part in [why, "what was accepted last is in force (/"] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
+            assert!(good(&lab, "show").contains("frozen-enforce"));
+            holds();
+            if text.is_some() {
+                refused(&lab, "allow 10.0.0.9 tcp/443");
+                refused(&lab, "enforce --lease 0");
+                holds();
+            }
+            reboot(iq);
+        }
+        let iq = start();
+        let told = good(&lab, "freeze --accept-edits");
+        let added = format!("+ {} -> tcp/22\n", one.v4);
+        assert!(told.starts_with(&added), "{told}");
+        tcp(&one.net, server.v4, 22, PATIENCE).unwrap();
+        let kept = file(&lab).with_extension("yaml.accepted");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), read(&lab));
+        reboot(iq);
+        // Without a copy, and without a file, there is nothing to go by.
+        for path in [kept, file(&lab)] {
+            std::fs::remove_file(path).unwrap();
+        }
+        let said = Kernloom::ask(
+            &lab,
+            binary(),
+            &["iq", "--iface", "eth0", "--profile=idp", "--graph"],
+        )
+        .unwrap();
+        assert_eq!(said.code, Some(2), "{said:?}");
+    });
+}
+
+#[test]
+fn an_allow_says_where_the_group_is_not_who_it_was_frozen_as() {
+    let Some(lab) = lab("gapart") else { return };
+    good(&lab, "allow office tcp/443 --group office=10.55.0.0/26");
+    good(&lab, "freeze --accept-risk --group office=10.55.0.0/26");
+    let apart = "group office is configured otherwise than it was frozen: until 'kernloom graph freeze', \
+                 its members are judged as before\n";
+    let told = good(&lab, "allow office tcp/22 --group office=10.55.0.0/24");
+    assert!(told.contains(apart), "{told}");
+    let told = good(&lab, "allow office tcp/23 --group office=10.55.0.0/26");
+    assert!(!told.contains("configured otherwise"), "{told}");
+    // What no packet can match is not accepted from a file, either.
+    edit(
+        &lab,
+        "peer: \"office\", service: tcp/22",
+        "peer: \"127.0.0.1\", service: tcp/22",
+    );
+    let said = refused(&lab, "freeze --accept-edits");
+    assert!(said.contains("127.0.0.1 is a loopback address"), "{said}");
+}
