@@ -25,6 +25,14 @@ const MOST_BYTES: u64 = 16 << 20;
 /// What opening and reading say; `PermissionDenied` for a file that others than its owner may
 /// write; `InvalidInput` for what is no file, `FileTooLarge` above 16 MiB.
 pub(crate) fn read_to_string(path: &Path) -> Result<String> {
+    text(read_bytes(path)?)
+}
+
+/// The same, whatever its bytes.
+///
+/// # Errors
+/// As [`read_to_string`].
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     read(path, |_| None)
 }
 
@@ -33,10 +41,15 @@ pub(crate) fn read_to_string(path: &Path) -> Result<String> {
 /// # Errors
 /// As [`read_to_string`]; `PermissionDenied` for somebody else's file.
 pub(crate) fn read_settings(path: &Path) -> Result<String> {
-    read(path, |about| foreign_file(about, path))
+    text(read(path, |about| foreign_file(about, path))?)
 }
 
-fn read(path: &Path, also: impl Fn(&Metadata) -> Option<String>) -> Result<String> {
+fn text(bytes: Vec<u8>) -> Result<String> {
+    let odd = "stream did not contain valid UTF-8";
+    String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, odd))
+}
+
+fn read(path: &Path, also: impl Fn(&Metadata) -> Option<String>) -> Result<Vec<u8>> {
     let refuse = |kind, why: String| Err(Error::new(kind, why));
     // Opening a pipe would wait for whoever writes it.
     let mut file = OpenOptions::new()
@@ -55,16 +68,13 @@ fn read(path: &Path, also: impl Fn(&Metadata) -> Option<String>) -> Result<Strin
     if let Some(why) = also(&about).or_else(|| writable(&about, path)) {
         return refuse(ErrorKind::PermissionDenied, why);
     }
-    let mut text = String::new();
-    let read = file
-        .by_ref()
-        .take(MOST_BYTES + 1)
-        .read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let read = file.by_ref().take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     if read as u64 > MOST_BYTES {
         let why = format!("is larger than {} MiB", MOST_BYTES >> 20);
         return refuse(ErrorKind::FileTooLarge, why);
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Why a file is not to be gone by: others than its owner may write it.

@@ -140,12 +140,18 @@ pub enum IqCommand {
     #[command(after_help = "Example: sudo kernloom iq forgive 192.0.2.7")]
     Forgive { source: Source },
     /// Never limit or block a source for a time
-    #[command(after_help = "Example: sudo kernloom iq exempt 192.0.2.0/24 --ttl 24h")]
+    #[command(
+        after_help = "Examples:\n  sudo kernloom iq exempt 192.0.2.0/24 --ttl 24h\n  \
+                            sudo kernloom iq exempt 192.0.2.0/24 --end"
+    )]
     Exempt {
         source: Source,
         /// How long
-        #[arg(long, value_name = "TIME", value_parser = positive_duration)]
-        ttl: Duration,
+        #[arg(long, value_name = "TIME", value_parser = positive_duration, required_unless_present = "end", conflicts_with = "end")]
+        ttl: Option<Duration>,
+        /// End what this command exempted before, now
+        #[arg(long)]
+        end: bool,
     },
 }
 
@@ -154,7 +160,7 @@ pub struct DecisionsArgs {
     /// How far back
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = positive_duration)]
     pub last: Duration,
-    /// Only of this source, or of those inside this prefix
+    /// Only of this source, of those inside this prefix, or of what it is part of
     #[arg(long, value_name = "SOURCE")]
     pub source: Option<Source>,
     /// Most decisions printed, the newest

@@ -80,7 +80,7 @@ pub struct ResetArgs {
     /// What operators entered by hand: deny, limit and allow
     #[arg(long)]
     pub operator: bool,
-    /// Both
+    /// Both; with a running IQ, what 'iq exempt' exempted, too
     #[arg(long)]
     pub all: bool,
 }

@@ -23,7 +23,7 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     // Whoever reads what follows takes their time.
     drop(lock);
     if !args.operator
-        && let Some(told) = iq::tell_of_reset(&places.run_dir)?
+        && let Some(told) = iq::tell_of_reset(&places.run_dir, args.all)?
     {
         log::info!("{told}");
     }
@@ -35,7 +35,11 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
         .collect();
     text.push_str(&format!("{} removed, {kept} kept", removed.len()));
     if kept > 0 {
-        text.push_str("; 'kernloom reset --all' removes these too");
+        text.push_str(if args.all {
+            "; they are of lists and settings in force"
+        } else {
+            "; 'kernloom reset --all' removes these too"
+        });
     }
     text.push('\n');
     print(&text)

@@ -26,6 +26,18 @@ pub(super) fn everyone() -> Source {
     Source::containing([0; 16], EVERYONE)
 }
 
+/// As what packets from `source` are judged where sources are told apart at `v6_bits`, the most
+/// specific first: itself, the source they count for, its prefix, everyone.
+pub(super) fn judged_as(source: &Source, v6_bits: u8) -> [Source; 4] {
+    let bits = source.tracked_bits(v6_bits).min(source.bits());
+    let counted = if source.is_everyone() {
+        everyone()
+    } else {
+        Source::containing(source.octets(), bits)
+    };
+    [*source, counted, prefix_of(source), everyone()]
+}
+
 /// Prefixes whose sums are kept at the same time: the loudest.
 const MOST_PREFIXES: usize = 4096;
 

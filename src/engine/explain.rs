@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Engine;
+use super::aggregate::judged_as;
 use super::ladder::Ladder;
 use super::severity::Signal;
 use crate::model::{Hold, Ktime, Source, Stage};
@@ -79,6 +80,16 @@ impl Engine {
             .copied()
             .unwrap_or_default();
         self.explanation(source, &ladder, now)
+    }
+
+    /// As what packets from `source` are held at `now`, the most specific: itself, the source they
+    /// count for where sources are told apart at `v6_bits`, and, unless `alone`, its prefix or
+    /// everyone. Where nobody of these is held, the source they count for.
+    pub fn held_as(&self, source: &Source, v6_bits: u8, alone: bool, now: Ktime) -> Source {
+        let judged = judged_as(source, v6_bits);
+        let held = |one: &&Source| self.explain(one, now).stage > Stage::Observe;
+        let these = if alone { &judged[..2] } else { &judged[..] };
+        *these.iter().find(held).unwrap_or(&judged[1])
     }
 
     /// The same for everybody who is remembered, in no order: what a journal notes each tick.

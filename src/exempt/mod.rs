@@ -8,4 +8,4 @@ mod whitelist;
 pub use feedback::{Action, Entry, Feedback};
 pub use set::{By, Exempt, Exempted};
 pub use walk::Walk;
-pub use whitelist::{BadLine, Whitelist};
+pub use whitelist::{BadLine, Spoilt, Whitelist};

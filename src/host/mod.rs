@@ -47,6 +47,8 @@ pub struct IqHost {
     pub dry_run: bool,
     pub interval: Duration,
     pub whitelist: PathBuf,
+    /// Named by a flag or the settings: it should be there.
+    pub whitelist_named: bool,
     pub whitelist_learn: bool,
     pub feedback: PathBuf,
     pub journal: PathBuf,
@@ -58,6 +60,14 @@ pub struct IqHost {
     pub sources: u32,
     /// Most policy entries.
     pub max_deny: u32,
+}
+
+impl IqHost {
+    /// The whitelist, if somebody named it and it is not there.
+    pub fn missing_whitelist(&self) -> Option<&Path> {
+        let missing = self.whitelist_named && matches!(self.whitelist.try_exists(), Ok(false));
+        missing.then_some(&self.whitelist)
+    }
 }
 
 impl Host {
@@ -159,6 +169,7 @@ impl Host {
             dry_run: args.dry_run.or(file.dry_run).unwrap_or(true),
             interval: args.interval.or(file.interval).unwrap_or(DEFAULT_TICK),
             whitelist: path(&args.whitelist, &file.whitelist, "whitelist.txt"),
+            whitelist_named: args.whitelist.is_some() || file.whitelist.is_some(),
             whitelist_learn: args
                 .whitelist_learn
                 .or(file.whitelist_learn)

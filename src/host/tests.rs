@@ -37,6 +37,7 @@ fn without_examples((mut host, mut iq): (Host, IqHost)) -> (Host, IqHost) {
     host.file = HostFile::default();
     (iq.profile, iq.pdp_config) = (None, None);
     (iq.metrics_listen, iq.metrics_textfile) = (None, None);
+    iq.whitelist_named = false;
     (host, iq)
 }
 
@@ -180,4 +181,22 @@ fn w43_a_mistyped_word_is_an_error_and_starts_nothing() {
     ] {
         assert!(Cli::try_parse_from(&line).is_err(), "{line:?}");
     }
+}
+
+#[test]
+fn a_whitelist_that_was_named_and_is_not_there_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("white.txt");
+    let flag = format!("--whitelist={}", path.display());
+    let setting = format!("whitelist = '{}'\n", path.display());
+    let elsewhere = format!("state-dir = '{}'\n", dir.path().display());
+    let missed = |args: &[&str], file: &str| {
+        let (_, iq) = resolve(args, file);
+        iq.missing_whitelist().map(Path::to_owned)
+    };
+    assert_eq!(missed(&[], &elsewhere), None);
+    assert_eq!(missed(&[&flag], ""), Some(path.clone()));
+    assert_eq!(missed(&[], &setting), Some(path.clone()));
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(missed(&[&flag], ""), None);
 }

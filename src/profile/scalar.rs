@@ -132,3 +132,31 @@ impl<'de> Deserialize<'de> for Amount {
         deserializer.deserialize_f64(AmountVisitor)
     }
 }
+
+struct TruthVisitor;
+
+impl Visitor<'_> for TruthVisitor {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a boolean")
+    }
+
+    fn visit_bool<E: de::Error>(self, truth: bool) -> Result<bool, E> {
+        Ok(truth)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<bool, E> {
+        match text {
+            "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Ok(true),
+            "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Ok(false),
+            _ => Err(E::invalid_type(de::Unexpected::Str(text), &self)),
+        }
+    }
+}
+
+/// `true` and `false`, and the words that YAML 1.1 had for them (<https://yaml.org/type/bool.html>):
+/// files of this schema may hold them.
+pub(super) fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    deserializer.deserialize_any(TruthVisitor)
+}

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::scalar::{Amount, Cidr, Span};
+use super::scalar::{Amount, Cidr, Span, truth};
 
 pub const API_VERSION: &str = "kernloom.io/v1alpha1";
 pub const KIND: &str = "PDPConfig";
@@ -151,6 +151,7 @@ pub struct Collateral {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Graph {
+    #[serde(deserialize_with = "truth")]
     pub enabled: bool,
     pub mode: GraphMode,
     pub store: Option<String>,
@@ -182,6 +183,7 @@ pub struct Promotion {
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Freeze {
     pub max_action: FreezeAction,
+    #[serde(deserialize_with = "truth")]
     pub allow_block: bool,
     pub min_severity_for_block: u32,
 }
@@ -202,7 +204,9 @@ pub enum FreezeAction {
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Exclude {
     pub source_cidrs: Vec<Cidr>,
+    #[serde(deserialize_with = "truth")]
     pub broadcast: bool,
+    #[serde(deserialize_with = "truth")]
     pub loopback: bool,
 }
 
@@ -225,6 +229,7 @@ pub struct Baseline {
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Autotune {
     /// Off: thresholds stay as written.
+    #[serde(deserialize_with = "truth")]
     pub enabled: bool,
     pub min_samples: u32,
     pub floors: Floors,
@@ -244,8 +249,10 @@ pub struct Floors {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 pub struct Bootstrap {
+    #[serde(deserialize_with = "truth")]
     pub enabled: bool,
     /// Whether a source may be blocked while the window lasts.
+    #[serde(deserialize_with = "truth")]
     pub allow_block: bool,
     pub window: Span,
     pub k_start: Amount,

@@ -351,3 +351,20 @@ fn a_burst_that_is_left_out_is_two_seconds_worth() {
     let text = format!("{LEAST}  adapters:\n    shield_pep: {{soft_rate_pps: 300}}\n");
     assert_eq!(resolve(&text).soft_limit().to_string(), "300pps/600");
 }
+
+#[test]
+fn a_boolean_may_be_written_as_yaml_1_1_did() {
+    let enabled = |word: &str| {
+        let file = format!("{LEAST}  autotune: {{enabled: {word}}}\n");
+        let effective = parse(&file).effective(&Overrides::default()).unwrap();
+        effective.spec().autotune.enabled
+    };
+    for word in ["true", "yes", "Yes", "on", "ON", "y"] {
+        assert!(enabled(word), "{word}");
+    }
+    for word in ["false", "no", "NO", "off", "Off", "n"] {
+        assert!(!enabled(word), "{word}");
+    }
+    let wrong = error(&format!("{LEAST}  autotune: {{enabled: maybe}}\n"));
+    assert!(wrong.contains("expected a boolean"), "{wrong}");
+}

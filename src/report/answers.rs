@@ -103,6 +103,10 @@ pub struct RevisionLine {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Why {
     pub source: String,
+    /// The source, prefix or everyone as which it is judged, where that is another: stage, times,
+    /// strikes, cause, ticks and journal are of that one.
+    #[serde(default)]
+    pub part_of: Option<String>,
     /// As IQ sees it: `OBSERVE`, `RATE_SOFT`, `RATE_HARD` or `BLOCK`.
     pub stage: String,
     pub dry_run: bool,
@@ -245,6 +249,14 @@ pub fn status_lines(status: &Status) -> String {
 
 pub fn why_lines(why: &Why) -> String {
     let mut text = format!("{}: {}", why.source, why.stage);
+    if let Some(whole) = &why.part_of {
+        let how = if why.entered.is_some() {
+            "held"
+        } else {
+            "counted"
+        };
+        text.push_str(&format!(", {how} as part of {whole}"));
+    }
     if why.dry_run {
         text.push_str(" (dry run: iq enforces nothing)");
     }
@@ -363,5 +375,26 @@ mod tests {
         ] {
             assert_eq!(measured(signal, 266.0, "of", 20.0), told);
         }
+    }
+
+    #[test]
+    fn what_is_held_as_part_of_more_says_so() {
+        let why = |part_of: &str, entered: &str| -> String {
+            let text = format!(
+                r#"{{"source": "192.0.2.7", "part_of": {part_of}, "stage": "RATE_SOFT", "dry_run": false,
+                "policy": null, "exempt": null, "entered": {entered}, "ends": null, "until": null,
+                "strikes": 0, "nat": 1, "proven": false, "ports": [0, 0, 0], "cause": null,
+                "ticks": [], "thresholds": [], "journal": [], "exempt_with": "x"}}"#
+            );
+            let lines = why_lines(&serde_json::from_str(&text).unwrap());
+            lines.lines().next().unwrap_or_default().to_owned()
+        };
+        let since = r#""2026-11-23T12:25:57Z""#;
+        let everyone = r#""::/0""#;
+        assert_eq!(why("null", since), "192.0.2.7: RATE_SOFT");
+        let held = "192.0.2.7: RATE_SOFT, held as part of ::/0";
+        assert_eq!(why(everyone, since), held);
+        let counted = "192.0.2.7: RATE_SOFT, counted as part of ::/0";
+        assert_eq!(why(everyone, "null"), counted);
     }
 }

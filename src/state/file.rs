@@ -28,6 +28,7 @@ const NEWEST: &str = "state.json";
 const PREVIOUS: &str = "state.json.previous";
 const NEXT: &str = "state.json.next";
 const DAMAGED: &str = "state.json.damaged";
+const DAMAGED_PREVIOUS: &str = "state.json.previous.damaged";
 
 #[derive(Deserialize)]
 struct Envelope<B> {
@@ -64,7 +65,7 @@ impl StateFile {
     pub fn open(dir: &Path, fresh: bool) -> Result<(Self, Found)> {
         trust::private_dir(dir)?;
         let newest = read(&dir.join(NEWEST))?;
-        let mut file = Self {
+        let file = Self {
             dir: dir.to_owned(),
             newest_is_good: matches!(newest, Some(Ok(_))),
         };
@@ -89,11 +90,13 @@ impl StateFile {
                          gone"
                     )));
                 }
+                // Else whoever starts before the first state is written is refused again.
+                file.set_aside(PREVIOUS, DAMAGED_PREVIOUS)?;
                 Found::Refused(why)
             }
         };
         if !file.newest_is_good {
-            file.set_damaged_aside()?;
+            file.set_aside(NEWEST, DAMAGED)?;
         }
         Ok((file, found))
     }
@@ -137,12 +140,12 @@ impl StateFile {
         fs::rename(&spare, self.dir.join(PREVIOUS))
     }
 
-    /// Keeps a damaged newest for whoever wants to look at it.
-    fn set_damaged_aside(&mut self) -> Result<()> {
-        let newest = self.dir.join(NEWEST);
-        match fs::rename(&newest, self.dir.join(DAMAGED)) {
+    /// Keeps a damaged file for whoever wants to look at it.
+    fn set_aside(&self, name: &str, aside: &str) -> Result<()> {
+        let damaged = self.dir.join(name);
+        match fs::rename(&damaged, self.dir.join(aside)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).doing(|| format!("setting {} aside", newest.display()))
+                Err(error).doing(|| format!("setting {} aside", damaged.display()))
             }
             _ => Ok(()),
         }

@@ -105,8 +105,15 @@ fn w53_two_damaged_files_are_refused_until_told_to_start_over() {
     let text = error.to_string();
     assert!(text.contains("state.json: it is damaged"), "{text}");
     assert!(text.contains("--fresh-state"), "{text}");
-    let (mut file, found) = StateFile::open(dir.path(), true).unwrap();
+    let (file, found) = StateFile::open(dir.path(), true).unwrap();
     assert!(matches!(found, Found::Refused(_)));
+    // Whoever was told so and ended before anything was written is not refused again.
+    drop(file);
+    let (mut file, found) = open(dir.path());
+    assert_eq!(found, Found::Nothing);
+    for name in ["state.json.damaged", "state.json.previous.damaged"] {
+        assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), "{}");
+    }
     file.write(&state("anew")).unwrap();
     assert_eq!(open(dir.path()).1, Found::Newest(state("anew")));
 }

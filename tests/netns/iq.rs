@@ -255,3 +255,36 @@ fn a_second_iq_is_refused_and_the_first_goes_on() {
     assert!(said.contains("under another --run-dir"), "{said}");
     iq.check_running().unwrap();
 }
+
+/// What a command exempted, a command ends: by itself, or with all the rest.
+#[test]
+fn an_exemption_by_command_ends_by_command() {
+    let Some(lab) = lab("unexempt", 0) else {
+        return;
+    };
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    iq.wait_line(SOON, "a tick every").unwrap();
+    let is_exempt = |source: &str| {
+        let why = ask(&lab, &format!("iq why {source}")).out;
+        let said = !why.contains("to exempt it");
+        assert_eq!(said, why.contains("data plane: allow"), "{why}");
+        said
+    };
+    for source in ["10.214.0.7", "10.214.0.8"] {
+        ask(&lab, &format!("iq exempt {source} --ttl 1h"));
+        assert!(is_exempt(source));
+    }
+    let ended = ask(&lab, "iq exempt 10.214.0.7 --end");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!is_exempt("10.214.0.7") && is_exempt("10.214.0.8"));
+    let again = ask(&lab, "iq exempt 10.214.0.7 --end");
+    assert_eq!(again.code, Some(2), "{again:?}");
+    let reset = ask(&lab, "reset --all");
+    assert!(!reset.out.contains("'kernloom reset --all'"), "{reset:?}");
+    assert!(!is_exempt("10.214.0.8"));
+    // Not after a restart either.
+    drop(iq);
+    let mut next = start(&lab, &["--dry-run=false"]);
+    next.wait_line(SOON, "a tick every").unwrap();
+    assert!(!is_exempt("10.214.0.8"));
+}

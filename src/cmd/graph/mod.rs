@@ -52,9 +52,10 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
     } else {
         None
     };
-    let guarded = refuse_other_store(host, args).and_then(|()| match args.command {
-        GraphCommand::Enforce { .. } => guard_way_in(&pins(&host.places), &host.management),
-        _ => Ok(String::new()),
+    let enforces = matches!(args.command, GraphCommand::Enforce { .. });
+    let guarded = refuse_other_store(host, args).and_then(|()| match enforces {
+        true => guard_way_in(&pins(&host.places), &host.management),
+        false => Ok(String::new()),
     });
     let answer = guarded.and_then(|said| Ok(said + &told(host, &store, &ask)?));
     if let Some(spinner) = spinner {
@@ -185,7 +186,7 @@ fn read_sound(path: &Path, v6_bits: u8) -> Result<Option<(Frozen, String)>> {
 }
 
 /// The frozen graph's file, beside the store.
-fn frozen_path(store: &Path) -> PathBuf {
+pub(super) fn frozen_path(store: &Path) -> PathBuf {
     store.with_file_name("frozen-graph.yaml")
 }
 

@@ -51,7 +51,15 @@ pub(super) enum Ask {
         source: Source,
         ttl_s: u64,
     },
-    Reset,
+    /// Of [`Ask::Exempt`].
+    EndExemption {
+        source: Source,
+    },
+    Reset {
+        /// Those of [`Ask::Exempt`] end, too.
+        #[serde(default)]
+        exemptions: bool,
+    },
     Graph {
         ask: GraphAsk,
     },
@@ -95,6 +103,7 @@ impl Iq<'_> {
                     if stored { "" } else { NOT_STORED }
                 ))
             }
+            Ask::EndExemption { source } => self.end_exemption(source, now)?,
             Ask::Graph { ask } => match &mut self.graph {
                 Some(graph) => match graph.answer(ask, now) {
                     Ok(text) => Answer::Done(text),
@@ -106,11 +115,31 @@ impl Iq<'_> {
                     "the running iq keeps no graph; start it with --graph".to_owned(),
                 ),
             },
-            Ask::Reset => {
-                self.watch_reset(now)?;
-                Answer::Done("the running iq starts over".to_owned())
-            }
+            Ask::Reset { exemptions } => self.start_over(*exemptions, now)?,
         })
+    }
+
+    fn end_exemption(&mut self, source: &Source, now: Moment) -> Result<Answer> {
+        if !self.lists.end_exemption(source) {
+            return Ok(Answer::Refused(format!(
+                "'iq exempt' exempts no {source}; 'kernloom iq why {source}' says who does, if anyone"
+            )));
+        }
+        let stored = self.sync_lists(now)?;
+        Ok(Answer::Done(format!(
+            "{source} is no longer exempt by command{}",
+            if stored { "" } else { NOT_STORED }
+        )))
+    }
+
+    fn start_over(&mut self, exemptions: bool, now: Moment) -> Result<Answer> {
+        self.watch_reset(now)?;
+        let ended = exemptions && self.lists.end_exemptions();
+        let stored = !ended || self.sync_lists(now)?;
+        Ok(Answer::Done(format!(
+            "the running iq starts over{}",
+            if stored { "" } else { NOT_STORED }
+        )))
     }
 
     fn held_lines(&self, now: Moment) -> Vec<HeldLine> {
@@ -169,7 +198,11 @@ impl Iq<'_> {
     }
 
     fn why(&self, source: &Source, now: Moment) -> Result<Why> {
-        let explanation = self.engine.explain(source, now.ktime);
+        let exempt = self.exempted(source, now);
+        let bits = self.shield.v6_bits();
+        // Of a limit of many, who is exempt is no part.
+        let judged = (self.engine).held_as(source, bits, exempt.is_some(), now.ktime);
+        let explanation = self.engine.explain(&judged, now.ktime);
         let held = explanation.stage > Stage::Observe;
         let at = |instant| held.then(|| stamp(now.unix_ms(instant)));
         let entries = self.shield.entries()?;
@@ -177,13 +210,14 @@ impl Iq<'_> {
             .iter()
             .filter(|entry| entry.is_live(now.ktime) && entry.source.contains(source))
             .max_by_key(|entry| entry.source.bits());
-        let exempt = self.exempted(source, now).map(|(by, entry, until)| {
+        let exempt = exempt.map(|(by, entry, until)| {
             let until =
                 until.map_or_else(|| "until removed".to_owned(), |end| format!("until {end}"));
             format!("{entry} by {by}, {until}")
         });
         let name = source.to_string();
         Ok(Why {
+            part_of: (judged != *source).then(|| judged.to_string()),
             stage: explanation.stage.to_string(),
             dry_run: self.settings.iq.dry_run,
             policy: deciding.map(|entry| Policy {
@@ -210,9 +244,13 @@ impl Iq<'_> {
                     explanation.strikes,
                 )
             }),
-            ticks: self.notes.of(source),
+            ticks: self.notes.of(&judged),
             thresholds: self.learner.thresholds(&self.settings.effective),
-            journal: Journal::of_source(&self.settings.iq.journal, &name, TRANSITIONS)?,
+            journal: Journal::of_source(
+                &self.settings.iq.journal,
+                &judged.to_string(),
+                TRANSITIONS,
+            )?,
             exempt_with: format!("kernloom iq exempt {name} --ttl 24h"),
             source: name,
         })

@@ -63,7 +63,11 @@ impl Lists {
     /// Reads the whitelist anew. What cannot be read leaves the list as it was.
     pub(super) fn read_whitelist(&mut self) {
         let path = self.whitelist_path.display();
-        let Some(text) = read(&self.whitelist_path, !self.whitelist.is_empty()) else {
+        let Some(text) = read(
+            trust::read_bytes,
+            &self.whitelist_path,
+            !self.whitelist.is_empty(),
+        ) else {
             return;
         };
         let whitelist = Whitelist::parse(&text);
@@ -79,7 +83,11 @@ impl Lists {
     /// Reads the feedback anew and answers with the sources that it forgives for the first time.
     pub(super) fn read_feedback(&mut self, now: Moment) -> Vec<Source> {
         let path = self.feedback_path.display();
-        let Some(text) = read(&self.feedback_path, !self.feedback.is_empty()) else {
+        let Some(text) = read(
+            trust::read_to_string,
+            &self.feedback_path,
+            !self.feedback.is_empty(),
+        ) else {
             return Vec::new();
         };
         match Feedback::parse(&text) {
@@ -110,6 +118,20 @@ impl Lists {
             until,
             by: By::Command,
         });
+    }
+
+    /// Ends what a command exempted under this very name; whether there was that.
+    pub(super) fn end_exemption(&mut self, source: &Source) -> bool {
+        let before = self.commanded.len();
+        self.commanded.retain(|one| one.source != *source);
+        self.commanded.len() < before
+    }
+
+    /// The same of all of them.
+    pub(super) fn end_exemptions(&mut self) -> bool {
+        let any = !self.commanded.is_empty();
+        self.commanded.clear();
+        any
     }
 
     /// Takes in everything that was read or commanded.
@@ -212,12 +234,12 @@ fn same_end(a: Option<Ktime>, b: Option<Ktime>) -> bool {
     }
 }
 
-/// The text of a list, `None` if there is nothing to go by. `had` says whether it was read before:
+/// What a list holds, `None` if there is nothing to go by. `had` says whether it was read before:
 /// then its absence is news, and what was read stays.
-fn read(path: &Path, had: bool) -> Option<String> {
+fn read<T>(from: impl FnOnce(&Path) -> std::io::Result<T>, path: &Path, had: bool) -> Option<T> {
     let shown = path.display();
-    match trust::read_to_string(path) {
-        Ok(text) => Some(text),
+    match from(path) {
+        Ok(read) => Some(read),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if had {
                 log::warn!(target: IQ, "{shown} is gone; what was read before stays in force until it is back");

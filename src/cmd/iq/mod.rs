@@ -22,13 +22,14 @@ pub(super) use decisions::check_journal;
 pub(super) use simulate::traffic;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use answer::Ask;
 use nix::fcntl::Flock;
 
-use super::graph::GraphAsk;
+use super::graph::{GRAPH, GraphAsk, frozen_path};
 use crate::cli::{GraphModeArg, IqArgs, IqCommand, IqRunArgs, ProfilesCommand};
 use crate::error::{Error, Result};
 use crate::graph::{Groups, Mode};
@@ -80,9 +81,16 @@ pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
         Some(IqCommand::Status { json }) => tell(host, &Ask::Status, *json),
         Some(IqCommand::Why { source, json }) => tell(host, &Ask::Why { source: *source }, *json),
         Some(IqCommand::Forgive { source }) => tell(host, &Ask::Forgive { source: *source }, false),
-        Some(IqCommand::Exempt { source, ttl }) => {
-            let (source, ttl_s) = (*source, ttl.as_secs().max(1));
-            tell(host, &Ask::Exempt { source, ttl_s }, false)
+        Some(IqCommand::Exempt { source, ttl, .. }) => {
+            let source = *source;
+            let ask = match ttl {
+                Some(ttl) => Ask::Exempt {
+                    source,
+                    ttl_s: ttl.as_secs().max(1),
+                },
+                None => Ask::EndExemption { source },
+            };
+            tell(host, &ask, false)
         }
     }
 }
@@ -186,14 +194,17 @@ pub(super) fn ask_graph(run_dir: &Path, ask_: &GraphAsk) -> Result<Option<Answer
     ask(run_dir, &Ask::Graph { ask: ask_.clone() })
 }
 
-/// Tells a running IQ that what it enforced is gone; what it said, if one runs.
-pub(super) fn tell_of_reset(run_dir: &Path) -> Result<Option<String>> {
-    Ok(ask(run_dir, &Ask::Reset)?.map(|answer| match answer {
-        Answer::Done(what) | Answer::Refused(what) | Answer::Failed(what) => what,
-        Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_) => {
-            "the running iq was told".to_owned()
-        }
-    }))
+/// Tells a running IQ that what it enforced is gone, and with `exemptions` that those of 'iq exempt'
+/// end; what it said, if one runs.
+pub(super) fn tell_of_reset(run_dir: &Path, exemptions: bool) -> Result<Option<String>> {
+    Ok(
+        ask(run_dir, &Ask::Reset { exemptions })?.map(|answer| match answer {
+            Answer::Done(what) | Answer::Refused(what) | Answer::Failed(what) => what,
+            Answer::Status(_) | Answer::Why(_) | Answer::Held(_) | Answer::Events(_) => {
+                "the running iq was told".to_owned()
+            }
+        }),
+    )
 }
 
 fn profiles(command: &ProfilesCommand) -> Result<()> {
@@ -235,6 +246,8 @@ struct GraphSettings {
     /// Else it is kept only where it judges already.
     wanted: bool,
     mode: Option<Mode>,
+    /// Said by the flag, not by the profile.
+    by_flag: bool,
     clock: u32,
     /// Start over where the database cannot be read.
     fresh: bool,
@@ -256,11 +269,37 @@ impl GraphSettings {
         Ok(Self {
             wanted,
             mode: asked.or(plan.mode),
+            by_flag: asked.is_some(),
             clock: args.graph_clock,
             fresh: args.fresh_state,
             groups: super::graph::groups(host)?,
             plan,
         })
+    }
+
+    /// What can be judged by. A profile says it of every host that goes by it, before there is
+    /// anything to freeze on this one: without a frozen graph it learns, and protects meanwhile.
+    fn mode_now(&self, store: &Path) -> Option<Mode> {
+        let Some(asked @ (Mode::Observe | Mode::Enforce)) = self.mode else {
+            return self.mode;
+        };
+        let path = frozen_path(store);
+        // A name that leads nowhere is a damaged one, and refused as such.
+        let none_yet = path
+            .symlink_metadata()
+            .is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if self.by_flag || !none_yet {
+            return self.mode;
+        }
+        log::error!(
+            target: GRAPH,
+            "the profile asks for {asked}, but there is no frozen graph yet ({}): the graph learns and drops \
+             nothing; 'kernloom graph freeze' makes one, then 'kernloom graph {}' or a restart of iq puts it \
+             in force",
+            path.display(),
+            if asked == Mode::Observe { "observe" } else { "enforce" }
+        );
+        None
     }
 }
 

@@ -27,7 +27,7 @@ use crate::runtime::{
 };
 use crate::state::State;
 
-pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
+pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     let pins = pins(&host.places);
     await_ready(&pins, &settings)?;
     let _only = only_iq(&host.places.run_dir)?;
@@ -35,6 +35,7 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let mut made = Made::default();
     if settings.graph.wanted {
+        settings.graph.mode = settings.graph.mode_now(&settings.iq.store);
         made.will_make(&settings.iq.store);
         let setup = graph_setup(&settings.iq.store, &settings.graph);
         GraphKeeper::open(None, setup, moment()?)?.check(settings.graph.mode)?;
@@ -55,6 +56,13 @@ pub(super) fn run(host: &Host, settings: Settings) -> Result<()> {
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
+    if let Some(path) = settings.iq.missing_whitelist() {
+        log::warn!(
+            target: IQ,
+            "there is no whitelist {}: nobody is exempt by it until there is",
+            path.display()
+        );
+    }
     let lists = Lists::new(
         host.management.clone(),
         (&settings.iq.whitelist, &settings.iq.feedback),

@@ -125,3 +125,30 @@ fn a_state_that_holds_more_than_there_is_room_for_is_taken_up_so_far() {
     assert_eq!(engine.restore(&state, moment).len(), MOST);
     assert_eq!(engine.len(), MOST);
 }
+
+#[test]
+fn what_covers_an_address_answers_for_it_the_most_specific_first() {
+    let mut world = world();
+    let wide = source("fd14::/64");
+    world.tick(&[syn_flood(wide, 2_500)]);
+    let held_as = |world: &World, asked: &str, alone: bool| {
+        let held = world
+            .engine
+            .held_as(&source(asked), 64, alone, Ktime::from_secs(world.secs));
+        held.to_string()
+    };
+    assert_eq!(held_as(&world, "fd14::5", false), "fd14::/64");
+    assert_eq!(held_as(&world, "fd14::5", true), "fd14::/64");
+    // Nobody is held: what it would count for.
+    assert_eq!(held_as(&world, "fd15::5", false), "fd15::/64");
+    assert_eq!(held_as(&world, "198.51.100.7", false), "198.51.100.7");
+    assert_eq!(held_as(&world, "0.0.0.0/0", false), "::/0");
+    for _ in 0..3 {
+        world.tick(&crowd(0..MANY));
+    }
+    assert!(world.stage(source("::/0")) > Stage::Observe);
+    for asked in ["198.51.100.7", "fd15::5", "0.0.0.0/0"] {
+        assert_eq!(held_as(&world, asked, false), "::/0", "{asked}");
+    }
+    assert_eq!(held_as(&world, "198.51.100.7", true), "198.51.100.7");
+}

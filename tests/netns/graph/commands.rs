@@ -150,6 +150,8 @@ fn w41_a_frozen_file_that_was_edited_is_not_enforced_until_it_is_accepted() {
     std::fs::write(&file, text.replace("10.0.0.5", "10.0.0.6")).unwrap();
     refused(&lab, "enforce", "--accept-edits");
     Kernloom::run(&lab, binary(), &["shield", "detach", "--all", "--purge"]).unwrap();
+    // Nor is there what was accepted before it.
+    std::fs::remove_file(lab.state_dir().join("frozen-graph.yaml.accepted")).unwrap();
     let judge = [
         "iq",
         "--iface=eth0",

@@ -295,6 +295,23 @@ fn what_was_frozen_of_the_internet_holds_for_a_group_that_is_named_later() {
     });
 }
 
+/// An IQ that goes by what is in force, once it answers.
+fn start(lab: &Lab) -> Kernloom {
+    let judge = ["--profile=idp", "--graph", "--interval=200ms"];
+    let iq = Kernloom::iq(lab, binary(), &judge).unwrap();
+    wait_until(SOON, "iq to answer", || {
+        Ok(graph(lab, "readiness").code == Some(0))
+    })
+    .unwrap();
+    iq
+}
+
+/// Leaves nothing but what is on disk.
+fn reboot(lab: &Lab, iq: Kernloom) {
+    drop(iq);
+    Kernloom::run(lab, binary(), &["shield", "detach", "--all", "--purge"]).unwrap();
+}
+
 /// A reboot finds nothing attached: an edit that nobody accepted must not leave the host so.
 #[test]
 fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
@@ -306,29 +323,16 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
             stop: Arc::clone(&stop),
         };
         serve(scope, &server.net, &stop, &[443, 22], &[]);
-        let judge = ["--profile=idp", "--graph", "--interval=200ms"];
-        let start = || {
-            let iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
-            wait_until(SOON, "iq to answer", || {
-                Ok(graph(&lab, "readiness").code == Some(0))
-            })
-            .unwrap();
-            iq
-        };
-        let reboot = |iq: Kernloom| {
-            drop(iq);
-            Kernloom::run(&lab, binary(), &["shield", "detach", "--all", "--purge"]).unwrap();
-        };
         let holds = || {
             tcp(&one.net, server.v4, 443, PATIENCE).unwrap();
             assert!(tcp(&one.net, server.v4, 22, SHORT).is_err());
         };
-        let iq = start();
+        let iq = start(&lab);
         good(&lab, &format!("allow {} tcp/443", one.v4));
         good(&lab, "freeze --accept-risk");
         good(&lab, "enforce --lease 0");
         let sound = read(&lab);
-        reboot(iq);
+        reboot(&lab, iq);
         let line = format!(
             "edges:\n  - {{direction: in, peer: \"{}\", service: tcp/22}}\n",
             one.v4
@@ -344,7 +348,7 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
                 Some(text) => std::fs::write(file(&lab), text).unwrap(),
                 None => std::fs::remove_file(file(&lab)).unwrap(),
             }
-            let iq = start();
+            let iq = start(&lab);
             let said = iq.text();
             for part in [why, "what was accepted last is in force (/"] {
                 assert!(said.contains(part), "{part}: {said}");
@@ -356,27 +360,16 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
                 refused(&lab, "enforce --lease 0");
                 holds();
             }
-            reboot(iq);
+            reboot(&lab, iq);
         }
-        let iq = start();
+        let iq = start(&lab);
         let told = good(&lab, "freeze --accept-edits");
         let added = format!("+ {} -> tcp/22\n", one.v4);
         assert!(told.starts_with(&added), "{told}");
         tcp(&one.net, server.v4, 22, PATIENCE).unwrap();
         let kept = file(&lab).with_extension("yaml.accepted");
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), read(&lab));
-        reboot(iq);
-        // Without a copy, and without a file, there is nothing to go by.
-        for path in [kept, file(&lab)] {
-            std::fs::remove_file(path).unwrap();
-        }
-        let said = Kernloom::ask(
-            &lab,
-            binary(),
-            &["iq", "--iface", "eth0", "--profile=idp", "--graph"],
-        )
-        .unwrap();
-        assert_eq!(said.code, Some(2), "{said:?}");
+        reboot(&lab, iq);
     });
 }
 
@@ -399,4 +392,36 @@ fn an_allow_says_where_the_group_is_not_who_it_was_frozen_as() {
     );
     let said = refused(&lab, "freeze --accept-edits");
     assert!(said.contains("127.0.0.1 is a loopback address"), "{said}");
+}
+
+/// A profile is written for many hosts, before there is a frozen graph on this one.
+#[test]
+fn a_profile_that_asks_for_a_graph_not_frozen_yet_protects_and_learns() {
+    let Some(lab) = lab("gnotyet") else { return };
+    let profile = lab.dir().join("frozen.yaml");
+    let text = include_str!("../../../profiles/web-server.yaml");
+    let spec = "\nspec:\n  graph:\n    enabled: true\n    mode: frozen-observe\n";
+    std::fs::write(&profile, text.replacen("\nspec:\n", spec, 1)).unwrap();
+    let judge = format!("--pdp-config={}", profile.display());
+    let mut iq = Kernloom::iq(&lab, binary(), &[&judge]).unwrap();
+    let told = "the profile asks for frozen-observe, but there is no frozen graph yet";
+    let line = iq.wait_line(SOON, told).unwrap();
+    assert!(
+        line.text.contains("ERROR") && line.text.contains("graph freeze"),
+        "{line:?}"
+    );
+    iq.wait_line(SOON, "a tick every").unwrap();
+    assert!(good(&lab, "show").contains("learn"));
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    drop(iq);
+    let mut next = Kernloom::iq(&lab, binary(), &[&judge]).unwrap();
+    next.wait_line(SOON, "a tick every").unwrap();
+    assert!(good(&lab, "show").contains("frozen-observe"));
+    drop(next);
+    // A file that is there and no graph, and nothing that was accepted before, is another matter.
+    std::fs::remove_file(file(&lab).with_extension("yaml.accepted")).unwrap();
+    std::fs::write(lab.state_dir().join("frozen-graph.yaml"), "{").unwrap();
+    let said = Kernloom::ask(&lab, binary(), &["iq", "--iface=eth0", &judge]).unwrap();
+    assert_eq!(said.code, Some(2), "{said:?}");
 }
