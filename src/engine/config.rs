@@ -182,6 +182,9 @@ pub struct Config {
 /// High ticks before many sources together are limited, at most: waiting saves nobody there.
 const MANY_UP_NEED: u32 = 2;
 
+/// However many ports a profile tolerates: more refusals per second than this are no mistake.
+const REFUSALS_MOST: f64 = 50.0;
+
 /// Strikes a source can gather beyond the harshest threshold.
 const STRIKES_ABOVE: u32 = 3;
 
@@ -254,6 +257,21 @@ impl Config {
             soft: limit,
             hard: limit,
             ..self.clone()
+        }
+    }
+
+    /// Half-open connections per second of one host that are too many.
+    pub fn half_open_trigger(&self) -> f64 {
+        self.evidence.half_open * self.triggers.syn
+    }
+
+    /// Refused packets per second of one host that are too many. They are to ports what half-opens are
+    /// to SYNs: without a weight there is no trigger.
+    pub fn refusals_trigger(&self) -> f64 {
+        if self.weights.ports > 0.0 {
+            self.evidence.refusals * self.triggers.ports.min(REFUSALS_MOST)
+        } else {
+            0.0
         }
     }
 

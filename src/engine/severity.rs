@@ -110,9 +110,6 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 /// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
 const ROUNDING: f64 = 1.0 + 1e-9;
 
-/// However many ports a profile tolerates: more refusals per second than this are no mistake.
-const REFUSALS_MOST: f64 = 50.0;
-
 /// What is known of a source beyond its window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
@@ -287,16 +284,11 @@ fn terms(
     per_second: f64,
     standing: &Standing,
 ) -> [(Signal, f64, f64, f64); 6] {
-    let (triggers, weights, evidence) = (&config.triggers, &config.weights, &config.evidence);
+    let (triggers, weights) = (&config.triggers, &config.weights);
     let many = f64::from(standing.hosts) / standing.pressure;
     let ports = triggers.ports / standing.pressure;
-    let half_open = evidence.half_open * triggers.syn * many;
-    // Refusals are to ports what half-opens are to SYNs: without a weight there is no trigger.
-    let refusals = if weights.ports > 0.0 {
-        evidence.refusals * triggers.ports.min(REFUSALS_MOST) * many
-    } else {
-        0.0
-    };
+    let half_open = config.half_open_trigger() * many;
+    let refusals = config.refusals_trigger() * many;
     let per_second = |count: u32| f64::from(count) * per_second;
     [
         (Signal::Syns, rates.syn, triggers.syn * many, weights.syn),

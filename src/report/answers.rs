@@ -75,7 +75,7 @@ pub struct HeldLine {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
-    /// `pps`, `bps`, `syn` or `ports`.
+    /// `pps`, `bps`, `syn`, `ports`, `half-open` or `refusals`.
     pub signal: String,
     /// 0: the signal is off.
     pub value: f64,

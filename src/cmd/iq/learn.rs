@@ -6,8 +6,8 @@ use crate::autotune::{Phase, Plan, Revision, Step, Tuner, TunerState};
 use crate::engine::{Config, Overview, Triggers};
 use crate::exempt::Walk;
 use crate::model::Source;
-use crate::profile::Effective;
 use crate::profile::schema;
+use crate::profile::{Amount, Effective};
 use crate::report::Threshold;
 
 /// Whose rates thresholds are learned from, in one window: who is exempt is not normal traffic,
@@ -45,8 +45,10 @@ impl Pupils {
 
 /// The profile's figures, and what became of them.
 pub(super) struct Learner {
-    /// What the profile says.
+    /// What the profile says, and from where thresholds start.
     base: Config,
+    /// The profile's own triggers.
+    written: Triggers,
     /// `None`: thresholds stay as written.
     tuner: Option<Tuner>,
     allow_block: bool,
@@ -62,7 +64,8 @@ impl Learner {
         state: Option<TunerState>,
     ) -> Self {
         let autotune = &effective.spec().autotune;
-        let start = start(effective, base.triggers, state.as_ref());
+        let written = base.triggers;
+        let start = start(effective, written, state.as_ref());
         let plan = plan(autotune);
         let tuner = autotune.enabled.then(|| match state {
             Some(state) => Tuner::restore(plan, profile, start, state),
@@ -74,6 +77,7 @@ impl Learner {
         };
         Self {
             base,
+            written,
             tuner,
             allow_block: autotune.bootstrap.allow_block,
             bootstrap: autotune.bootstrap.enabled,
@@ -143,28 +147,65 @@ impl Learner {
 
     /// Each threshold with who set it.
     pub(super) fn thresholds(&self, effective: &Effective) -> Vec<Threshold> {
-        let now = self.config().triggers;
-        let base = self.base.triggers;
-        let revision = self.tuner.as_ref().and_then(|tuner| tuner.history().last());
-        let one = |signal: &str, key: &str, value: f64, written: f64| {
-            let key = format!("signal_engine.{key}");
-            let by = effective.origin(&key).to_owned();
-            let learned = revision.filter(|_| (value - written).abs() > f64::EPSILON);
+        let config = self.config();
+        let signals = &effective.spec().signal_engine;
+        let one = |signal: &str, name, of: fn(&Triggers) -> f64, amount: Amount| {
+            let values = [&config.triggers, &self.base.triggers, &self.written].map(of);
+            let (key, origin) = self.origin(effective, name, amount.get(), values);
             Threshold {
                 signal: signal.to_owned(),
-                value,
-                origin: learned.map_or(by.clone(), |revision| {
-                    format!("learned, revision {}, from {by}", revision.revision)
-                }),
+                value: of(&config.triggers),
+                origin,
                 key,
             }
         };
+        let follows = |signal: &str, key: &str, value, how| {
+            let key = format!("evidence.{key}");
+            Threshold {
+                signal: signal.to_owned(),
+                value,
+                origin: format!("{}, {how}", effective.origin(&key)),
+                key,
+            }
+        };
+        let (half_open, refusals) = (config.half_open_trigger(), config.refusals_trigger());
         vec![
-            one("pps", "pps_trigger", now.pps, base.pps),
-            one("bps", "bps_trigger", now.bps, base.bps),
-            one("syn", "syn_trigger", now.syn, base.syn),
-            one("ports", "scan_trigger", now.ports, base.ports),
+            one("pps", "pps", |all| all.pps, signals.pps_trigger),
+            one("bps", "bps", |all| all.bps, signals.bps_trigger),
+            one("syn", "syn", |all| all.syn, signals.syn_trigger),
+            one("ports", "scan", |all| all.ports, signals.scan_trigger),
+            follows("half-open", "half_open", half_open, "times syn"),
+            follows("refusals", "refusals", refusals, "times ports up to 50"),
         ]
+    }
+
+    /// The key that a trigger comes from, or started from, and who set it. `values`: now, where it
+    /// started, and what the profile says.
+    fn origin(
+        &self,
+        effective: &Effective,
+        name: &str,
+        amount: f64,
+        [value, start, written]: [f64; 3],
+    ) -> (String, String) {
+        let deferred = effective.spec().signal_engine.pps_trigger.get() <= 0.0 && amount <= 0.0;
+        let key = if deferred {
+            format!("autotune.floors.{name}")
+        } else {
+            format!("signal_engine.{name}_trigger")
+        };
+        let by = effective.origin(&key);
+        let differ = |one: f64, other: f64| (one - other).abs() > f64::EPSILON;
+        let tuner = self.tuner.as_ref();
+        let revision = tuner.and_then(|tuner| tuner.history().last());
+        let origin = match revision {
+            Some(revision) if differ(value, start) || differ(start, written) => {
+                format!("learned, revision {}, from {by}", revision.revision)
+            }
+            None if differ(start, written) => format!("learned, from {by}"),
+            Some(_) | None => by.to_owned(),
+        };
+        (key, origin)
     }
 }
 
@@ -359,6 +400,57 @@ mod tests {
         assert_eq!(
             origin(&learner),
             "learned, revision 2, from profile web-server-bootstrap"
+        );
+        let thresholds = learner.thresholds(&effective);
+        let of = |signal: &str| {
+            let one = thresholds.iter().find(|one| one.signal == signal).unwrap();
+            (one.value, one.origin.as_str(), one.key.as_str())
+        };
+        let config = learner.config();
+        assert_eq!(
+            of("half-open"),
+            (
+                config.triggers.syn / 2.0,
+                "default, times syn",
+                "evidence.half_open"
+            )
+        );
+        assert_eq!(
+            of("refusals"),
+            (
+                50.0,
+                "default, times ports up to 50",
+                "evidence.refusals"
+            )
+        );
+    }
+
+    /// A file that says 0 set nothing: the floor did, or what was learned.
+    #[test]
+    fn a_trigger_that_is_left_to_learned_state_says_where_it_is_from() {
+        let deferred = [
+            "signal_engine.pps_trigger=0",
+            "signal_engine.syn_trigger=0",
+            "autotune.floors.pps=70",
+        ];
+        let effective = effective("web-server", &deferred);
+        let said = |learner: &Learner| {
+            let pps = &learner.thresholds(&effective)[0];
+            (pps.origin.clone(), pps.key.clone())
+        };
+        let floor = "autotune.floors.pps".to_owned();
+        let by = "command line (--set)".to_owned();
+        let mut learner = learner("web-server", &deferred, None);
+        assert_eq!(said(&learner), (by.clone(), floor.clone()));
+        run(&mut learner, 2, &BUSY);
+        let revision = learner.tuner().unwrap().history().last().unwrap().revision;
+        let learned = format!("learned, revision {revision}, from {by}");
+        assert_eq!(said(&learner), (learned, floor.clone()));
+        let again = super::tests::learner("web-server", &deferred, learner.state());
+        assert!(
+            said(&again).0.starts_with("learned, "),
+            "{:?}",
+            said(&again)
         );
     }
 }

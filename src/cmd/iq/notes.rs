@@ -1,6 +1,6 @@
 use std::collections::{HashMap, VecDeque};
 
-use crate::engine::{Engine, Explanation};
+use crate::engine::{Engine, Explanation, Signal};
 use crate::model::{Moment, Source, Stage, Wall};
 use crate::report::Note;
 
@@ -62,8 +62,18 @@ impl Notes {
     }
 }
 
+/// Silence is told by its first and its last tick: what led to a stage must not fade while it lasts.
 fn push(known: &mut VecDeque<Note>, explanation: &Explanation, time: &str) {
     let reading = explanation.last;
+    let silence = Signal::Silence.to_string();
+    let goes_on = known
+        .iter()
+        .rev()
+        .take(2)
+        .all(|note| note.signal == silence);
+    if known.len() > 1 && reading.signal == Signal::Silence && goes_on {
+        known.pop_back();
+    }
     known.push_back(Note {
         time: time.to_owned(),
         stage: explanation.stage.to_string(),
@@ -75,5 +85,58 @@ fn push(known: &mut VecDeque<Note>, explanation: &Explanation, time: &str) {
     });
     while known.len() > TICKS {
         known.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Reading;
+    use crate::model::Ktime;
+
+    fn at(signal: Signal, tick: u32) -> (Explanation, String) {
+        let last = Reading {
+            severity: 1.0,
+            signal,
+            rate: 100.0,
+            trigger: 50.0,
+        };
+        let explanation = Explanation {
+            source: Source::UNSPECIFIED,
+            stage: Stage::Block,
+            hold: None,
+            entered: Ktime::default(),
+            ends: Ktime::default(),
+            until: None,
+            strikes: tick,
+            up: 0,
+            down: 0,
+            unyielding: 0,
+            gate: None,
+            nat: 1,
+            proven: false,
+            ports: [0; 3],
+            cause: last,
+            last,
+        };
+        (explanation, tick.to_string())
+    }
+
+    #[test]
+    fn silence_takes_no_loud_ticks_place() {
+        let mut known = VecDeque::new();
+        let loud = (0..3).map(|tick| at(Signal::Packets, tick));
+        let silent = (3..100).map(|tick| at(Signal::Silence, tick));
+        for (explanation, time) in loud.chain(silent) {
+            push(&mut known, &explanation, &time);
+        }
+        let told: Vec<_> = known.iter().map(|note| note.time.as_str()).collect();
+        assert_eq!(told, ["0", "1", "2", "3", "99"]);
+        for tick in 100..200 {
+            let (explanation, time) = at(Signal::Syns, tick);
+            push(&mut known, &explanation, &time);
+        }
+        assert_eq!(known.len(), TICKS);
+        assert_eq!(known[0].time, "180");
     }
 }
