@@ -66,7 +66,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["dataplane", "graph", "model", "profile", "version"],
     ),
     // The command line laid over the host's file.
-    ("host", &["cli", "dataplane", "error", "model", "trust"]),
+    (
+        "host",
+        &["cli", "dataplane", "error", "model", "store", "trust"],
+    ),
     // The composition roots.
     (
         "cmd",

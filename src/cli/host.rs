@@ -8,13 +8,17 @@ use serde::Deserialize;
 use super::{ProfileName, positive_duration};
 use crate::model::{ParseSourceError, Source};
 
-/// Flags of every command. Each but the first two is also a key of kernloom.toml.
+/// Flags of every command. Each but the first three is also a key of kernloom.toml.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Host")]
 pub struct HostArgs {
     /// Settings of this host; /dev/null for none [default: /etc/kernloom/kernloom.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Copy of the settings, kept in step while they can be read and gone by where they cannot: for what starts
+    /// at boot, where a mistyped line must not leave the host open
+    #[arg(long, global = true, value_name = "FILE")]
+    pub settings_copy: Option<PathBuf>,
     /// File that the words of this command come from, as a unit's EnvironmentFile=: refused if others may change it
     #[arg(long, global = true, value_name = "FILE")]
     pub environment_file: Option<PathBuf>,

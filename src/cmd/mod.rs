@@ -16,6 +16,9 @@ use crate::report::log_as;
 pub fn run(cli: &Cli) -> Result<()> {
     let host = Host::resolve(&cli.host)?;
     log_as(host.log_format == LogFormat::Json);
+    if let Some(trouble) = &host.trouble {
+        log::error!("{trouble}");
+    }
     quiet_libbpf();
     match &cli.command {
         Command::Shield(command) => shield::run(&host, command),

@@ -6,6 +6,7 @@ mod file;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ pub use file::HostFile;
 
 use crate::cli::{HostArgs, IqHostArgs, LogFormat, Places, Sizing};
 use crate::dataplane::DEFAULT_PIN_DIR;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::model::Source;
+use crate::store::write_whole;
 use crate::trust;
 
 pub const DEFAULT_CONFIG: &str = "/etc/kernloom/kernloom.toml";
@@ -34,6 +36,8 @@ pub struct Host {
     pub groups: BTreeMap<String, Vec<Source>>,
     /// Whether the command line names some of them.
     pub groups_given: bool,
+    /// What is wrong with the settings although they, or a copy of them, are gone by.
+    pub trouble: Option<String>,
     /// The rest of the file, for `iq`.
     file: HostFile,
 }
@@ -79,13 +83,34 @@ impl Host {
                 Error::operator(format!("cannot go by {}: {error}", path.display()))
             })?;
         }
-        let file = match &args.config {
+        let path = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+        let read = match &args.config {
             // As everywhere: nothing, whatever the settings of this host say.
-            Some(path) if path == Path::new("/dev/null") => HostFile::default(),
-            Some(path) => HostFile::read(path)?,
-            None => HostFile::read_if_there(Path::new(DEFAULT_CONFIG))?,
+            Some(path) if path == Path::new("/dev/null") => Ok(HostFile::default()),
+            Some(path) => HostFile::read(path),
+            None => HostFile::read_if_there(path),
         };
-        Self::of(args, file)
+        let Some(copy) = &args.settings_copy else {
+            return Self::of(args, read?);
+        };
+        let made = read.and_then(|file| Self::of(args, file));
+        let (host, trouble) = match made {
+            Ok(host) => (
+                host,
+                keep_copy(path, copy).err().map(|error| error.to_string()),
+            ),
+            Err(error) => match HostFile::read(copy).and_then(|file| Self::of(args, file)) {
+                Ok(host) => {
+                    let copy = copy.display();
+                    (
+                        host,
+                        Some(format!("{error}; going by what was there before ({copy})")),
+                    )
+                }
+                Err(_) => return Err(error),
+            },
+        };
+        Ok(Self { trouble, ..host })
     }
 
     fn of(args: &HostArgs, file: HostFile) -> Result<Self> {
@@ -130,6 +155,7 @@ impl Host {
             management,
             groups,
             groups_given: !args.group.is_empty(),
+            trouble: None,
             file,
         })
     }
@@ -190,4 +216,20 @@ impl Host {
             max_deny: args.max_deny.or(file.max_deny).unwrap_or(sizing.max_deny()),
         }
     }
+}
+
+/// Makes `copy` say what the settings say; nothing, where there are none.
+fn keep_copy(settings: &Path, copy: &Path) -> Result<()> {
+    let text = match trust::read_settings(settings) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).doing(|| format!("copying {}", settings.display())),
+    };
+    if trust::read_settings(copy).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    if let Some(dir) = copy.parent() {
+        trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
+    }
+    write_whole(copy, &text)
 }

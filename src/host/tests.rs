@@ -1,3 +1,5 @@
+use std::fs;
+
 use clap::{CommandFactory, Parser};
 
 use super::*;
@@ -199,4 +201,49 @@ fn a_whitelist_that_was_named_and_is_not_there_is_missed() {
     assert_eq!(missed(&[], &setting), Some(path.clone()));
     std::fs::write(&path, "").unwrap();
     assert_eq!(missed(&[&flag], ""), None);
+}
+
+/// A typo never fails open: what starts at boot goes by what the settings said before it.
+#[test]
+fn settings_that_cannot_be_read_are_gone_by_as_they_were() {
+    let dir = crate::trust::private_tempdir();
+    let (file, copy) = (dir.path().join("k.toml"), dir.path().join("kept/k.toml"));
+    let args = HostArgs {
+        config: Some(file.clone()),
+        settings_copy: Some(copy.clone()),
+        ..HostArgs::default()
+    };
+    let good = "management = ['192.0.2.1']\n";
+    let managed = |host: &Host| host.management.len();
+    // A first start has nothing to fall back on.
+    fs::write(&file, "managment = []\n").unwrap();
+    let error = Host::resolve(&args).unwrap_err().to_string();
+    assert!(error.contains("managment") && !copy.exists(), "{error}");
+    fs::write(&file, good).unwrap();
+    let host = Host::resolve(&args).unwrap();
+    assert_eq!((managed(&host), host.trouble), (1, None));
+    assert_eq!(fs::read_to_string(&copy).unwrap(), good);
+    for wrong in ["managment = []\n", "instance = 'a/b'\n"] {
+        fs::write(&file, wrong).unwrap();
+        let host = Host::resolve(&args).unwrap();
+        assert_eq!(managed(&host), 1, "{wrong}");
+        let trouble = host.trouble.unwrap();
+        let where_from = format!("; going by what was there before ({})", copy.display());
+        assert!(trouble.ends_with(&where_from), "{trouble}");
+        assert_eq!(fs::read_to_string(&copy).unwrap(), good);
+        // Nobody else falls back.
+        let alone = HostArgs {
+            settings_copy: None,
+            ..args.clone()
+        };
+        assert!(Host::resolve(&alone).is_err(), "{wrong}");
+    }
+    // A copy that cannot be kept is told, and stops nothing.
+    fs::write(&file, "log-format = 'json'\n").unwrap();
+    fs::remove_file(&copy).unwrap();
+    fs::create_dir(&copy).unwrap();
+    let host = Host::resolve(&args).unwrap();
+    assert_eq!(host.log_format, LogFormat::Json);
+    let trouble = host.trouble.unwrap();
+    assert!(trouble.contains(&copy.display().to_string()), "{trouble}");
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -53,6 +53,40 @@ pub fn no_iq(run_dir: &Path) -> Result<Option<Flock<File>>> {
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno).doing(|| format!("locking {}", run_dir.join(RUNS).display())),
     }
+}
+
+/// Held for as long as this process reads and writes what is kept in `dirs`, which are made where they
+/// are missing: under another run directory, an IQ does not see the lock of the first.
+///
+/// # Errors
+/// Operator's, where another process does.
+pub fn only_keeper(dirs: &[&Path]) -> Result<Vec<Flock<File>>> {
+    let mut held: Vec<Flock<File>> = Vec::new();
+    for path in dirs {
+        let doing = || format!("locking {}", path.display());
+        trust::make_dir(path).doing(doing)?;
+        let dir = File::open(path).doing(doing)?;
+        let about = dir.metadata().doing(doing)?;
+        let is_this = |other: &Flock<File>| {
+            let other = other.metadata();
+            other.is_ok_and(|other| (other.dev(), other.ino()) == (about.dev(), about.ino()))
+        };
+        if held.iter().any(is_this) {
+            continue;
+        }
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => held.push(lock),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(Error::operator(format!(
+                    "another kernloom keeps its state in {}, under another --run-dir; give that --run-dir, or stop \
+                     it, or give --state-dir and --store of another instance",
+                    path.display()
+                )));
+            }
+            Err((_, errno)) => return Err(errno).doing(doing),
+        }
+    }
+    Ok(held)
 }
 
 /// Waits for the turn of this process.
@@ -130,6 +164,23 @@ mod tests {
             drop(iq);
         });
         assert!(no_iq(path).unwrap().is_some(), "it ended");
+    }
+
+    #[test]
+    fn what_is_kept_in_a_directory_has_one_keeper_however_often_it_is_named() {
+        let dir = private_tempdir();
+        let (state, store) = (dir.path().join("state"), dir.path().join("store"));
+        let held = only_keeper(&[&state, &store, &state]).unwrap();
+        assert_eq!(held.len(), 2);
+        let error = only_keeper(&[&store]).unwrap_err();
+        assert!(
+            error.to_string().contains("under another --run-dir")
+                && error.to_string().contains(&store.display().to_string()),
+            "{error}"
+        );
+        assert!(matches!(error, Error::Operator(_)));
+        drop(held);
+        assert_eq!(only_keeper(&[&store]).unwrap().len(), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod watch;
 
 pub use clock::{boot_id, moment, now, patiently, wait};
 pub use control::{ControlSocket, Request, ask};
-pub use instance::{no_iq, only_iq};
+pub use instance::{no_iq, only_iq, only_keeper};
 pub use memory::give_back_large_blocks;
 pub use notify::{tell_alive, tell_ready, tell_stopping, watchdog_interval};
 pub use poller::{Interest, Poller, Ticker, Wake, shutdown_on_signal};

@@ -19,12 +19,13 @@ booted() {
     tells "confined, IQ writes where it must and nowhere else" \
         'may write: /run/kernloom /var/lib/kernloom /var/lib/prometheus/node-exporter$'
     tells "confined, it writes all it keeps" \
-        'kept: day.klrec iq/frozen-graph.yaml iq/frozen-graph.yaml.accepted iq/graph.db iq/graph.db-shm iq/graph.db-wal iq/journal.jsonl iq/state.json'
+        'kept: day.klrec iq/frozen-graph.yaml iq/frozen-graph.yaml.accepted iq/graph.db iq/graph.db-shm iq/graph.db-wal iq/journal.jsonl iq/state.json kernloom.toml.copy'
     tells "confined, it writes metrics" '^kernloom_build_info'
     tells "confined, it serves metrics" 'served: yes'
     tells "a report is made of what it keeps" 'report: yes'
     tells "a file it may not write is told" 'elsewhere: failed .*cannot record to /srv/day.klrec: Read-only file system'
-    tells "a mistake in the settings is told by systemctl status" 'mistake: failed .*kernloom.toml.*dry-run'
+    tells "a mistake in the settings is told by systemctl status, and opens nothing" \
+        'mistake: active .*kernloom.toml:1:1: unknown key .dry-rnu.*going by what was there before'
     tells "settings that others may write are refused" "writable: failed .*others.*run 'chmod go-w"
     tells "a refusal is not tried again" 'tries: 0 0 0'
     tells "once mended it starts at once" 'mended: active'
@@ -37,7 +38,9 @@ booted() {
     tells "no unit failed" 'failed units: 0'
     umount "$root/sys/fs/bpf" && mount -t bpf bpf "$root/sys/fs/bpf"
     check "a reboot detaches" lacks xdp "$(ip link show kl0)"
+    echo 'dry-rnu = true' >"$root/etc/kernloom/kernloom.toml"
     boot second_boot
+    tells "a mistyped line in the settings opens no host" 'attached by what was there before: yes'
     tells "after a reboot it is attached again" 'kl0: attached in driver mode'
     tells "after a reboot a denial by hand holds, with its reason" '^198\.18\.0\.9 .*scanner'
     tells "after a reboot a denial with an end holds until then" '^198\.18\.0\.10 .*[0-9]+m'
@@ -192,6 +195,8 @@ refusals() {
 
 second_boot() {
     local iq=kernloom-iq@web-server.service
+    echo "attached by what was there before: $(yes_no sh -c 'ip link show kl0 | grep -q prog/xdp')"
+    rm /etc/kernloom/kernloom.toml
     kernloom shield status
     kernloom shield limit default
     kernloom shield deny list

@@ -22,8 +22,8 @@ use crate::host::{Host, IqHost};
 use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
-    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, patiently,
-    shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
+    ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, only_keeper,
+    patiently, shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
 use crate::state::State;
 
@@ -31,6 +31,7 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     let pins = pins(&host.places);
     await_ready(&pins, &settings)?;
     let _only = only_iq(&host.places.run_dir)?;
+    let _kept = only_keeper(&kept_in(host, &settings))?;
     // Before anything is attached: a state that is refused must leave the host as it is.
     let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let mut made = Made::default();
@@ -86,6 +87,20 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
         return purged(&mut iq);
     }
     ended
+}
+
+/// Where the state is, and the graph if there is one.
+fn kept_in<'a>(host: &'a Host, settings: &'a Settings) -> Vec<&'a Path> {
+    let store = settings
+        .iq
+        .store
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty());
+    let store = store.filter(|dir| settings.graph.wanted || dir.exists());
+    [Some(host.state_dir.as_path()), store]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn await_ready(pins: &PinDir, settings: &Settings) -> Result<()> {
@@ -167,7 +182,12 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     let mode = iq.mode()?;
     log::info!(target: IQ, "profile {}, a tick every {}, {mode}", iq.profile(), format_duration(iq.interval()));
     keep_only(&STEADY)?;
-    tell_ready(&format!("profile {}, {mode}", iq.profile()));
+    let trouble = host.trouble.iter().map(|trouble| format!("; {trouble}"));
+    tell_ready(&format!(
+        "profile {}, {mode}{}",
+        iq.profile(),
+        trouble.collect::<String>()
+    ));
     loop {
         for wake in poller.wait()? {
             match wake {
