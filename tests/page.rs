@@ -187,9 +187,22 @@ fn the_other_formats_name_every_edge_once() {
     let (dot, mermaid, json) = (view.to_dot(), view.to_mermaid(), view.to_json());
     assert_eq!(dot.matches(" -> ").count(), 51);
     assert!(
-        dot.contains("  host -> \"10.0.0.0\" [label=\"tcp/1\", class=\"candidate\"];\n"),
+        dot.contains(
+            "  host -> \"10.0.0.0\" [label=\"tcp/1\", class=\"candidate\", style=dashed];\n"
+        ),
         "{dot}"
     );
+    for (state, line) in [
+        ("denied", "class=\"denied\", color=red];"),
+        ("frozen", "class=\"frozen\"];"),
+    ] {
+        assert_eq!(
+            dot.contains(line),
+            json.contains(&format!("\"state\": \"{state}\"")),
+            "{line}: {dot}"
+        );
+    }
+    assert_eq!(dot.contains("color=red"), mermaid.contains(" --x|"));
     assert_eq!(mermaid.matches('|').count(), 102);
     let read: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(read["edges"].as_array().unwrap().len(), 51);

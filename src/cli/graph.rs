@@ -114,7 +114,8 @@ pub enum GraphCommand {
     },
     /// Drop what is not in the frozen graph, until the lease ends or 'graph confirm' comes
     #[command(after_help = "Example: sudo kernloom graph enforce --lease 5m\n\n\
-        Management addresses and exempt sources pass without an edge, unless one that is theirs is denied.")]
+        Management addresses and exempt sources come in without an edge, unless one that is theirs is denied.\n\
+        What this host opens to them needs one.")]
     Enforce {
         /// Go back by itself after this long unless confirmed; 0 = confirmed at once
         #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]

@@ -30,6 +30,8 @@ impl Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     pub changes: Vec<(Edge, Change)>,
+    /// Edges that the frozen graph speaks about and lacks, seen too little to be learned.
+    pub candidates: usize,
 }
 
 impl Drift {
@@ -45,7 +47,11 @@ impl Drift {
         let within = |edge: &Edge| prefixes.iter().find(|prefix| holds(prefix, edge)).copied();
         let fresh = |record: &Record| record.ticks > 0 && now.since(record.last_seen) <= unused_for;
         let mut used = BTreeSet::new();
+        let mut candidates = 0;
         for (edge, record) in records {
+            let lacks = || !frozen.edges.contains(edge) && within(edge).is_none();
+            let is_candidate = record.state == State::Candidate && frozen.covers(edge.service);
+            candidates += usize::from(is_candidate && lacks());
             let wanted = record.state.is_accepted() && frozen.covers(edge.service);
             let prefix = within(edge);
             used.extend(prefix.filter(|_| fresh(record) && record.state != State::Denied));
@@ -66,6 +72,7 @@ impl Drift {
             }
         }
         Self {
+            candidates,
             changes: changes.into_iter().collect(),
         }
     }

@@ -7,8 +7,8 @@
 //! A source that tries many services without completing any, a scan, teaches nothing new: its
 //! observations are dropped for a day and what it alone taught is forgotten. Edges others taught
 //! stay, and so do those that anyone who only borrows its address cannot have made: what this host
-//! opened itself, and what completed a handshake before. Learning decides nothing about packets: the data plane judges them against the frozen
-//! graph whether or not there is room to learn here.
+//! opened itself, and what completed a handshake before. Learning decides nothing about packets: the
+//! data plane judges them against the frozen graph whether or not there is room to learn here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -66,6 +66,9 @@ pub struct Surge {
 const SCANNER_FOR: Duration = Duration::from_secs(86_400);
 /// Sources whose attempts are remembered within one window.
 const MOST_ATTEMPTING: usize = 16_384;
+
+/// Scanners that are remembered, each for a day.
+const MOST_SCANNERS: usize = 65_536;
 
 #[derive(Debug, Default)]
 struct Attempts {
@@ -258,6 +261,24 @@ impl Learner {
                 self.found.push(source);
                 self.forget_lessons(source);
             }
+        }
+        self.forget_scanners();
+    }
+
+    /// Who invents sources must not fill the memory: those that were found first go.
+    fn forget_scanners(&mut self) {
+        let surplus = self.scanners.len().saturating_sub(MOST_SCANNERS);
+        if surplus == 0 {
+            return;
+        }
+        let mut order: Vec<(Wall, Source)> = self
+            .scanners
+            .iter()
+            .map(|(source, since)| (*since, *source))
+            .collect();
+        order.sort_unstable();
+        for (_, source) in order.iter().take(surplus) {
+            self.scanners.remove(source);
         }
     }
 

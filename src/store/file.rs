@@ -7,10 +7,12 @@ use crate::error::{Doing, Error, Result};
 use crate::graph::Frozen;
 use crate::trust;
 
-/// Replaces a file by one with this text, or leaves it as it is: never half of it.
+/// Replaces a file by one with this text, or leaves it as it is: never half of it. A link to the file
+/// stays one.
 pub fn write_whole(path: &Path, text: &str) -> Result<()> {
     let doing = || format!("writing {}", path.display());
-    let beside = beside(path);
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let beside = beside(&path);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -20,7 +22,7 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
             .open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
+        fs::rename(&beside, &path)?;
         if let Some(dir) = path.parent() {
             let here = dir.as_os_str().is_empty();
             File::open(if here { Path::new(".") } else { dir })?.sync_all()?;

@@ -376,3 +376,14 @@ fn w42_a_kill_at_any_moment_leaves_whole_flushes() {
         before = kept.coverage.days;
     }
 }
+
+#[test]
+fn a_link_to_a_file_stays_one_when_the_file_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("kept.yaml"), dir.path().join("link.yaml"));
+    std::fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    write_whole(&link, "new").unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+}

@@ -87,7 +87,7 @@ impl GraphAsk {
     }
 
     /// Whether it asks for what is there and changes nothing.
-    pub(super) const fn only_reads(&self) -> bool {
+    pub(crate) const fn only_reads(&self) -> bool {
         matches!(
             self,
             Self::Show { .. }

@@ -117,7 +117,8 @@ impl GraphKeeper<'_> {
         let (frozen, text) = read.filter(|(frozen, _)| frozen.node == self.node)?;
         self.frozen = Ok(Some((frozen, text)));
         Some(format!(
-            "{why}. Until then, what was accepted last is in force ({accepted}). To give the edits up, copy              that over {path}",
+            "{why}. Until then, what was accepted last is in force ({accepted}). To give the edits up, copy \
+             that over {path}",
             accepted = accepted.display(),
             path = path.display()
         ))
@@ -153,9 +154,13 @@ impl GraphKeeper<'_> {
         match self.on_disk()? {
             OnDisk::Edited(written) => {
                 text.push_str(&self.edits(&written));
-                text.push_str("'kernloom graph freeze --accept-edits' takes it as it is\n");
                 if let Ok(edited) = Frozen::from_edited(&written) {
+                    text.push_str("'kernloom graph freeze --accept-edits' takes it as it is\n");
                     text.push_str(&drift(&edited));
+                } else {
+                    text.push_str(
+                        "mend that first; until then, what was accepted last is in force\n",
+                    );
                 }
             }
             OnDisk::Gone => {

@@ -15,6 +15,9 @@ use crate::report::readiness_lines;
 use crate::store::write_whole;
 use crate::trust;
 
+/// Edges left out that a freeze names.
+const MOST_LEFT_OUT: usize = 20;
+
 const DRY_RUN: &str = "dry run: nothing was changed\n";
 
 impl GraphKeeper<'_> {
@@ -222,7 +225,7 @@ fn remarks(made: &Freeze) -> String {
             "kept: group {name} is not configured any more; its edges stay, for what it was frozen as\n"
         ));
     }
-    for (edge, why) in &made.left_out {
+    for (edge, why) in made.left_out.iter().take(MOST_LEFT_OUT) {
         let why = match why {
             LeftOut::NoGroup => format!("the group {} is not defined", edge.peer),
             LeftOut::GroupMoved => format!("other groups have all of {} now", edge.peer),
@@ -231,6 +234,11 @@ fn remarks(made: &Freeze) -> String {
             }
         };
         text.push_str(&format!("left out: {edge}: {why}\n"));
+    }
+    if let Some(more @ 1..) = made.left_out.len().checked_sub(MOST_LEFT_OUT) {
+        text.push_str(&format!(
+            "left out: {more} more; 'kernloom graph edges --state removed' lists what was removed by hand\n"
+        ));
     }
     text
 }

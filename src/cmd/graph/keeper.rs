@@ -59,6 +59,8 @@ pub(crate) struct GraphKeeper<'a> {
     /// What commands put in force, and that is confirmed.
     pub(super) mode: Option<Mode>,
     mode_changed: bool,
+    /// What the data plane did when it was looked at last.
+    seen_mode: Mode,
     /// `Err`: the file is there and cannot be used.
     pub(super) frozen: Result<Option<(Frozen, String)>, String>,
     /// Width that IPv6 sources are tracked at.
@@ -129,6 +131,7 @@ impl<'a> GraphKeeper<'a> {
             coverage_changed: false,
             mode: kept.mode.as_deref().and_then(mode_named),
             mode_changed: false,
+            seen_mode: Mode::Off,
             frozen,
             v6_bits,
             table,
@@ -158,6 +161,7 @@ impl<'a> GraphKeeper<'a> {
             self.keep_accepted();
         }
         self.go_by_file(now);
+        self.seen_mode = status.mode;
         if let Some((_, after)) = status.lease {
             log::warn!(target: GRAPH, "{} is leased; {after} comes back unless 'kernloom graph confirm' does", status.mode);
             return Ok(status.mode);
@@ -179,6 +183,7 @@ impl<'a> GraphKeeper<'a> {
             (None, None) => Mode::Learn,
         };
         self.apply(mode, None, now)?;
+        self.seen_mode = mode;
         self.warn(mode);
         Ok(mode)
     }
@@ -217,9 +222,10 @@ impl<'a> GraphKeeper<'a> {
     pub(super) fn frozen(&self) -> Result<&Frozen> {
         match &self.frozen {
             Ok(Some((frozen, _))) => Ok(frozen),
-            Ok(None) => Err(Error::operator(
-                "there is no frozen graph yet; 'kernloom graph freeze' makes one",
-            )),
+            Ok(None) => Err(Error::operator(format!(
+                "there is no frozen graph yet ({}); 'kernloom graph freeze' makes one",
+                frozen_path(&self.setup.store).display()
+            ))),
             Err(error) => Err(Error::operator(error.clone())),
         }
     }
@@ -282,6 +288,7 @@ impl<'a> GraphKeeper<'a> {
         let known = self.known();
         let peers = known.peers();
         let enforcing = self.enforces(now);
+        self.tell_end_of_lease(now);
         let Some((table, meter)) = &mut self.table else {
             return;
         };
@@ -316,6 +323,16 @@ impl<'a> GraphKeeper<'a> {
             && let Err(error) = self.flush(now)
         {
             log::error!(target: GRAPH, "{error}; trying again");
+        }
+    }
+
+    /// The kernel goes back by itself: nobody else would tell.
+    fn tell_end_of_lease(&mut self, now: Moment) {
+        let Ok(plane) = self.plane() else { return };
+        let mode = plane.status(now.ktime).mode;
+        if mode != self.seen_mode {
+            log::warn!(target: GRAPH, "the lease of {} ended unconfirmed: {mode} again", self.seen_mode);
+            self.seen_mode = mode;
         }
     }
 
@@ -375,6 +392,7 @@ impl<'a> GraphKeeper<'a> {
             self.reread(now)?;
         }
         self.apply(mode, lease.map(|span| now.ktime + span), now)?;
+        self.seen_mode = mode;
         let warned = match mode {
             Mode::Enforce => self.shut_out(now.ktime)?,
             Mode::Off | Mode::Learn | Mode::Observe => String::new(),

@@ -26,7 +26,7 @@ use crate::graph::{Direction, Edge, Frozen, GroupError, Promotion, Service};
 use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
-use crate::runtime::moment;
+use crate::runtime::{moment, only_keeper};
 use crate::store::read_frozen;
 
 /// The log target of everything about the graph.
@@ -53,10 +53,12 @@ pub(super) fn run(host: &Host, args: &GraphArgs) -> Result<()> {
         None
     };
     let enforces = matches!(args.command, GraphCommand::Enforce { .. });
-    let guarded = refuse_other_store(host, args).and_then(|()| match enforces {
-        true => guard_way_in(&pins(&host.places), &host.management),
-        false => Ok(String::new()),
-    });
+    let guarded = refuse_groups(host)
+        .and_then(|()| refuse_other_store(host, args))
+        .and_then(|()| match enforces {
+            true => guard_way_in(&pins(&host.places), &host.management),
+            false => Ok(String::new()),
+        });
     let answer = guarded.and_then(|said| Ok(said + &told(host, &store, &ask)?));
     if let Some(spinner) = spinner {
         spinner.finish_and_clear();
@@ -98,16 +100,23 @@ fn refuse_other_store(host: &Host, args: &GraphArgs) -> Result<()> {
     )))
 }
 
+/// # Errors
+/// Operator's, if groups are given to a command and an IQ runs, which has its own.
+fn refuse_groups(host: &Host) -> Result<()> {
+    if host.groups_given && iq::runs(&host.places.run_dir)? {
+        return Err(Error::operator(
+            "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to \
+             /etc/kernloom/kernloom.toml, and start iq again",
+        ));
+    }
+    Ok(())
+}
+
 /// The answer of the running IQ, or our own.
 fn told(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
     let run_dir = &host.places.run_dir;
     let asked = || {
-        if host.groups_given && iq::runs(run_dir)? {
-            return Err(Error::operator(
-                "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to \
-                 /etc/kernloom/kernloom.toml, and start iq again",
-            ));
-        }
+        refuse_groups(host)?;
         iq::ask_graph(run_dir, ask)
     };
     match iq::ask_or_alone(run_dir, asked)? {
@@ -146,6 +155,8 @@ pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
 
 /// No IQ runs: this process is the one writer for as long as the caller holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
+    let dir = store.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let _kept = only_keeper(dir.as_slice())?;
     let pins = pins(&host.places);
     let shield = Shield::open(&pins)?;
     let _steering = shield.as_ref().map(|_| pins.steer()).transpose()?;

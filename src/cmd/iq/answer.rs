@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::graph::GraphAsk;
+use super::super::graph::{GRAPH, GraphAsk};
 use super::super::shield::asked;
 use super::daemon::Iq;
 use super::lists::wall;
@@ -29,6 +29,9 @@ const NOT_STORED: &str = "; in force, but not stored yet: the log says why";
 
 /// Transitions that `why` shows.
 const TRANSITIONS: usize = 10;
+
+/// Lines of an answer that are logged, too.
+const LOGGED: usize = 8;
 
 /// One request of the control socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,7 +109,10 @@ impl Iq<'_> {
             Ask::EndExemption { source } => self.end_exemption(source, now)?,
             Ask::Graph { ask } => match &mut self.graph {
                 Some(graph) => match graph.answer(ask, now) {
-                    Ok(text) => Answer::Done(text),
+                    Ok(text) => {
+                        log_command(ask, &text);
+                        Answer::Done(text)
+                    }
                     Err(Error::Operator(why)) => Answer::Refused(why),
                     // The machine's fault, and no reason for IQ to end.
                     Err(Error::World(why)) => Answer::Failed(why),
@@ -274,6 +280,23 @@ impl Iq<'_> {
                 None
             }
         }
+    }
+}
+
+/// What was done to the graph, for who reads the log later. What a freeze lists is in its file.
+fn log_command(ask: &GraphAsk, text: &str) {
+    let lines: Vec<&str> = text.lines().collect();
+    let told = if ask.only_reads() {
+        &[]
+    } else if matches!(ask, GraphAsk::Freeze { .. }) {
+        lines
+            .get(lines.len().saturating_sub(1)..)
+            .unwrap_or_default()
+    } else {
+        lines.get(..LOGGED.min(lines.len())).unwrap_or_default()
+    };
+    for line in told {
+        log::info!(target: GRAPH, "by command: {line}");
     }
 }
 

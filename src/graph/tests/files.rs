@@ -272,6 +272,16 @@ fn drift_tells_what_came_what_was_denied_and_what_is_unused() {
         ]
     );
     assert_eq!(Change::Added.sign(), '+');
+    let of = |state| {
+        let mut records = records.clone();
+        for (peer, service) in [("10.0.0.8", "tcp/22"), ("10.0.0.5", "tcp/5432")] {
+            records.insert(edge(peer, service), Record::new(state, START, None));
+        }
+        Drift::between(&frozen, &records, START, Duration::from_secs(60)).candidates
+    };
+    // What is frozen is nothing to learn.
+    assert_eq!(of(State::Candidate) - drift.candidates, 1);
+    assert_eq!(of(State::Expired), drift.candidates);
     let later = START + Duration::from_secs(61);
     let drift = Drift::between(&frozen, &records, later, Duration::from_secs(60));
     assert!(

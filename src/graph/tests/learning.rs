@@ -107,6 +107,30 @@ fn w36_a_scanner_teaches_nothing_and_what_it_taught_is_forgotten() {
 }
 
 #[test]
+fn invented_scanners_fill_no_memory_and_the_first_found_go() {
+    let mut learner = Learner::new(
+        Promotion {
+            fan_out: 1,
+            ..Promotion::default()
+        },
+        BTreeMap::new(),
+    );
+    let first = "10.0.0.66";
+    let scan = |peer: &str| ["udp/1", "udp/2"].map(|service| tried(peer, service));
+    learner.tick(after(0), TICK, &scan(first));
+    assert_eq!(learner.scanners().count(), 1);
+    for window in 1..6 {
+        let invented: Vec<_> = (0..16_384)
+            .flat_map(|host| scan(&format!("172.{window}.{}.{}", host >> 8 & 255, host & 255)))
+            .collect();
+        learner.tick(after(window * 600), TICK, &invented);
+        assert!(learner.scanners().count() <= 65_536);
+    }
+    assert_eq!(learner.scanners().count(), 65_536);
+    assert!(learner.scanners().all(|one| one.to_string() != first));
+}
+
+#[test]
 fn a_client_of_many_services_is_no_scanner() {
     let mut learner = learner();
     let services: Vec<_> = (1..40)

@@ -137,14 +137,23 @@ pub fn violation_lines(violations: &BTreeMap<Edge, Violation>) -> String {
 }
 
 pub fn drift_text(drift: &Drift) -> String {
-    if drift.changes.is_empty() {
-        return "what is seen is what is frozen\n".to_owned();
-    }
     let mut text = String::new();
     for (edge, change) in &drift.changes {
         push(&mut text, format_args!("{} {edge}\n", change.sign()));
     }
-    text.push_str("+ learned since; - denied since; ? frozen and not seen for 30 days\n");
+    text.push_str(match drift.changes.is_empty() {
+        true => "what is learned is what is frozen\n",
+        false => "+ learned since; - denied since; ? frozen, and not seen for 30 days or never\n",
+    });
+    if drift.candidates > 0 {
+        let candidates = counted(drift.candidates, "edge more is", "edges more are");
+        push(
+            &mut text,
+            format_args!(
+                "{candidates} not learned yet: 'kernloom graph edges --state candidate'\n"
+            ),
+        );
+    }
     text
 }
 

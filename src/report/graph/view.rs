@@ -100,7 +100,15 @@ impl GraphView {
         );
         for edge in &self.edges {
             let peer = format!("\"{}\"", edge.peer);
-            let label = format!("[label=\"{}\", class=\"{}\"]", edge.service, edge.state);
+            let style = match edge.state.as_str() {
+                "denied" => ", color=red",
+                _ if edge.is_accepted() => "",
+                _ => ", style=dashed",
+            };
+            let label = format!(
+                "[label=\"{}\", class=\"{}\"{style}]",
+                edge.service, edge.state
+            );
             let (from, to) = edge.ends(&peer, "host");
             text.push_str(&format!("  {from} -> {to} {label};\n"));
         }
@@ -120,7 +128,11 @@ impl GraphView {
         for edge in &self.edges {
             let peer = format!("p{}", number(&edge.peer));
             let (from, to) = edge.ends(&peer, "host");
-            let line = if edge.is_accepted() { "-->" } else { "-.->" };
+            let line = match edge.state.as_str() {
+                "denied" => "--x",
+                _ if edge.is_accepted() => "-->",
+                _ => "-.->",
+            };
             text.push_str(&format!("  {from} {line}|{}| {to}\n", edge.service));
         }
         text

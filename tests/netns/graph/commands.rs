@@ -378,6 +378,10 @@ fn a_group_given_to_a_command_is_refused_where_an_iq_runs() {
             "--group says nothing to an iq that runs: give it to 'kernloom iq', or write it to",
         );
     }
+    let managed = "enforce --management 10.55.0.66 --group office=10.55.0.0/26";
+    refused(&lab, managed, "--group says nothing to an iq that runs");
+    let entries = Kernloom::run(&lab, binary(), &["shield", "management", "list"]).unwrap();
+    assert!(!entries.contains("10.55.0.66"), "{entries}");
     assert!(!good(&lab, "edges").contains("10.0.0.5"));
     let other = "allow 10.0.0.5 tcp/443 --store=/nowhere/graph.db";
     refused(

@@ -182,7 +182,12 @@ fn diff_and_dry_run_look_at_the_file_on_disk() {
         "{told}"
     );
     edit(&lab, "edges:", "edgs:");
-    assert!(good(&lab, "diff").contains("it cannot be read: "));
+    let told = good(&lab, "diff");
+    assert!(
+        told.contains("it cannot be read: ") && told.contains("mend that first"),
+        "{told}"
+    );
+    assert!(!told.contains("takes it as it is"), "{told}");
     std::fs::remove_file(file(&lab)).unwrap();
     assert!(refused(&lab, "diff").contains("there is no frozen graph yet"));
 }

@@ -237,6 +237,60 @@ fn a_lease_that_nobody_confirms_runs_out_with_iq_dead() {
     });
 }
 
+/// Who reads the log later finds what was put in force, by whom, and what the kernel took back.
+#[test]
+fn the_log_tells_what_commands_did_and_that_a_lease_ended() {
+    let Some(lab) = lab("glog") else { return };
+    let judge = ["--profile=idp", "--graph", "--interval=200ms"];
+    let mut iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    iq.wait_line(SOON, "by command: approved: 10.0.0.5 -> tcp/443")
+        .unwrap();
+    good(&lab, "freeze --accept-risk");
+    iq.wait_line(SOON, "by command: 1 edge is frozen in ")
+        .unwrap();
+    good(&lab, "enforce --lease 1s");
+    iq.wait_line(SOON, "by command: frozen-enforce for 1s; ")
+        .unwrap();
+    iq.wait_line(
+        SOON,
+        "the lease of frozen-enforce ended unconfirmed: learn again",
+    )
+    .unwrap();
+    good(&lab, "enforce --lease 1h");
+    good(&lab, "confirm");
+    iq.wait_line(SOON, "by command: frozen-enforce is confirmed")
+        .unwrap();
+}
+
+/// Another run directory hides the lock of the IQ that runs, but not what it keeps.
+#[test]
+fn what_one_iq_keeps_no_other_process_writes() {
+    let Some(lab) = lab("gkeeper") else { return };
+    let mut iq = Kernloom::iq(&lab, binary(), &["--profile=idp", "--graph"]).unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    let (run_dir, pins) = (lab.dir().join("run-b"), lab.bpffs().with_extension("b"));
+    let mut command = lab.server().net.command(&binary().to_string_lossy());
+    command.args(["graph", "allow", "10.0.0.5", "tcp/443"]);
+    for (flag, path) in [
+        ("--bpffs", &pins),
+        ("--run-dir", &run_dir),
+        ("--state-dir", &lab.state_dir()),
+        ("--config", &lab.config()),
+    ] {
+        command.arg(flag).arg(path);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("another kernloom keeps its state in "),
+        "{said}"
+    );
+    assert!(!good(&lab, "edges").contains("10.0.0.5"));
+}
+
 /// What a command put in force is neither opened nor closed by an IQ that starts.
 #[test]
 fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
