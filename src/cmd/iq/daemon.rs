@@ -1,9 +1,8 @@
-//! One running IQ: what a tick, an alert, a changed file and the end of the run do.
+//! One running IQ: what a tick, an alert and the end of the run do.
 
+mod files;
 mod telling;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::graph::{GRAPH, GraphKeeper};
@@ -19,7 +18,7 @@ use super::notes::Notes;
 use super::recorder::{Recorder, Run};
 use super::run::Before;
 use super::witness::Witness;
-use super::{IQ, Settings, judged_by};
+use super::{IQ, Settings};
 use crate::dataplane::{
     DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Retired, Shield, SourceTable, What,
 };
@@ -166,14 +165,6 @@ impl<'a> Iq<'a> {
         })
     }
 
-    /// The files that are read again when they change.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        let iq = &self.settings.iq;
-        let mut files = vec![iq.whitelist.clone(), iq.feedback.clone()];
-        files.extend(iq.pdp_config.clone());
-        files
-    }
-
     /// Takes up what was held before. A dry run holds nothing, so what one printed is not taken
     /// up by a run that enforces, nor the other way round.
     pub(super) fn begin(&mut self, state: &State, before: &Before) -> Result<()> {
@@ -219,32 +210,6 @@ impl<'a> Iq<'a> {
         let lock = self.pins.lock()?;
         self.shield.edit(&lock).remove_all(ours)?;
         Ok(())
-    }
-
-    pub(super) fn read_lists(&mut self) -> Result<()> {
-        let now = moment()?;
-        self.lists.read_whitelist();
-        let forgiven = self.lists.read_feedback(now);
-        self.forgive(&forgiven, "feedback")?;
-        // Not on disk yet: an interface is attached, and a slow disk must not delay the first tick.
-        self.keeper.note_change();
-        self.compile_lists(now)
-    }
-
-    /// Puts the lists in force; whether that is on disk, too. What an operator said is stored before
-    /// anyone is told so.
-    pub(super) fn sync_lists(&mut self, now: Moment) -> Result<bool> {
-        self.compile_lists(now)?;
-        self.save(now)
-    }
-
-    fn compile_lists(&mut self, now: Moment) -> Result<()> {
-        self.lists.compile(now);
-        // A dry run limits nobody; but a graph may be enforced beside it.
-        if self.settings.iq.dry_run && self.shield.graph().is_none() {
-            return Ok(());
-        }
-        self.lists.sync(self.shield, self.pins, now)
     }
 
     /// Lets go of every held source inside one of `sources`; they may be judged anew.
@@ -478,53 +443,6 @@ impl<'a> Iq<'a> {
             decisions.extend(decision);
         }
         self.carry_out(now, &decisions)
-    }
-
-    /// Reads again what changed. A version that cannot be used changes nothing.
-    pub(super) fn on_files(&mut self, changed: &BTreeSet<PathBuf>) -> Result<()> {
-        let now = moment()?;
-        let iq = &self.settings.iq;
-        let is = |path: &PathBuf| changed.contains(path);
-        let (whitelist, feedback) = (is(&iq.whitelist), is(&iq.feedback));
-        if iq.pdp_config.as_ref().is_some_and(is) {
-            self.read_profile();
-        }
-        if whitelist {
-            self.lists.read_whitelist();
-        }
-        if feedback {
-            let forgiven = self.lists.read_feedback(now);
-            self.forgive(&forgiven, "feedback")?;
-        }
-        if whitelist || feedback {
-            self.sync_lists(now)?;
-        }
-        Ok(())
-    }
-
-    fn read_profile(&mut self) {
-        let read = judged_by(&self.settings.iq).and_then(|(name, profile)| {
-            let effective = profile.effective(&self.settings.overrides)?;
-            let base = effective.config()?;
-            Ok((name, effective, base))
-        });
-        let (name, effective, base) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                log::error!(target: IQ, "{error}; the profile read before stays in force");
-                return;
-            }
-        };
-        if effective == self.settings.effective {
-            return;
-        }
-        self.learner = Learner::new(&effective, base, &name, self.learner.state());
-        log::info!(target: IQ, "profile {name} read again");
-        if self.recorder.take().is_some() {
-            log::warn!(target: IQ, "the recording ends here: it is of one profile");
-        }
-        (self.settings.name, self.settings.effective) = (name, effective);
-        self.reconfigure();
     }
 
     /// Whether an operator reset what IQ enforced since the last look.
