@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::{changing, iq, pins};
 use crate::cli::{Places, ResetArgs};
 use crate::dataplane::{Action, Entry, Owner};
@@ -27,7 +29,11 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     {
         log::info!("{told}");
     }
-    let kept = shield.entries()?.len();
+    let stand: BTreeSet<_> = shield.entries()?.iter().map(|entry| entry.source).collect();
+    // Lists that still exempt them: an IQ that runs put those back.
+    let gone = |entry: &&Entry| !stand.contains(&entry.source);
+    let removed: Vec<&Entry> = removed.iter().filter(gone).collect();
+    let kept = stand.len();
     let at = now()?;
     let mut text: String = removed
         .iter()
