@@ -64,7 +64,7 @@ pub fn only_keeper(dirs: &[&Path]) -> Result<Vec<Flock<File>>> {
     let mut held: Vec<Flock<File>> = Vec::new();
     for path in dirs {
         let doing = || format!("locking {}", path.display());
-        trust::make_dir(path).doing(doing)?;
+        trust::make_dir(path).doing(|| format!("making {}", path.display()))?;
         let dir = File::open(path).doing(doing)?;
         let about = dir.metadata().doing(doing)?;
         let is_this = |other: &Flock<File>| {
