@@ -77,7 +77,6 @@ impl Aggregate {
     /// Adds a source; sources come in order.
     pub(super) fn add(&mut self, sample: &Sample) {
         let passed = passed(sample);
-        self.overall.join(&passed);
         let prefix = prefix_of(&sample.source);
         match &mut self.running {
             Some((sum, sources)) if sum.source == prefix => {
@@ -102,10 +101,11 @@ impl Aggregate {
     }
 
     fn end_prefix(&mut self) {
-        if let Some((mut sum, sources)) = self.running.take()
-            && sources > 1
-            && sum.packets >= self.least
-        {
+        let Some((mut sum, sources)) = self.running.take() else {
+            return;
+        };
+        self.overall.join(&sum);
+        if sources > 1 && sum.packets >= self.least {
             sum.ports = linear_count(sum.port_bits);
             self.prefixes.push(sum);
             while self.prefixes.len() > MOST_PREFIXES {
@@ -122,15 +122,19 @@ fn passed(sample: &Sample) -> Sample {
         .packets
         .saturating_sub(sample.drops.into())
         .saturating_sub(sample.answers.into());
-    let share = packets as f64 / sample.packets.max(1) as f64;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most the bytes there were"
+    )]
+    let bytes = if packets == sample.packets {
+        sample.bytes
+    } else {
+        (sample.bytes as f64 * (packets as f64 / sample.packets.max(1) as f64)) as u64
+    };
     Sample {
         packets,
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most the bytes there were"
-        )]
-        bytes: (sample.bytes as f64 * share) as u64,
+        bytes,
         answers: 0,
         stack_bits: 0,
         stacks: 0,

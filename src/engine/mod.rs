@@ -32,7 +32,7 @@ pub use explain::{Explanation, Overview, Reading};
 use ladder::{HIGH, Ladder, Tick};
 use roster::{Exempt, Roster, Round, decision};
 pub use severity::Signal;
-use severity::{Score, Standing};
+use severity::{Scale, Score, Scored, Standing};
 pub use state::{EngineState, Held};
 #[cfg(test)]
 pub(crate) use tests::web;
@@ -174,6 +174,8 @@ impl Engine {
             length: self.window_length,
             many: false,
         };
+        let scale = Scale::new(&self.config, window.length, coverage);
+        let seconds = window.length.as_secs_f64();
         let mut round = Round::new(tick, exempt);
         round.most = window.samples.size_hint().1.unwrap_or_default();
         let mut last = None;
@@ -183,24 +185,23 @@ impl Engine {
                 continue;
             }
             last = Some(sample.source);
-            let mut standing =
-                self.tracks
-                    .follow(now, sample, window.length, &self.config, coverage);
+            let mut standing = self
+                .tracks
+                .follow(now, sample, seconds, &self.config, coverage);
             // Whom this host asks for most of it is no part of what presses.
             let asked = u64::from(sample.answers) * 2 > sample.packets;
             if coverage.proof && !sample.proven && !asked {
                 standing.pressure = pressure;
             }
-            let (score, rates) =
-                Score::of(&self.config, sample, window.length, coverage, &standing);
-            let seen = self.sources.judge(&mut round, sample.source, &score);
+            let Scored { score, alone } = &scale.score(sample, &standing);
+            let seen = self.sources.judge(&mut round, sample.source, score);
             overview.sources += 1;
             overview.free += u64::from(seen.stage == Stage::Observe);
             overview.fresh += u64::from(sample.fresh);
             allowance.see(sample, seen.stage);
             if seen.stage == Stage::Observe && score.drops <= 0.0 {
-                let fit = is_fit_to_learn(&score, coverage);
-                overview.learned += u64::from(learn(&sample.source, &rates, fit));
+                let fit = is_fit_to_learn(score, coverage);
+                overview.learned += u64::from(learn(&sample.source, alone, fit));
             }
             if coverage.proof && !sample.proven && seen.stage == Stage::Observe && !seen.exempt {
                 crowd.aggregate.add(sample);
@@ -229,8 +230,7 @@ impl Engine {
         let Crowd { aggregate, shelter } = crowd;
         let (overall, prefixes) = aggregate.close();
         let standing = Standing::default();
-        let score =
-            |config: &Config, sum: &Sample| Score::of(config, sum, length, coverage, &standing).0;
+        let scale = Scale::new(&self.prefix_config, length, coverage);
         let aggregates = self.config.aggregates;
         let mut round = Round::new(
             Tick {
@@ -241,7 +241,8 @@ impl Engine {
             },
             exempt,
         );
-        let everything = score(&self.overall_config, &overall);
+        let everyone_scale = Scale::new(&self.overall_config, length, coverage);
+        let everything = everyone_scale.score(&overall, &standing).score;
         let mut limited = false;
         if aggregates.overall > 0.0 {
             let seen = self.overall.judge(&mut round, everyone(), &everything);
@@ -273,7 +274,7 @@ impl Engine {
                     self.prefixes.shelter(&mut round, prefix, &everything);
                 }
                 shelter.next_if(|prefix| *prefix == sum.source);
-                let score = score(&self.prefix_config, sum);
+                let score = scale.score(sum, &standing).score;
                 self.prefixes.judge(&mut round, sum.source, &score);
             }
         }
@@ -299,7 +300,8 @@ impl Engine {
         };
         let source = sample.source;
         let (length, coverage) = (elapsed.max(SECOND), Coverage::default());
-        let (score, _) = Score::of(tick.config, sample, length, coverage, &Standing::default());
+        let scale = Scale::new(tick.config, length, coverage);
+        let score = scale.score(sample, &Standing::default()).score;
         if !score.flashes(tick.config) || exempt(&source) {
             return None;
         }

@@ -182,84 +182,6 @@ impl Score {
         strays: false,
     };
 
-    /// The score of `sample`, counted in a window of `length`, and the rates that it was scored
-    /// by, as seen by one host: what a trigger learns from.
-    pub(super) fn of(
-        config: &Config,
-        sample: &Sample,
-        length: Duration,
-        coverage: Coverage,
-        standing: &Standing,
-    ) -> (Self, Triggers) {
-        let per_second = 1.0 / length.max(SHORTEST_WINDOW).as_secs_f64();
-        let hosts = f64::from(standing.hosts);
-        let unasked = unasked_share(sample, coverage, config.evidence.consent);
-        let rates = Triggers {
-            pps: sample.packets as f64 * unasked * per_second,
-            bps: sample.bytes as f64 * unasked * per_second,
-            syn: sample.syns as f64 * per_second,
-            ports: f64::from(scanned_ports(sample, coverage)) * per_second,
-        };
-        let terms = terms(config, sample, &rates, per_second, standing);
-        let mut score = Self {
-            packets: sample.packets as f64 * per_second,
-            drops: sample.drops as f64 * per_second,
-            hosts: standing.hosts,
-            pressure: standing.pressure,
-            proven: sample.proven,
-            answers: sample.answers > 0,
-            spoofable: is_spoofable(sample, coverage),
-            strays: u64::from(sample.refusals) > 2 * u64::from(sample.syns),
-            ..Self::SILENT
-        };
-        score.weigh(config, &terms);
-        if let Some((signal, value, trigger)) = standing.slow {
-            let severity = (value / trigger).min(config.cap);
-            score.lasted = severity >= HIGH;
-            if severity > score.severity {
-                score.tentative = !coverage.refusals;
-                (score.severity, score.signal) = (severity, signal);
-                (score.rate, score.trigger) = (value, trigger);
-            }
-        }
-        let alone = Triggers {
-            pps: rates.pps / hosts,
-            bps: rates.bps / hosts,
-            syn: rates.syn / hosts,
-            ports: rates.ports,
-        };
-        (score, alone)
-    }
-
-    /// Takes in signal, rate, trigger and weight of each term. A weight of 0 leaves the four
-    /// signals of a profile out; the others have none.
-    fn weigh(&mut self, config: &Config, terms: &[(Signal, f64, f64, f64)]) {
-        let mut weighted = 0.0;
-        let dominant = |ratio: f64| {
-            if config.dominance > 0.0 {
-                (ratio / config.dominance).min(config.cap)
-            } else {
-                0.0
-            }
-        };
-        for (signal, rate, trigger, weight) in terms.iter().copied() {
-            let has_weight = !matches!(signal, Signal::HalfOpen | Signal::Refusals);
-            if trigger <= 0.0 || (has_weight && weight <= 0.0) {
-                continue;
-            }
-            let ratio = rate / trigger;
-            weighted += weight * ratio.min(config.cap);
-            if signal.is_volume() {
-                self.volume = self.volume.max(dominant(ratio));
-            }
-            if ratio > self.ratio {
-                (self.signal, self.rate, self.trigger) = (signal, rate, trigger);
-                self.ratio = ratio;
-            }
-        }
-        self.severity = dominant(self.ratio).max(weighted * ROUNDING);
-    }
-
     /// What a reader is told of it.
     pub(super) const fn reading(&self) -> Reading {
         Reading {
@@ -276,33 +198,132 @@ impl Score {
     }
 }
 
-/// Signal, rate, trigger and weight of everything that one window tells.
-fn terms(
-    config: &Config,
-    sample: &Sample,
-    rates: &Triggers,
+/// What is the same for all samples of one window.
+pub(super) struct Scale<'a> {
+    config: &'a Config,
+    coverage: Coverage,
     per_second: f64,
-    standing: &Standing,
-) -> [(Signal, f64, f64, f64); 6] {
-    let (triggers, weights) = (&config.triggers, &config.weights);
-    let many = f64::from(standing.hosts) / standing.pressure;
-    let ports = triggers.ports / standing.pressure;
-    let half_open = config.half_open_trigger() * many;
-    let refusals = config.refusals_trigger() * many;
-    let per_second = |count: u32| f64::from(count) * per_second;
-    [
-        (Signal::Syns, rates.syn, triggers.syn * many, weights.syn),
-        (Signal::Ports, rates.ports, ports, weights.ports),
-        (
-            Signal::HalfOpen,
-            per_second(sample.half_open),
-            half_open,
-            0.0,
-        ),
-        (Signal::Refusals, per_second(sample.refusals), refusals, 0.0),
-        (Signal::Packets, rates.pps, triggers.pps * many, weights.pps),
-        (Signal::Bytes, rates.bps, triggers.bps * many, weights.bps),
-    ]
+    half_open: f64,
+    refusals: f64,
+}
+
+/// A score, and the rates that it was made of, as seen by one host: what a trigger learns from.
+pub(super) struct Scored {
+    pub(super) score: Score,
+    pub(super) alone: Triggers,
+}
+
+impl<'a> Scale<'a> {
+    pub(super) fn new(config: &'a Config, length: Duration, coverage: Coverage) -> Self {
+        Self {
+            config,
+            coverage,
+            per_second: 1.0 / length.max(SHORTEST_WINDOW).as_secs_f64(),
+            half_open: config.half_open_trigger(),
+            refusals: config.refusals_trigger(),
+        }
+    }
+
+    pub(super) fn score(&self, sample: &Sample, standing: &Standing) -> Scored {
+        let (per_second, coverage) = (self.per_second, self.coverage);
+        let unasked = unasked_share(sample, coverage, self.config.evidence.consent);
+        let rates = Triggers {
+            pps: sample.packets as f64 * unasked * per_second,
+            bps: sample.bytes as f64 * unasked * per_second,
+            syn: sample.syns as f64 * per_second,
+            ports: f64::from(scanned_ports(sample, coverage)) * per_second,
+        };
+        let mut score = Score {
+            packets: sample.packets as f64 * per_second,
+            drops: sample.drops as f64 * per_second,
+            hosts: standing.hosts,
+            pressure: standing.pressure,
+            proven: sample.proven,
+            answers: sample.answers > 0,
+            spoofable: is_spoofable(sample, coverage),
+            strays: u64::from(sample.refusals) > 2 * u64::from(sample.syns),
+            ..Score::SILENT
+        };
+        self.weigh(sample, &rates, &mut score);
+        if let Some((signal, value, trigger)) = standing.slow {
+            let severity = (value / trigger).min(self.config.cap);
+            score.lasted = severity >= HIGH;
+            if severity > score.severity {
+                score.tentative = !coverage.refusals;
+                (score.severity, score.signal) = (severity, signal);
+                (score.rate, score.trigger) = (value, trigger);
+            }
+        }
+        let mut alone = rates;
+        if standing.hosts > 1 {
+            let hosts = f64::from(standing.hosts);
+            alone.pps /= hosts;
+            alone.bps /= hosts;
+            alone.syn /= hosts;
+        }
+        Scored { score, alone }
+    }
+
+    /// Takes in everything that one window tells. A weight of 0 leaves the four signals of a profile
+    /// out; the others have none.
+    fn weigh(&self, sample: &Sample, rates: &Triggers, score: &mut Score) {
+        let (config, triggers) = (self.config, &self.config.triggers);
+        let weights = &config.weights;
+        let hosts = f64::from(score.hosts);
+        // Most of a tick is divisions; nobody presses in peace.
+        let (many, ports) = if score.pressure > 1.0 {
+            (hosts / score.pressure, triggers.ports / score.pressure)
+        } else {
+            (hosts, triggers.ports)
+        };
+        let (mut weighted, mut volume) = (0.0, 0.0_f64);
+        let mut consider = |signal: Signal, rate: f64, trigger: f64, weight: Option<f64>| {
+            if rate <= 0.0 || trigger <= 0.0 || weight.is_some_and(|weight| weight <= 0.0) {
+                return;
+            }
+            let ratio = rate / trigger;
+            weighted += weight.unwrap_or(0.0) * ratio.min(config.cap);
+            if signal.is_volume() {
+                volume = volume.max(ratio);
+            }
+            if ratio > score.ratio {
+                (score.signal, score.rate, score.trigger) = (signal, rate, trigger);
+                score.ratio = ratio;
+            }
+        };
+        let per_second = |count: u32| f64::from(count) * self.per_second;
+        let (half_open, refusals) = (per_second(sample.half_open), per_second(sample.refusals));
+        consider(
+            Signal::Syns,
+            rates.syn,
+            triggers.syn * many,
+            Some(weights.syn),
+        );
+        consider(Signal::Ports, rates.ports, ports, Some(weights.ports));
+        consider(Signal::HalfOpen, half_open, self.half_open * many, None);
+        consider(Signal::Refusals, refusals, self.refusals * many, None);
+        consider(
+            Signal::Packets,
+            rates.pps,
+            triggers.pps * many,
+            Some(weights.pps),
+        );
+        consider(
+            Signal::Bytes,
+            rates.bps,
+            triggers.bps * many,
+            Some(weights.bps),
+        );
+        let dominant = |ratio: f64| {
+            if config.dominance > 0.0 && ratio > 0.0 {
+                (ratio / config.dominance).min(config.cap)
+            } else {
+                0.0
+            }
+        };
+        score.volume = dominant(volume);
+        score.severity = dominant(score.ratio).max(weighted * ROUNDING);
+    }
 }
 
 fn failures(sample: &Sample) -> u32 {
@@ -325,6 +346,9 @@ fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
         (false, _) => (answers, consent),
     };
     let asked = asked.clamp(0.0, packets);
+    if asked <= 0.0 {
+        return 1.0;
+    }
     (packets - asked + asked / consent) / packets
 }
 

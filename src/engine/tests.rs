@@ -194,6 +194,8 @@ impl World {
 /// The severity of a second in which nobody watches for more than the four rates.
 fn severity(config: &Config, sample: &Sample) -> f64 {
     let standing = Standing::default();
-    let (score, _) = Score::of(config, sample, SECOND, Coverage::default(), &standing);
+    let score = Scale::new(config, SECOND, Coverage::default())
+        .score(sample, &standing)
+        .score;
     score.severity
 }

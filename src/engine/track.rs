@@ -5,7 +5,6 @@
 //! costs some 100 bytes however long it is followed, and there is a bound on sources.
 
 use std::ops::BitOr;
-use std::time::Duration;
 
 use super::config::{Config, Evidence, whole};
 use super::severity::{Signal, Standing};
@@ -75,6 +74,11 @@ pub(super) struct Track {
 
 impl Track {
     fn turn_to(&mut self, secs: u32) {
+        // Longer spans turn with the shortest.
+        if secs / (MINUTE / 2) == self.updated / (MINUTE / 2) {
+            self.updated = secs;
+            return;
+        }
         let steps = |span: u32| {
             let half = span / 2;
             (secs / half).saturating_sub(self.updated / half)
@@ -171,12 +175,12 @@ impl Tracks {
         &mut self,
         now: Ktime,
         sample: &Sample,
-        length: Duration,
+        window_seconds: f64,
         config: &Config,
         coverage: Coverage,
     ) -> Standing {
         let secs = seconds(now);
-        let most_syns = config.triggers.syn * length.as_secs_f64();
+        let most_syns = config.triggers.syn * window_seconds;
         let opens = sample.port_bits != 0 || sample.stack_bits != 0 || sample.syns > 0;
         if let Some(track) = self.tracks.pass_to(&sample.source) {
             track.turn_to(secs);

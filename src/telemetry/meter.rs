@@ -109,8 +109,8 @@ pub struct Samples<'a> {
     /// Slots fetched, and slots to come after those.
     near: &'a [u32],
     rest: &'a [u32],
-    /// Its source may have more slots.
-    last: Option<Sample>,
+    /// The one after the samples given: it may be of the next sample's source, or of another.
+    after: Option<&'a Slot>,
 }
 
 /// A slot that never held anything, one whose last reading is long past, and the first number
@@ -132,8 +132,8 @@ impl Slot {
         fresh: false,
     };
 
-    /// What its source sent since the reading before; `None` if that is nothing.
-    fn sample(&self) -> Option<Sample> {
+    /// What its source sent since the reading before.
+    fn sample(&self) -> Sample {
         let Counts {
             bytes,
             packets,
@@ -141,10 +141,7 @@ impl Slot {
             acks,
             drops,
         } = self.came;
-        if packets == 0 {
-            return None;
-        }
-        Some(Sample {
+        Sample {
             packets: packets.into(),
             bytes,
             syns,
@@ -158,7 +155,7 @@ impl Slot {
             stacks: linear_count_of_32(self.stacks),
             fresh: self.fresh,
             ..Sample::silent(self.source)
-        })
+        }
     }
 }
 
@@ -218,7 +215,7 @@ impl Meter {
             reading: self.reading,
             near: &[],
             rest: &self.order,
-            last: None,
+            after: None,
         }
     }
 
@@ -315,9 +312,9 @@ fn fetch(slots: &[Slot], near: &[u32]) {
     black_box(near.iter().fold(0, read));
 }
 
-impl Samples<'_> {
-    /// What the next slot tells that was read this time and whose source sent.
-    fn of_a_slot(&mut self) -> Option<Sample> {
+impl<'a> Samples<'a> {
+    /// The next slot that was read this time and whose source sent.
+    fn slot(&mut self) -> Option<&'a Slot> {
         loop {
             if self.near.is_empty() {
                 let batch = self.rest.len().min(BATCH);
@@ -328,9 +325,9 @@ impl Samples<'_> {
             self.near = near;
             if let Some(slot) = self.slots.get(*slot as usize)
                 && slot.reading == self.reading
-                && let Some(sample) = slot.sample()
+                && slot.came.packets > 0
             {
-                return Some(sample);
+                return Some(slot);
             }
         }
     }
@@ -340,25 +337,24 @@ impl Iterator for Samples<'_> {
     type Item = Sample;
 
     fn next(&mut self) -> Option<Sample> {
-        while let Some(sample) = self.of_a_slot() {
-            match &mut self.last {
-                Some(sum) if sum.source == sample.source => {
-                    sum.join(&sample);
-                    sum.ports = linear_count(sum.port_bits);
-                    sum.stacks = linear_count_of_32(sum.stack_bits);
-                }
-                last => {
-                    if let Some(whole) = last.replace(sample) {
-                        return Some(whole);
-                    }
-                }
-            }
+        let slot = self.after.take().or_else(|| self.slot())?;
+        let mut sample = slot.sample();
+        let mut joined = false;
+        self.after = self.slot();
+        while let Some(slot) = self.after.filter(|slot| slot.source == sample.source) {
+            sample.join(&slot.sample());
+            joined = true;
+            self.after = self.slot();
         }
-        self.last.take()
+        if joined {
+            sample.ports = linear_count(sample.port_bits);
+            sample.stacks = linear_count_of_32(sample.stack_bits);
+        }
+        Some(sample)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let most = self.near.len() + self.rest.len() + usize::from(self.last.is_some());
+        let most = self.near.len() + self.rest.len() + usize::from(self.after.is_some());
         (0, Some(most))
     }
 }

@@ -417,11 +417,7 @@ mod tests {
         );
         assert_eq!(
             of("refusals"),
-            (
-                50.0,
-                "default, times ports up to 50",
-                "evidence.refusals"
-            )
+            (50.0, "default, times ports up to 50", "evidence.refusals")
         );
     }
 
