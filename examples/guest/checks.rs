@@ -197,7 +197,7 @@ fn graph(device: &str, wire: Option<&mut Wire>) -> Result<String> {
     match kernloom(&["shield", "attach", device, "--features", "graph"]) {
         Ok(said) => {
             let counts = match wire {
-                Some(wire) => counted(wire)?,
+                Some(wire) => format!("{}, {}", enforced(wire)?, counted(wire)?),
                 None => String::new(),
             };
             kernloom(&["shield", "detach", "--all", "--purge"])?;
@@ -208,6 +208,26 @@ fn graph(device: &str, wire: Option<&mut Wire>) -> Result<String> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Frozen and enforced, an edge that was allowed is all that passes.
+fn enforced(wire: &mut Wire) -> Result<String> {
+    for source in families() {
+        kernloom(&["graph", "allow", &source.to_string(), "tcp/443"])?;
+    }
+    kernloom(&["graph", "freeze", "--accept-risk"])?;
+    kernloom(&["graph", "enforce", "--lease=0"])?;
+    for source in families() {
+        let passed = wire.passed(&Frame::syn(source, 443).build(), FRAMES)?;
+        let leaked = wire.passed(&Frame::syn(source, 444).build(), FRAMES)?;
+        if (passed, leaked) != (FRAMES, 0) {
+            return Err(format!(
+                "{source}: enforced, {passed} of {FRAMES} passed to 443, and {leaked} to 444"
+            ));
+        }
+    }
+    kernloom(&["graph", "thaw"])?;
+    Ok("enforced, the allowed edge alone passed".to_owned())
 }
 
 /// Twenty frames pass; denied, twenty are dropped; both as the program counts them.
