@@ -37,6 +37,9 @@ impl Error {
 /// What the kernel refuses often has a cause that can be found.
 const EXAMINE: &str = "'kernloom shield doctor' says what stands in the way";
 
+/// Why a place that others write to is not to be written to.
+pub const CONFINED: &str = "where a unit runs this, its ReadWritePaths= must name the directory";
+
 /// Turns a library's error into ours, with what was being done in front.
 pub trait Doing<T> {
     fn doing<D: Display>(self, what: impl FnOnce() -> D) -> Result<T>;
@@ -62,9 +65,7 @@ impl<T> Doing<T> for std::io::Result<T> {
             if kind == ErrorKind::PermissionDenied {
                 Error::Operator(format!("{what}: {} ({error})", refusal()))
             } else if kind == ErrorKind::ReadOnlyFilesystem {
-                Error::World(format!(
-                    "{what}: {error}; where a unit runs this, its ReadWritePaths= must name the directory"
-                ))
+                Error::World(format!("{what}: {error}; {CONFINED}"))
             } else if kind == ErrorKind::NotADirectory {
                 Error::Operator(format!(
                     "{what}: a file stands in the place of a directory; give another path"

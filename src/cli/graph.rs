@@ -47,7 +47,11 @@ pub enum GraphCommand {
         json: bool,
     },
     /// List every edge with its evidence
-    #[command(after_help = "Example: sudo kernloom graph edges --state candidate")]
+    #[command(
+        after_help = "Example: sudo kernloom graph edges --state candidate\n\n\
+        Connections and handshakes are counted while the graph learns or observes. Enforced, packets of an edge that\n\
+        is allowed pass on the shortest way, and are counted alone."
+    )]
     Edges {
         /// Only edges in this state: candidate, learned, approved, frozen, denied, expired,
         /// removed

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Decision;
-use crate::error::{Doing, Error, Result};
+use crate::error::{CONFINED, Doing, Error, Result};
 use crate::model::{Ktime, Source};
 use crate::telemetry::{Coverage, Sample};
 
@@ -101,10 +101,11 @@ impl Writer {
                 )));
             }
             Err(error) => {
-                return Err(Error::operator(format!(
-                    "cannot record to {}: {error}",
-                    path.display()
-                )));
+                let mut why = format!("cannot record to {}: {error}", path.display());
+                if error.kind() == ErrorKind::ReadOnlyFilesystem {
+                    why.push_str(&format!("; {CONFINED}"));
+                }
+                return Err(Error::operator(why));
             }
             Ok(file) => file,
         };

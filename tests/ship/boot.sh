@@ -23,7 +23,7 @@ booted() {
     tells "confined, it writes metrics" '^kernloom_build_info'
     tells "confined, it serves metrics" 'served: yes'
     tells "a report is made of what it keeps" 'report: yes'
-    tells "a file it may not write is told" 'elsewhere: failed .*cannot record to /srv/day.klrec: Read-only file system'
+    tells "a file it may not write is told" 'elsewhere: failed .*cannot record to /srv/day.klrec: Read-only file system.*ReadWritePaths='
     tells "a mistake in the settings is told by systemctl status, and opens nothing" \
         'mistake: active .*kernloom.toml:1:1: unknown key .dry-rnu.*going by what was there before'
     tells "settings that others may write are refused" "writable: failed .*others.*run 'chmod go-w"
