@@ -210,19 +210,22 @@ fn graph(device: &str, wire: Option<&mut Wire>) -> Result<String> {
     }
 }
 
-/// Frozen and enforced, an edge that was allowed is all that passes.
+/// Frozen and enforced, an edge that was allowed is all that passes. The graph speaks of two services
+/// alone, and so not of the wire's markers.
 fn enforced(wire: &mut Wire) -> Result<String> {
     for source in families() {
-        kernloom(&["graph", "allow", &source.to_string(), "tcp/443"])?;
+        kernloom(&["graph", "allow", &source.to_string(), "tcp/8443"])?;
     }
-    kernloom(&["graph", "freeze", "--accept-risk"])?;
+    kernloom(&["graph", "allow", "198.51.100.1", "tcp/8444"])?;
+    let services = ["--only=tcp/8443", "--only=tcp/8444"];
+    kernloom(&[&["graph", "freeze", "--accept-risk"], &services[..]].concat())?;
     kernloom(&["graph", "enforce", "--lease=0"])?;
     for source in families() {
-        let passed = wire.passed(&Frame::syn(source, 443).build(), FRAMES)?;
-        let leaked = wire.passed(&Frame::syn(source, 444).build(), FRAMES)?;
+        let passed = wire.passed(&Frame::syn(source, 8443).build(), FRAMES)?;
+        let leaked = wire.passed(&Frame::syn(source, 8444).build(), FRAMES)?;
         if (passed, leaked) != (FRAMES, 0) {
             return Err(format!(
-                "{source}: enforced, {passed} of {FRAMES} passed to 443, and {leaked} to 444"
+                "{source}: enforced, {passed} of {FRAMES} passed to 8443, and {leaked} to 8444"
             ));
         }
     }

@@ -19,7 +19,7 @@ booted() {
     tells "confined, IQ writes where it must and nowhere else" \
         'may write: /run/kernloom /var/lib/kernloom /var/lib/prometheus/node-exporter$'
     tells "confined, it writes all it keeps" \
-        'kept: day.klrec iq/frozen-graph.yaml iq/frozen-graph.yaml.accepted iq/graph.db iq/graph.db-shm iq/graph.db-wal iq/journal.jsonl iq/state.json kernloom.toml.copy'
+        'kept: day.klrec iq/frozen-graph.yaml iq/frozen-graph.yaml.accepted iq/graph.db iq/graph.db-shm iq/graph.db-wal iq/journal.jsonl iq/state.json( iq/state.json.previous)? kernloom.toml.copy'
     tells "confined, it writes metrics" '^kernloom_build_info'
     tells "confined, it serves metrics" 'served: yes'
     tells "a report is made of what it keeps" 'report: yes'
