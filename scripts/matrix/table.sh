@@ -51,11 +51,12 @@ cat <<HEAD
 # Kernels and cards
 
 Booted by \`make matrix\` on $(date -u +%Y-%m-%d), in $wall s on $(nproc) CPUs, $seconds s of guests: Debian's kernels
-under qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and 20 denied ones
-are dropped, per family and mode, as sent and counted; a block with an end ends without a process; no denied
-frame passes while the program is replaced; a port scan is decided through the ring buffer; a flood climbs two
-stages, which outlive the process; nothing is left behind. \`auto\` is what \`--mode auto\` came to, \`graph\`
-the program with \`--features graph\`, \`tests\` how many packet tests of \`make test\` ran there.
+under qemu's software emulation, each with the static binary alone in an initramfs. Everywhere: 20 frames pass and
+20 denied ones are dropped, per family and mode, as sent and counted; a block with an end ends without a process; no
+denied frame passes while the program is replaced; a port scan is decided through the ring buffer; a flood climbs two
+stages, which outlive the process; nothing is left behind. \`auto\` is what \`--mode auto\` came to; \`graph\` the
+program with \`--features graph\`, which, enforced, lets the edge that was allowed alone pass; \`tests\` how many packet
+tests of \`make test\` ran there.
 
 | kernel | arch | card | special | auto | driver | generic | tc | graph | tests | seconds | outcome |
 |---|---|---|---|---|---|---|---|---|---|---|---|
