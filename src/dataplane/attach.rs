@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{Link, TC_INGRESS, Xdp, XdpFlags};
@@ -253,10 +253,20 @@ type Place = (u32, Option<AttachMode>);
 /// Every pinned link, and where it is.
 fn linked(pins: &PinDir) -> Result<Vec<(PathBuf, Option<Place>)>> {
     let place = |path: PathBuf| {
-        let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
-        Ok((path, place_of(&link)))
+        let link = pinned(&path).transpose()?;
+        Some(link.map(|link| (path, place_of(&link))))
     };
-    pins.links()?.into_iter().map(place).collect()
+    pins.links()?.into_iter().filter_map(place).collect()
+}
+
+/// A pinned link; `None` where its pin is gone, as it is while somebody attaches anew or detaches.
+pub(super) fn pinned(path: &Path) -> Result<Option<Link>> {
+    match Link::open(path) {
+        Err(_) if !exists(path)? => Ok(None),
+        link => link
+            .map(Some)
+            .doing(|| format!("opening {}", path.display())),
+    }
 }
 
 /// Where a link is; `None` once the interface is gone or the link was detached.
@@ -375,4 +385,17 @@ pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
     }
     remove_if_there(&path)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_that_is_gone_by_the_time_it_is_opened_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(pinned(&dir.path().join("link-4")).unwrap().is_none());
+        // What is there and no link is told.
+        assert!(pinned(dir.path()).is_err());
+    }
 }

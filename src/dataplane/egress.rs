@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use libbpf_rs::{Link, TC_EGRESS};
 use nix::errno::Errno;
 
-use super::attach::{index, place_of};
+use super::attach::{index, pinned, place_of};
 use super::pin::{PinDir, exists, remove_if_there};
 use super::{sys, tc};
 use crate::error::{Doing, Error, Result};
@@ -51,11 +51,7 @@ fn is_attached(pins: &PinDir, ifindex: u32) -> Result<bool> {
     if exists(&filter)? && tc::is_there(&filter, index(ifindex)?, TC_EGRESS)? {
         return Ok(true);
     }
-    if !exists(&link)? {
-        return Ok(false);
-    }
-    let link = Link::open(&link).doing(|| format!("opening {}", link.display()))?;
-    Ok(place_of(&link).is_some())
+    Ok(pinned(&link)?.is_some_and(|link| place_of(&link).is_some()))
 }
 
 /// Every companion runs another program from the next packet on.
