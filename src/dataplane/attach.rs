@@ -375,10 +375,9 @@ pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<bool> {
         remove_if_there(&filter)?;
         return Ok(true);
     }
-    if !exists(&path)? {
+    let Some(link) = pinned(&path)? else {
         return Ok(false);
-    }
-    let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
+    };
     if place_of(&link).is_some() {
         link.detach()
             .doing(|| format!("detaching from interface {ifindex}"))?;

@@ -75,8 +75,7 @@ pub(super) fn change_over(pins: &PinDir, prog: BorrowedFd<'_>) -> Result<()> {
 /// Detaches; nothing happens where it was not attached. The clsact stays: others may use it.
 pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<()> {
     let (path, filter) = (pins.egress(ifindex), pins.egress_filter(ifindex));
-    if exists(&path)? {
-        let link = Link::open(&path).doing(|| format!("opening {}", path.display()))?;
+    if let Some(link) = pinned(&path)? {
         if place_of(&link).is_some() {
             link.detach().doing(|| {
                 format!("detaching the companion for what leaves from interface {ifindex}")
