@@ -11,7 +11,7 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     let pins = pins(places);
     let chosen = |entry: &Entry| match entry.rule.owner {
         // Exemptions are no enforcement: the lists they come from still stand.
-        Owner::Iq if matches!(entry.rule.action, Action::Allow) => args.all,
+        Owner::Iq if exempts(entry) => args.all,
         Owner::Iq => !args.operator,
         Owner::Operator | Owner::Feed => args.operator || args.all,
         Owner::Ceiling => true,
@@ -29,9 +29,11 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     {
         log::info!("{told}");
     }
-    let stand: BTreeSet<_> = shield.entries()?.iter().map(|entry| entry.source).collect();
+    let stand = shield.entries()?;
+    let exempt = stand.iter().filter(|entry| exempts(entry));
+    let exempt: BTreeSet<_> = exempt.map(|entry| entry.source).collect();
     // Lists that still exempt them: an IQ that runs put those back.
-    let gone = |entry: &&Entry| !stand.contains(&entry.source);
+    let gone = |entry: &&Entry| !(exempts(entry) && exempt.contains(&entry.source));
     let removed: Vec<&Entry> = removed.iter().filter(gone).collect();
     let kept = stand.len();
     let at = now()?;
@@ -49,4 +51,9 @@ pub(super) fn run(places: &Places, args: &ResetArgs) -> Result<()> {
     }
     text.push('\n');
     print(&text)
+}
+
+/// Whether IQ keeps it for a list or a command.
+fn exempts(entry: &Entry) -> bool {
+    entry.rule.owner == Owner::Iq && matches!(entry.rule.action, Action::Allow)
 }
