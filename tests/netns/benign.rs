@@ -47,7 +47,8 @@ const QUESTIONS: u32 = 1_000;
 
 const ATTACKERS: [&str; 3] = ["syn", "ack", "scan"];
 
-/// Packets per second from which each of them is to be held at once.
+/// Packets per second from which each of them is to be held at once, where that alone is enough for
+/// a strike; see [`flood_rate`].
 const LOUD: f64 = 500.0;
 
 /// A share of what is benign that may be lost.
@@ -270,13 +271,20 @@ fn rates(role: &str) -> (u32, u32) {
     )
 }
 
+/// Packets per second that are a flood to this role: SYNs at such a rate decide on their own.
+fn flood_rate(role: &str) -> f64 {
+    let profile = Profile::named(role).unwrap();
+    let config = profile.resolve(&Overrides::default()).unwrap();
+    LOUD.max(config.dominance * config.triggers.syn)
+}
+
 /// In how many windows each attacker was loud before it was held, that one included.
-fn waited(lab: &Lab, recording: &Path) -> [usize; ATTACKERS.len()] {
+fn waited(lab: &Lab, recording: &Path, rate: f64) -> [usize; ATTACKERS.len()] {
     ATTACKERS.map(|client| {
         let source: Source = lab.source(client, Family::V4).unwrap().parse().unwrap();
         let loud = |samples: &[Sample], length: Duration| {
             let mut of = samples.iter().filter(|sample| sample.source == source);
-            of.any(|sample| sample.packets as f64 > LOUD * length.as_secs_f64())
+            of.any(|sample| sample.packets as f64 > rate * length.as_secs_f64())
         };
         windows(recording, loud, |decision| decision.source == source)
     })
@@ -308,7 +316,7 @@ fn judged_as(lab: &Lab, role: &str) -> [String; 6] {
     iq.process().stop().unwrap();
     let reset = ask(lab, "reset");
     assert_eq!(reset.code, Some(0), "{reset:?}");
-    let waited = waited(lab, &recording);
+    let waited = waited(lab, &recording, flood_rate(role));
     assert!(
         waited.iter().all(|windows| *windows <= WINDOWS),
         "{role}: {waited:?}"
