@@ -22,9 +22,9 @@ fn a_change_of_policy_meets_the_very_next_packet() {
 
 #[test]
 fn policy_ends_by_itself_without_any_daemon() {
+    let mut plane = Plane::new();
     for source in families() {
         for action in [Action::Deny, limit(1, 1, LimitScope::All)] {
-            let mut plane = Plane::new();
             let expires = Some(plane.now + Duration::from_secs(30));
             let name = plane.tracked(source).to_string();
             plane.rule(
@@ -74,11 +74,11 @@ fn a_cached_verdict_outlives_its_entry_by_16_jiffies_at_most() {
 
 #[test]
 fn the_longest_prefix_wins() {
+    let plane = Plane::new();
     for (source, wide, narrow) in [
         ("192.0.2.7", "192.0.0.0/16", "192.0.2.0/24"),
         ("2001:db8:1:2::7", "2001:db8::/32", "2001:db8:1::/48"),
     ] {
-        let plane = Plane::new();
         plane.set(wide, Action::Deny);
         assert_eq!(plane.syn(ip(source)), Reason::Deny);
         plane.set(narrow, Action::Allow);

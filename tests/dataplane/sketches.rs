@@ -112,10 +112,10 @@ fn different_stacks_behind_one_address_show() {
 
 #[test]
 fn crossing_the_alert_bound_raises_one_event() {
+    let plane = Plane::new();
+    plane.shield.set_port_alert(10);
+    let events = plane.shield.events().unwrap().unwrap();
     for source in families() {
-        let plane = Plane::new();
-        plane.shield.set_port_alert(10);
-        let events = plane.shield.events().unwrap().unwrap();
         for port in 1..=100 {
             plane.send(&Frame::syn(source, port).build());
         }

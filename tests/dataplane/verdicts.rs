@@ -21,8 +21,8 @@ fn a_source_without_policy_passes_and_is_counted() {
 
 #[test]
 fn a_denied_source_is_dropped_whatever_it_sends() {
+    let plane = Plane::new();
     for source in families() {
-        let plane = Plane::new();
         plane.set(&plane.tracked(source).to_string(), Action::Deny);
         for frame in [
             Frame::syn(source, 443),
@@ -69,8 +69,8 @@ fn an_allowed_source_passes_under_its_own_reason() {
 
 #[test]
 fn a_limit_on_what_opens_leaves_established_traffic_alone() {
+    let plane = Plane::new();
     for source in families() {
-        let plane = Plane::new();
         plane.set(
             &plane.tracked(source).to_string(),
             limit(1, 1, LimitScope::New),
@@ -92,8 +92,8 @@ fn a_limit_on_what_opens_leaves_established_traffic_alone() {
 
 #[test]
 fn tags_are_walked_to_a_depth_and_deeper_ones_counted_apart() {
+    let plane = Plane::new();
     for source in families() {
-        let plane = Plane::new();
         plane.set(&plane.tracked(source).to_string(), Action::Deny);
         let mut frame = Frame::syn(source, 443);
         for depth in 0..=4 {
@@ -117,8 +117,8 @@ fn what_is_not_ip_always_passes() {
 
 #[test]
 fn a_frame_cut_anywhere_is_judged_by_its_source_as_soon_as_that_is_whole() {
+    let plane = Plane::new();
     for (source, header) in families().into_iter().zip([20, 40]) {
-        let plane = Plane::new();
         plane.set(&plane.tracked(source).to_string(), Action::Deny);
         let whole = Frame::syn(source, 443).unpadded().build();
         // 14 bytes is the least the kernel runs.
