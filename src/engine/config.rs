@@ -183,7 +183,7 @@ pub struct Config {
 const MANY_UP_NEED: u32 = 2;
 
 /// However many ports a profile tolerates: more refusals per second than this are no mistake.
-const REFUSALS_MOST: f64 = 50.0;
+pub const REFUSALS_MOST: f64 = 50.0;
 
 /// Strikes a source can gather beyond the harshest threshold.
 const STRIKES_ABOVE: u32 = 3;

@@ -243,7 +243,8 @@ impl Ladder {
             | Signal::HalfOpen
             | Signal::Refusals
             | Signal::Drops
-            | Signal::Silence => return usual,
+            | Signal::Silence
+            | Signal::Everyone => return usual,
         };
         let applies = self.scope == LimitScope::New && self.hosts == 1 && !self.asked;
         match NonZeroU32::new(whole(allowed.ceil())) {
@@ -289,13 +290,16 @@ impl Ladder {
     /// peers have under way is none of it, whatever harms.
     pub(super) fn shelter(&mut self, tick: &Tick<'_>, overall: &Score) -> Option<Step> {
         let stay = tick.config.stay(Stage::RateSoft);
-        match self.stage {
-            Stage::Observe => Some(self.enter_as(tick, Stage::RateSoft, overall, LimitScope::New)),
-            Stage::RateSoft if tick.now + stay / 2 >= self.ends => {
-                Some(self.enter_as(tick, Stage::RateSoft, overall, self.scope))
-            }
-            Stage::RateSoft | Stage::RateHard | Stage::Block => None,
-        }
+        let scope = match self.stage {
+            Stage::Observe => LimitScope::New,
+            Stage::RateSoft if tick.now + stay / 2 >= self.ends => self.scope,
+            Stage::RateSoft | Stage::RateHard | Stage::Block => return None,
+        };
+        let mut step = self.enter_as(tick, Stage::RateSoft, overall, scope);
+        // The limit is by what harms; that this prefix sent it is not to be said.
+        step.why.signal = Signal::Everyone;
+        self.cause_signal = Signal::Everyone;
+        Some(step)
     }
 
     /// Drops per second that say something: at BLOCK every packet is one.
@@ -536,6 +540,7 @@ fn scope_for(score: &Score, now: LimitScope) -> LimitScope {
         | Signal::PortsHour
         | Signal::PortsDay
         | Signal::Sustained
-        | Signal::Silence => LimitScope::New,
+        | Signal::Silence
+        | Signal::Everyone => LimitScope::New,
     }
 }

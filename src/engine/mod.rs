@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use aggregate::{Aggregate, Shelter, everyone};
 pub use config::{
-    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, SlowPorts,
-    StageLimit, Triggers, Weights,
+    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, REFUSALS_MOST,
+    SlowPorts, StageLimit, Triggers, Weights,
 };
 pub use decision::{Decision, Kind, Why};
 pub use explain::{Explanation, Overview, Reading};

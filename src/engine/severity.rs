@@ -52,6 +52,9 @@ pub enum Signal {
     /// Nothing was received.
     #[serde(rename = "silence")]
     Silence,
+    /// What everyone together sent, of whatever kind: why known peers have a limit of their own.
+    #[serde(rename = "everyone")]
+    Everyone,
 }
 
 impl fmt::Display for Signal {
@@ -69,6 +72,7 @@ impl fmt::Display for Signal {
             Self::Sustained => "syn-1h",
             Self::Drops => "drops",
             Self::Silence => "silence",
+            Self::Everyone => "everyone",
         })
     }
 }
@@ -88,7 +92,8 @@ impl Signal {
             | Self::Refusals
             | Self::Sustained
             | Self::Drops
-            | Self::Silence => "/s",
+            | Self::Silence
+            | Self::Everyone => "/s",
         }
     }
 

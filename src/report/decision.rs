@@ -5,7 +5,8 @@ use crate::model::{Ktime, format_duration};
 
 /// One transition in one line:
 /// `source=192.0.2.7 OBSERVE -> RATE_SOFT severity=3.00 signal=syn rate=5012/s trigger=250/s
-/// strikes=3 hold=limit-new:400pps/800 until=1m`. The order of fields is part of the interface.
+/// strikes=3 hold=limit-new:400pps/800 until=1m`. The order of fields is part of the interface;
+/// remarks in parentheses may follow, as that `::/0` stands for both families.
 pub fn decision_line(decision: &Decision, now: Ktime, dry_run: bool) -> String {
     let hold = decision
         .hold
@@ -19,6 +20,11 @@ pub fn decision_line(decision: &Decision, now: Ktime, dry_run: bool) -> String {
     } else {
         ""
     };
+    let everyone = if decision.source.is_everyone() {
+        " (everyone: IPv4 and IPv6)"
+    } else {
+        ""
+    };
     let Decision {
         source,
         from,
@@ -26,7 +32,7 @@ pub fn decision_line(decision: &Decision, now: Ktime, dry_run: bool) -> String {
         why,
         ..
     } = decision;
-    format!("source={source} {from} -> {to} {why} hold={hold}{until}{dry_run}")
+    format!("source={source} {from} -> {to} {why} hold={hold}{until}{everyone}{dry_run}")
 }
 
 /// A remaining time for people: rounded up, because "0s" would read as ended.
@@ -39,6 +45,55 @@ pub fn whole_seconds(left: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Kind, Signal, Why};
+    use crate::model::{Hold, LimitScope, RateLimit, Stage};
+
+    #[test]
+    fn a_transition_is_one_line_whose_remarks_come_last() {
+        let now = Ktime::from_secs(100);
+        let limit = RateLimit {
+            pps: 400.try_into().unwrap(),
+            burst: 800.try_into().unwrap(),
+        };
+        let of = |source: &str| Decision {
+            source: source.parse().unwrap(),
+            from: Stage::Observe,
+            to: Stage::RateSoft,
+            kind: Kind::Escalate,
+            hold: Some(Hold::Limit {
+                limit,
+                scope: LimitScope::New,
+            }),
+            until: Some(now + Duration::from_secs(60)),
+            why: Why {
+                severity: 3.0,
+                signal: Signal::Syns,
+                rate: 5012.0,
+                trigger: 250.0,
+                strikes: 3,
+                nat: 1,
+                proven: false,
+                exempt: false,
+            },
+        };
+        for (source, dry_run, remarks) in [
+            ("192.0.2.7", false, ""),
+            ("192.0.2.7", true, " (dry run: nothing written)"),
+            (
+                "::/0",
+                true,
+                " (everyone: IPv4 and IPv6) (dry run: nothing written)",
+            ),
+        ] {
+            assert_eq!(
+                decision_line(&of(source), now, dry_run),
+                format!(
+                    "source={source} OBSERVE -> RATE_SOFT severity=3.00 signal=syn rate=5012/s \
+                     trigger=250/s strikes=3 nat=1 hold=limit-new:400pps/800 until=1m{remarks}"
+                )
+            );
+        }
+    }
 
     #[test]
     fn remaining_times_have_no_fractions() {

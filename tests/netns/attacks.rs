@@ -343,6 +343,15 @@ fn a_spoofed_flood_is_held_and_clients_and_answers_of_a_resolver_pass() {
         let there = held.lines().any(|line| line.starts_with(part));
         assert!(there, "{part}: {held}");
     }
+    for (source, says) in [
+        ("::/0", " (everyone: IPv4 and IPv6)"),
+        ("10.77.4.0/24", " signal=everyone "),
+    ] {
+        let told = format!("source={source} OBSERVE -> RATE_SOFT ");
+        let log = iq.text();
+        let line = log.lines().find(|line| line.contains(&told));
+        assert!(line.is_some_and(|line| line.contains(says)), "{log}");
+    }
     assert!(
         f64::from(lost) <= asked() * LOST,
         "{lost} answers were lost"

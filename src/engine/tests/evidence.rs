@@ -323,6 +323,17 @@ fn w07_a_spoofed_flood_is_seen_and_known_networks_keep_limits_of_their_own() {
         ("::/0", "limit-new:5000pps/10000"),
     ];
     assert_eq!(told, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    // What everyone sent is not said to be theirs.
+    let causes = decisions.iter().map(|decision| decision.why.signal);
+    assert_eq!(
+        causes.collect::<Vec<_>>(),
+        [Signal::Everyone, Signal::HalfOpen]
+    );
+    let sheltered = world
+        .engine
+        .explain(&decisions[0].source, Ktime::from_secs(world.secs))
+        .cause;
+    assert_eq!(sheltered.signal, Signal::Everyone);
     assert!(world.engine.overview().pressure > 4.0);
     // Peace: everything is let go.
     world.ticks(300, &[known]);
