@@ -356,7 +356,8 @@ fn w27_lists_are_read_again_when_they_change_and_a_broken_one_changes_nothing() 
         r#"[{"target": "192.0.2.7", "action": "whitelist"}]"#,
     )
     .unwrap();
-    iq.wait_line(SOON, "tick").unwrap();
+    iq.wait_line(SOON, "feedback.json: 1 entry, by which 1 source is exempt")
+        .unwrap();
     wait_until(SOON, "the feedback to be compiled", || {
         Ok(run(&lab, &["shield", "allow", "list"]).contains("192.0.2.7"))
     })
@@ -374,6 +375,53 @@ fn w27_lists_are_read_again_when_they_change_and_a_broken_one_changes_nothing() 
         Ok(!run(&lab, &["shield", "allow", "list"]).contains(&evil))
     })
     .unwrap();
+}
+
+#[test]
+fn an_exemption_goes_before_a_feed_and_an_operators_entry_before_it_which_is_told() {
+    let Some(lab) = lab("standing") else { return };
+    let [fed, own] = ["192.0.2.7", "192.0.2.8"];
+    let mut iq = start(&lab, &ENFORCE);
+    run(&lab, &["shield", "deny", "add", fed, "--owner=feed"]);
+    let whitelist = [fed, own].join("\n");
+    fs::write(lab.state_dir().join("whitelist.txt"), whitelist).unwrap();
+    let owner = |source: &str| {
+        let told = json(&lab, &["shield", "verdict", source, "--json"]);
+        told["entry"]["owner"].clone()
+    };
+    let back = |source: &str| {
+        wait_until(SOON, "the exemption to be there", || {
+            Ok(owner(source) == "iq")
+        })
+        .unwrap();
+    };
+    back(fed);
+    back(own);
+    let removed = run(&lab, &["shield", "allow", "del", fed]);
+    assert!(
+        removed.contains("an iq that runs writes it again while its lists say so"),
+        "{removed}"
+    );
+    back(fed);
+
+    for (list, effect) in [
+        ("allow", "a default limit and an enforced graph hold for it"),
+        ("deny", "it is blocked"),
+    ] {
+        run(&lab, &["shield", list, "add", own]);
+        iq.wait_line(
+            SOON,
+            &format!(
+                "{own} is exempt, but the operator's {list} of it stands, and {effect}: 'kernloom \
+                 shield {list} del {own}' makes room for the exemption"
+            ),
+        )
+        .unwrap();
+        assert_eq!(owner(own), "operator");
+        run(&lab, &["shield", list, "del", own]);
+        back(own);
+    }
+    stop(iq);
 }
 
 #[test]

@@ -262,7 +262,9 @@ impl<'a> Iq<'a> {
         let attached = self.links.check(self.shield, self.pins)?;
         self.witness.stand_at(&attached);
         self.watch_reset(now)?;
-        self.operators.refresh(self.shield)?;
+        if let Some(entries) = self.operators.refresh(self.shield)? {
+            self.exempt_in_kernel(&entries, now)?;
+        }
         let decisions = self.judge(now, length)?;
         self.carry_out(now, &decisions)?;
         self.notes.take(&self.engine, now);

@@ -46,15 +46,18 @@ pub(super) struct Operators {
 }
 
 impl Operators {
-    pub(super) fn refresh(&mut self, shield: &Shield) -> Result<()> {
+    /// Every entry, if policy changed since the last time.
+    pub(super) fn refresh(&mut self, shield: &Shield) -> Result<Option<Vec<Entry>>> {
         let generation = shield.generation();
-        if self.generation != Some(generation) {
-            let allows =
-                |entry: &Entry| entry.rule.owner != Owner::Iq && entry.rule.action == Action::Allow;
-            self.allowed = shield.entries()?.into_iter().filter(allows).collect();
-            self.generation = Some(generation);
+        if self.generation == Some(generation) {
+            return Ok(None);
         }
-        Ok(())
+        let entries = shield.entries()?;
+        let allows =
+            |entry: &&Entry| entry.rule.owner != Owner::Iq && entry.rule.action == Action::Allow;
+        self.allowed = entries.iter().filter(allows).copied().collect();
+        self.generation = Some(generation);
+        Ok(Some(entries))
     }
 
     pub(super) fn covering(&self, source: &Source, now: Moment) -> Option<&Entry> {

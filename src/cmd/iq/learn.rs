@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::autotune::{Phase, Plan, Revision, Step, Tuner, TunerState};
-use crate::engine::{Config, Overview, Triggers};
+use crate::engine::{Config, Overview, REFUSALS_MOST, Triggers};
 use crate::exempt::Walk;
 use crate::model::Source;
 use crate::profile::schema;
@@ -169,13 +169,14 @@ impl Learner {
             }
         };
         let (half_open, refusals) = (config.half_open_trigger(), config.refusals_trigger());
+        let up_to = format!("times ports up to {REFUSALS_MOST}");
         vec![
             one("pps", "pps", |all| all.pps, signals.pps_trigger),
             one("bps", "bps", |all| all.bps, signals.bps_trigger),
             one("syn", "syn", |all| all.syn, signals.syn_trigger),
             one("ports", "scan", |all| all.ports, signals.scan_trigger),
             follows("half-open", "half_open", half_open, "times syn"),
-            follows("refusals", "refusals", refusals, "times ports up to 50"),
+            follows("refusals", "refusals", refusals, &up_to),
         ]
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Lists {
     /// By `iq exempt`.
     commanded: Vec<Exemption>,
     exempt: Exempt,
+    /// Exempt sources whose entry in the data plane is somebody else's.
+    standing: BTreeSet<Source>,
 }
 
 /// The time of day of a moment.
@@ -53,6 +55,7 @@ impl Lists {
                 .collect(),
             commanded,
             exempt: Exempt::default(),
+            standing: BTreeSet::new(),
         }
     }
 
@@ -90,13 +93,20 @@ impl Lists {
         ) else {
             return Vec::new();
         };
-        match Feedback::parse(&text) {
-            Ok(feedback) => self.feedback = feedback.entries,
+        let said = match Feedback::parse(&text) {
+            Ok(feedback) => feedback.entries,
             Err(why) => {
                 log::error!(target: IQ, "{path}:{why}; what was read before stays in force");
                 return Vec::new();
             }
+        };
+        if said != self.feedback {
+            let exempt = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
+            let exempt = counted(exempt.count(), "source is", "sources are");
+            let entries = counted(said.len(), "entry", "entries");
+            log::info!(target: IQ, "{path}: {entries}, by which {exempt} exempt");
         }
+        self.feedback = said;
         let keys: BTreeSet<String> = self.feedback.iter().map(Said::key).collect();
         self.first_seen.retain(|key, _| keys.contains(key));
         let mut forgiven = Vec::new();
@@ -160,10 +170,16 @@ impl Lists {
         self.exempt = exempt;
     }
 
-    /// Makes IQ's allow entries in the data plane those of the lists. Operators' entries stand.
-    pub(super) fn sync(&self, shield: &Shield, pins: &PinDir, now: Moment) -> Result<()> {
+    /// Makes IQ's allow entries in the data plane, which has `entries`, those of the lists. What
+    /// binds there stands, and is told once.
+    pub(super) fn sync(
+        &mut self,
+        entries: &[Entry],
+        (shield, pins): (&Shield, &PinDir),
+        now: Moment,
+    ) -> Result<()> {
         let live = |exempted: &Exempted| exempted.until.is_none_or(|until| wall(now) < until);
-        let wanted: BTreeMap<Source, Option<Ktime>> = self
+        let mut missing: BTreeMap<Source, Option<Ktime>> = self
             .exempt
             .iter()
             .filter(|(_, exempted)| live(exempted))
@@ -174,27 +190,30 @@ impl Lists {
                 (source, end)
             })
             .collect();
-        let ours = |entry: &Entry| {
-            entry.rule.owner == Owner::Iq && matches!(entry.rule.action, Action::Allow)
-        };
-        let entries = shield.entries()?;
-        let there: BTreeMap<Source, Rule> = entries
-            .iter()
-            .map(|entry| (entry.source, entry.rule))
-            .collect();
-        let stale: Vec<Source> = entries
-            .iter()
-            .filter(|entry| ours(entry) && !wanted.contains_key(&entry.source))
-            .map(|entry| entry.source)
-            .collect();
-        let missing: Vec<(Source, Option<Ktime>)> = wanted
-            .into_iter()
-            .filter(|(source, end)| match there.get(source) {
-                None => true,
-                Some(rule) if rule.owner != Owner::Iq => false,
-                Some(rule) => rule.action != Action::Allow || !same_end(rule.expires, *end),
-            })
-            .collect();
+        let (mut stale, mut standing) = (Vec::new(), BTreeSet::new());
+        for entry in entries {
+            let Rule {
+                action,
+                owner,
+                expires,
+            } = entry.rule;
+            let ours = owner == Owner::Iq && action == Action::Allow;
+            match missing.get(&entry.source) {
+                None if ours => stale.push(entry.source),
+                Some(_) if !ours && entry.binds(now.ktime) => {
+                    if owner != Owner::Management && !self.standing.contains(&entry.source) {
+                        log::warn!(target: IQ, "{}", in_the_way(entry));
+                    }
+                    standing.insert(entry.source);
+                    missing.remove(&entry.source);
+                }
+                Some(end) if ours && same_end(expires, *end) => {
+                    missing.remove(&entry.source);
+                }
+                None | Some(_) => {}
+            }
+        }
+        self.standing = standing;
         if stale.is_empty() && missing.is_empty() {
             return Ok(());
         }
@@ -225,6 +244,21 @@ impl Lists {
         };
         self.first_seen.iter().map(seen).collect()
     }
+}
+
+/// What an entry of somebody else's keeps an exemption from, and the way out.
+fn in_the_way(entry: &Entry) -> String {
+    let Entry { source, rule, .. } = entry;
+    let (list, effect) = match rule.action {
+        Action::Allow => ("allow", "a default limit and an enforced graph hold for it"),
+        Action::Deny => ("deny", "it is blocked"),
+        Action::Limit { .. } | Action::LimitBytes { .. } => ("limit", "it is limited"),
+    };
+    format!(
+        "{source} is exempt, but the {}'s {list} of it stands, and {effect}: \
+         'kernloom shield {list} del {source}' makes room for the exemption",
+        rule.owner
+    )
 }
 
 fn same_end(a: Option<Ktime>, b: Option<Ktime>) -> bool {

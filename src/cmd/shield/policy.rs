@@ -271,6 +271,12 @@ fn remove(pins: &PinDir, sources: &[Source], which: impl Fn(&Entry) -> bool) -> 
     for source in sources {
         if let Some(entry) = edit.remove(source)? {
             text.push_str(&format!("removed: {}\n", entry_line(&entry, "", at)));
+            if entry.rule.owner == Owner::Iq && entry.rule.action == Action::Allow {
+                text.push_str(&format!(
+                    "  an iq that runs writes it again while its lists say so: \
+                     'kernloom iq why {source}' names the one\n"
+                ));
+            }
         }
     }
     drop(edit);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::super::judged_by;
 use super::super::learn::Learner;
 use super::{IQ, Iq};
+use crate::dataplane::Entry;
 use crate::error::Result;
 use crate::model::Moment;
 use crate::runtime::moment;
@@ -38,11 +39,15 @@ impl Iq<'_> {
 
     pub(super) fn compile_lists(&mut self, now: Moment) -> Result<()> {
         self.lists.compile(now);
+        self.exempt_in_kernel(&self.shield.entries()?, now)
+    }
+
+    pub(super) fn exempt_in_kernel(&mut self, entries: &[Entry], now: Moment) -> Result<()> {
         // A dry run limits nobody; but a graph may be enforced beside it.
         if self.settings.iq.dry_run && self.shield.graph().is_none() {
             return Ok(());
         }
-        self.lists.sync(self.shield, self.pins, now)
+        self.lists.sync(entries, (self.shield, self.pins), now)
     }
 
     /// Reads again what changed. A version that cannot be used changes nothing.
