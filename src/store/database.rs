@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::directory_of;
 use crate::error::{Doing, Error, Result};
 use crate::graph::{Baseline, Coverage, Direction, Edge, Evidence, Peer, Record, Service, State};
 use crate::model::Wall;
@@ -120,9 +121,8 @@ impl GraphStore {
     }
 
     fn try_open(path: &Path, node: &str, pages: u32) -> Result<Self, Refusal> {
-        if let Some(dir) = path.parent() {
-            trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
-        }
+        let dir = directory_of(path);
+        trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
         let name = path.display().to_string();
         // SQLite would ask the umask, and makes its journals like the database. Where this fails it
         // is the one to tell.

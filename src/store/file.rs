@@ -3,6 +3,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::directory_of;
 use crate::error::{Doing, Error, Result};
 use crate::graph::Frozen;
 use crate::trust;
@@ -23,11 +24,7 @@ pub fn write_whole(path: &Path, text: &str) -> Result<()> {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;
-        if let Some(dir) = path.parent() {
-            let here = dir.as_os_str().is_empty();
-            File::open(if here { Path::new(".") } else { dir })?.sync_all()?;
-        }
-        Ok(())
+        File::open(directory_of(&path))?.sync_all()
     };
     write().doing(doing).inspect_err(|_| {
         // Not there is as good as removed.

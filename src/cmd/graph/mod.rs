@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
 use crate::runtime::{moment, only_keeper};
-use crate::store::read_frozen;
+use crate::store::{directory_of, read_frozen};
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";
@@ -155,8 +155,7 @@ pub(super) fn view(host: &Host) -> Result<Option<GraphView>> {
 
 /// No IQ runs: this process is the one writer for as long as the caller holds IQ's lock.
 fn alone(host: &Host, store: &Path, ask: &GraphAsk) -> Result<String> {
-    let dir = store.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let _kept = only_keeper(dir.as_slice())?;
+    let _kept = only_keeper(&[directory_of(store)])?;
     let pins = pins(&host.places);
     let shield = Shield::open(&pins)?;
     let _steering = shield.as_ref().map(|_| pins.steer()).transpose()?;

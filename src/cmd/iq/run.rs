@@ -26,6 +26,7 @@ use crate::runtime::{
     patiently, shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
 use crate::state::State;
+use crate::store::directory_of;
 
 pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     let pins = pins(&host.places);
@@ -91,16 +92,12 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
 
 /// Where the state is, and the graph if there is one.
 fn kept_in<'a>(host: &'a Host, settings: &'a Settings) -> Vec<&'a Path> {
-    let store = settings
-        .iq
-        .store
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty());
-    let store = store.filter(|dir| settings.graph.wanted || dir.exists());
-    [Some(host.state_dir.as_path()), store]
-        .into_iter()
-        .flatten()
-        .collect()
+    let mut dirs = vec![host.state_dir.as_path()];
+    let store = directory_of(&settings.iq.store);
+    if settings.graph.wanted || store.exists() {
+        dirs.push(store);
+    }
+    dirs
 }
 
 fn await_ready(pins: &PinDir, settings: &Settings) -> Result<()> {
