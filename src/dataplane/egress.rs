@@ -95,7 +95,8 @@ pub(super) fn detach(pins: &PinDir, ifindex: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::load::{self, Features, LoadOptions, Variant};
+    use crate::dataplane::load::{self, Variant};
+    use crate::dataplane::{Features, LoadOptions};
 
     /// Kernels with tcx never come here by themselves. A namespace of its own, and its loopback.
     #[test]

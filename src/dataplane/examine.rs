@@ -4,7 +4,8 @@ use super::abi::{kl_limits, kl_policy, kl_port, kl_prefix, kl_source_set};
 use super::attach::{AttachMode, index};
 use super::foreign::{self, Foreign};
 use super::interface::{interface_index, refuse_without_ethernet};
-use super::load::{LoadOptions, source_sets};
+use super::load::source_sets;
+use super::options::LoadOptions;
 use super::sys;
 use crate::error::Result;
 

@@ -6,8 +6,10 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::abi::{bss, kl_config, kl_cpu, kl_feature, kl_graph_limits, kl_layout, kl_limits};
+use super::abi::{bss, kl_config, kl_cpu, kl_graph_limits, kl_layout, kl_limits};
 use super::graph_maps::GraphMaps;
+use super::maps::Maps;
+use super::options::LoadOptions;
 use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
@@ -18,108 +20,6 @@ use crate::telemetry::linear_ones;
 
 /// Ports from which on a source is reported where no IQ says otherwise, nor forgets any.
 const ALERT_PORTS: u32 = 100;
-
-/// Width IPv6 sources are tracked at, in bits: 1..=128.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TrackWidth(u8);
-
-impl TrackWidth {
-    pub fn new(bits: u8) -> Option<Self> {
-        (1..=128).contains(&bits).then_some(Self(bits))
-    }
-
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-}
-
-impl Default for TrackWidth {
-    /// A /64: what one site or host commands (RFC 4291, 2.5.1; RFC 7421).
-    fn default() -> Self {
-        Self(64)
-    }
-}
-
-/// What the loaded program can do. The verifier removes the rest, and its maps are not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, clap::ValueEnum)]
-pub enum Features {
-    /// Judge and count every source; no port or stack sketches, no port histogram, no alerts.
-    Light,
-    /// As light, and all telemetry.
-    #[default]
-    Learn,
-    /// As learn, and the graph: edges are learned and judged.
-    Graph,
-}
-
-impl Features {
-    const fn bits(self) -> u32 {
-        match self {
-            Self::Light => 0,
-            Self::Learn => kl_feature::KL_FEATURE_LEARN.0,
-            Self::Graph => kl_feature::KL_FEATURE_LEARN.0 | kl_feature::KL_FEATURE_GRAPH.0,
-        }
-    }
-
-    pub(super) const fn graphs(self) -> bool {
-        self.bits() & kl_feature::KL_FEATURE_GRAPH.0 != 0
-    }
-
-    pub(super) const fn learns(self) -> bool {
-        self.bits() & kl_feature::KL_FEATURE_LEARN.0 != 0
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct LoadOptions {
-    /// Entries of the source table over all CPUs; rounded down to a power of two per CPU.
-    pub sources: u32,
-    /// Most policy entries.
-    pub max_deny: u32,
-    pub v6_width: TrackWidth,
-    pub features: Features,
-    /// Of [`Features::Graph`].
-    pub graph: GraphSizes,
-    /// Time comes from [`super::Shield::set_test_time`] instead of the kernel's clocks.
-    pub test_clock: bool,
-    /// Hashes are the same in every run, which anyone could aim at: for replays only.
-    pub fixed_seed: bool,
-    /// Measuring only: every packet counts as the next of this many sources, a power of two; 0 = off.
-    pub bench_sources: u32,
-}
-
-/// Entries of the edge stage's tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GraphSizes {
-    /// Edges seen, over all CPUs; rounded down to a power of two per CPU.
-    pub edges: u32,
-    /// Conversations remembered, each way.
-    pub flows: u32,
-}
-
-impl Default for GraphSizes {
-    fn default() -> Self {
-        Self {
-            edges: 65_536,
-            flows: 32_768,
-        }
-    }
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self {
-            sources: 131_072,
-            max_deny: 131_072,
-            v6_width: TrackWidth::default(),
-            features: Features::default(),
-            graph: GraphSizes::default(),
-            test_clock: false,
-            fixed_seed: false,
-            bench_sources: 0,
-        }
-    }
-}
 
 /// The one decision, compiled for each place it may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,123 +36,6 @@ pub(super) enum Variant {
 pub(super) struct Loaded {
     pub(super) prog: OwnedFd,
     pub(super) maps: Maps,
-}
-
-pub(super) struct Maps {
-    pub(super) sources: MapHandle,
-    pub(super) windows: MapHandle,
-    pub(super) policies: MapHandle,
-    pub(super) prefixes: MapHandle,
-    pub(super) counters: MapHandle,
-    /// Not made for [`Features::Light`]; nor is `ports`.
-    pub(super) events: Option<MapHandle>,
-    pub(super) ports: Option<MapHandle>,
-    /// What this host asked, told by the program at TC egress.
-    pub(super) questions: MapHandle,
-    pub(super) notes: MapHandle,
-    pub(super) layouts: MapHandle,
-    /// kl_config, frozen: what a program loaded later must share.
-    pub(super) config: MapHandle,
-    pub(super) bss: MapHandle,
-    /// Made for [`Features::Graph`] only.
-    pub(super) graph: Option<GraphMaps>,
-}
-
-impl Maps {
-    pub(super) const NAMES: [&str; 12] = [
-        "sources",
-        "windows",
-        "policies",
-        "prefixes",
-        "counters",
-        "events",
-        "ports",
-        "questions",
-        "notes",
-        "layout",
-        "config",
-        "control",
-    ];
-
-    /// Every name a map may be pinned under.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        Self::NAMES.into_iter().chain(GraphMaps::NAMES)
-    }
-
-    /// Those that were made, with their names.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &MapHandle)> {
-        let maps = [
-            Some(&self.sources),
-            Some(&self.windows),
-            Some(&self.policies),
-            Some(&self.prefixes),
-            Some(&self.counters),
-            self.events.as_ref(),
-            self.ports.as_ref(),
-            Some(&self.questions),
-            Some(&self.notes),
-            Some(&self.layouts),
-            Some(&self.config),
-            Some(&self.bss),
-        ];
-        let named = Self::NAMES.into_iter().zip(maps);
-        let named = named.filter_map(|(name, map)| map.map(|map| (name, map)));
-        named.chain(self.graph.iter().flat_map(GraphMaps::all))
-    }
-
-    /// `by_name` answers `None` for a map that was not made.
-    pub(super) fn open(mut by_name: impl FnMut(&str) -> Result<Option<MapHandle>>) -> Result<Self> {
-        let [
-            sources,
-            windows,
-            policies,
-            prefixes,
-            counters,
-            events,
-            ports,
-            questions,
-            notes,
-            layouts,
-            config,
-            bss,
-        ] = Self::NAMES;
-        let mut must = |name: &str| {
-            by_name(name)?.ok_or_else(|| Error::world(format!("the map '{name}' is gone")))
-        };
-        Ok(Self {
-            sources: must(sources)?,
-            windows: must(windows)?,
-            policies: must(policies)?,
-            prefixes: must(prefixes)?,
-            counters: must(counters)?,
-            questions: must(questions)?,
-            notes: must(notes)?,
-            layouts: must(layouts)?,
-            config: must(config)?,
-            bss: must(bss)?,
-            events: by_name(events)?,
-            ports: by_name(ports)?,
-            graph: GraphMaps::open(&mut by_name)?,
-        })
-    }
-
-    /// Kernel memory they hold now, in bytes.
-    pub(super) fn memory(&self) -> Result<u64> {
-        let mut sum = 0;
-        for (_, map) in self.all() {
-            let path = format!(
-                "/proc/self/fdinfo/{}",
-                std::os::fd::AsRawFd::as_raw_fd(&map.as_fd())
-            );
-            let text = std::fs::read_to_string(&path).doing(|| format!("reading {path}"))?;
-            let bytes = text
-                .lines()
-                .find_map(|line| line.strip_prefix("memlock:"))
-                .and_then(|bytes| bytes.trim().parse::<u64>().ok());
-            sum += bytes.unwrap_or_default();
-        }
-        Ok(sum)
-    }
 }
 
 pub(super) fn layout_of(map: &MapHandle) -> Result<kl_layout> {

@@ -13,7 +13,8 @@ use nix::mount::{MsFlags, mount};
 use nix::poll::{PollTimeout, poll};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::load::{Maps, Variant};
+use super::load::Variant;
+use super::maps::Maps;
 use super::sys;
 use crate::error::{Doing, Error, Result};
 use crate::trust;
