@@ -82,12 +82,18 @@ static __always_inline int kl_leaves_on(struct __sk_buff *skb, const struct kl_p
 	}
 	flow = bpf_map_lookup_elem(&kl_accepted, &e->flow);
 	if (flow && kl_flow_lives(flow, proto, jiffies)) {
-		if (flow->stage == KL_FLOW_OPEN && proto != IPPROTO_TCP)
+		if (flow->stage == KL_FLOW_OPEN && proto != IPPROTO_TCP) {
 			flow->stage = KL_FLOW_ANSWERED;
+			kl_edge_key_of(pkt, e, e->flow.lport, KL_EDGE_IN);
+			kl_edge_works(pkt, e, word, jiffies);
+		}
 		kl_flow_touch(flow, e, proto, jiffies);
 		return 1;
 	}
 	if (kl_is_echo_reply(pkt, e))
+		return 1;
+	/* What is refused where nothing is enforced was let in, and is no edge of ours. */
+	if (proto == IPPROTO_TCP && mode != KL_GRAPH_ENFORCE && e->flags & KL_TCP_RST)
 		return 1;
 	if (proto == IPPROTO_TCP && (mode == KL_GRAPH_LEARN || kl_from_stream(skb)))
 		return 1;

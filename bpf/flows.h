@@ -124,21 +124,30 @@ static __always_inline int kl_udp_connected(void *ctx, const struct kl_packet *p
 	return remote != 0;
 }
 
-/* The first answer to what this side opened: its edge is one that works. */
-static __always_inline void kl_answered(const struct kl_packet *pkt, struct kl_edge_scratch *e,
-					struct kl_flow *flow, __u32 word, __u32 jiffies)
+/* Counts that the edge e->key is one that works: what was opened along it was answered. */
+static __always_inline void kl_edge_works(const struct kl_packet *pkt, struct kl_edge_scratch *e,
+					  __u32 word, __u32 jiffies)
 {
 	struct kl_edge *way;
 
+	if ((word & KL_GRAPH_MODE) == KL_GRAPH_ENFORCE)
+		return;
+	way = kl_edge_entry(e, pkt, word, jiffies);
+	if (way)
+		way->handshakes++;
+}
+
+/* The first answer to what this side opened. */
+static __always_inline void kl_answered(const struct kl_packet *pkt, struct kl_edge_scratch *e,
+					struct kl_flow *flow, __u32 word, __u32 jiffies)
+{
 	if (flow->stage != KL_FLOW_OPEN || (word & KL_GRAPH_MODE) == KL_GRAPH_ENFORCE)
 		return;
 	if (pkt->proto == IPPROTO_TCP && !(e->flags & KL_TCP_SYN))
 		return;
 	flow->stage = KL_FLOW_ANSWERED;
 	e->key.service = kl_service(pkt, e->flow.rport, KL_EDGE_OUT);
-	way = kl_edge_entry(e, pkt, word, jiffies);
-	if (way)
-		way->handshakes++;
+	kl_edge_works(pkt, e, word, jiffies);
 }
 
 /* Whether the packet answers what this side opened. */
@@ -203,6 +212,16 @@ static __always_inline void kl_flow_note(const struct kl_packet *pkt, struct kl_
 	way->connections++;
 }
 
+/* Whether this packet is what completes the connection that our side answered; once for each. */
+static __always_inline __u32 kl_completes(const struct kl_edge_scratch *e, struct kl_flow *flow)
+{
+	if (flow->stage != KL_FLOW_ANSWERED ||
+	    bpf_ntohl(e->ack) - bpf_ntohl(flow->next) >= KL_ACK_WINDOW)
+		return 0;
+	flow->stage = KL_FLOW_COMPLETE;
+	return 1;
+}
+
 /*
  * What an inbound packet of an edge that may be used says of its connection:
  * whether both ends completed it, and that our answers to it are answers.
@@ -226,15 +245,30 @@ static __always_inline void kl_accept(void *ctx, const struct kl_packet *pkt,
 		return;
 	kl_flow_key_of(pkt, e);
 	flow = bpf_map_lookup_elem(&kl_accepted, &e->flow);
-	if (flow) {
-		done = flow->stage == KL_FLOW_ANSWERED &&
-		       bpf_ntohl(e->ack) - bpf_ntohl(flow->next) < KL_ACK_WINDOW;
-		if (done)
-			flow->stage = KL_FLOW_COMPLETE;
-	} else {
+	if (flow)
+		done = kl_completes(e, flow);
+	else
 		done = kl_tcp_connected(kl_tcp_state(ctx, pkt, e));
-	}
 	way->handshakes += done;
+}
+
+/*
+ * A connection that was met in its middle. Where its beginning is known, another
+ * CPU saw and counted it; only its completion may be left to count.
+ */
+static __always_inline void kl_accept_middle(const struct kl_packet *pkt,
+					     struct kl_edge_scratch *e, struct kl_edge *way)
+{
+	struct kl_flow *flow;
+
+	kl_flow_key_of(pkt, e);
+	flow = bpf_map_lookup_elem(&kl_accepted, &e->flow);
+	if (flow) {
+		way->handshakes += kl_completes(e, flow);
+		return;
+	}
+	way->connections++;
+	way->handshakes++;
 }
 
 /*

@@ -249,10 +249,8 @@ static __always_inline enum kl_reason kl_edge_unknown(void *ctx, void *data, voi
 			kl_flow_note(pkt, e, way, KL_FLOW_OPEN, jiffies);
 		return reason;
 	}
-	if (middle) {
-		way->connections++;
-		way->handshakes++;
-	}
+	if (middle)
+		kl_accept_middle(pkt, e, way);
 	if (reason == KL_REASON_EDGE_OBSERVED)
 		stage = KL_FLOW_VIOLATION;
 	kl_accept(ctx, pkt, e, way, stage, jiffies);

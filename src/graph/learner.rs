@@ -26,7 +26,8 @@ pub struct Promotion {
     pub min_age: Duration,
     /// Silence after which what nobody decided starts over; after twice that it is forgotten.
     pub expire_ttl: Duration,
-    /// Services a source may try in vain within one window before it counts as a scanner.
+    /// Services a source may try in vain within one window before it counts as a scanner. In vain is
+    /// what is completed or answered neither in the same tick nor in the next one, nor later.
     pub fan_out: usize,
     /// Most edges held.
     pub max_edges: usize,
@@ -70,10 +71,65 @@ const MOST_ATTEMPTING: usize = 16_384;
 /// Scanners that are remembered, each for a day.
 const MOST_SCANNERS: usize = 65_536;
 
+/// What a source tried within one window and nobody completed.
+#[derive(Debug, Default)]
+struct Tried {
+    /// In the last tick: what completes it may still come. At most twice what makes a scanner, for
+    /// some of it may be completed.
+    open: BTreeSet<Service>,
+    in_vain: BTreeSet<Service>,
+}
+
+impl Tried {
+    fn len(&self) -> usize {
+        self.open.len() + self.in_vain.len()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Attempts {
     window: u64,
-    by_source: HashMap<Source, BTreeSet<Service>>,
+    by_source: HashMap<Source, Tried>,
+    /// Sources that have something open.
+    open: Vec<Source>,
+}
+
+impl Attempts {
+    fn complete(&mut self, source: &Source, service: &Service) {
+        if let Some(tried) = self.by_source.get_mut(source) {
+            tried.open.remove(service);
+            tried.in_vain.remove(service);
+        }
+    }
+
+    /// What the last tick left open was in vain. Gives the sources of which more than `most` was.
+    fn close(&mut self, most: usize) -> Vec<Source> {
+        let mut found = Vec::new();
+        for source in std::mem::take(&mut self.open) {
+            if let Some(tried) = self.by_source.get_mut(&source) {
+                tried.in_vain.append(&mut tried.open);
+                if tried.in_vain.len() > most {
+                    found.push(source);
+                }
+            }
+        }
+        found
+    }
+
+    fn open(&mut self, source: Source, service: Service, most: usize) {
+        let room = self.by_source.len() < MOST_ATTEMPTING;
+        if !room && !self.by_source.contains_key(&source) {
+            return;
+        }
+        let tried = self.by_source.entry(source).or_default();
+        if tried.open.len() > most * 2 || tried.in_vain.contains(&service) {
+            return;
+        }
+        if tried.open.is_empty() {
+            self.open.push(source);
+        }
+        tried.open.insert(service);
+    }
 }
 
 #[derive(Debug)]
@@ -139,7 +195,8 @@ impl Learner {
             evidence,
         } in seen
         {
-            if self.scanners.contains_key(source) && !self.is_beyond_scans(edge) {
+            let may_scan = self.scanners.contains_key(source) || self.tries_many(source);
+            if may_scan && !self.is_beyond_scans(edge) {
                 continue;
             }
             let (sum, only) = edges
@@ -161,11 +218,19 @@ impl Learner {
         record.is_some_and(|record| record.state.is_accepted())
     }
 
-    /// Whether it holds for whoever scans in its peer's name.
+    /// Whether it has as much open as only a scanner has in vain.
+    fn tries_many(&self, source: &Source) -> bool {
+        let tried = self.attempts.by_source.get(source);
+        tried.is_some_and(|tried| tried.len() > self.promotion.fan_out)
+    }
+
+    /// Whether it holds for whoever scans in its peer's name. An answer over UDP may have gone to
+    /// somebody who never asked.
     fn is_beyond_scans(&self, edge: &Edge) -> bool {
+        let completed = |record: &Record| edge.service.is_tcp() && record.seen.handshakes > 0;
         let record = self.records.get(edge);
         edge.direction == Direction::Out
-            || record.is_some_and(|record| record.state.is_accepted() || record.seen.handshakes > 0)
+            || record.is_some_and(|record| record.state.is_accepted() || completed(record))
     }
 
     fn observe(
@@ -229,33 +294,27 @@ impl Learner {
         self.scanners
             .retain(|_, since| now.since(*since) < SCANNER_FOR);
         let window = now.as_secs() / super::WINDOW_SECS;
+        let come_in = || {
+            seen.iter()
+                .filter(|seen| seen.edge.direction == Direction::In)
+        };
+        for seen in come_in().filter(|seen| seen.evidence.handshakes > 0) {
+            self.attempts.complete(&seen.source, &seen.edge.service);
+        }
+        let most = self.promotion.fan_out;
+        let found = self.attempts.close(most);
         if self.attempts.window != window {
             self.attempts = Attempts {
                 window,
-                by_source: HashMap::new(),
+                ..Attempts::default()
             };
         }
-        let mut found = Vec::new();
-        self.found.clear();
-        for seen in seen {
-            if seen.edge.direction != Direction::In || seen.evidence.handshakes > 0 {
-                continue;
-            }
-            if self.is_accepted(&seen.edge) {
-                continue;
-            }
-            let room = self.attempts.by_source.len() < MOST_ATTEMPTING;
-            if !room && !self.attempts.by_source.contains_key(&seen.source) {
-                continue;
-            }
-            let tried = self.attempts.by_source.entry(seen.source).or_default();
-            if tried.len() <= self.promotion.fan_out {
-                tried.insert(seen.edge.service);
-            }
-            if tried.len() > self.promotion.fan_out {
-                found.push(seen.source);
+        for seen in come_in().filter(|seen| seen.evidence.handshakes == 0) {
+            if !self.is_accepted(&seen.edge) && !self.scanners.contains_key(&seen.source) {
+                self.attempts.open(seen.source, seen.edge.service, most);
             }
         }
+        self.found.clear();
         for source in found {
             if self.scanners.insert(source, now).is_none() {
                 self.found.push(source);

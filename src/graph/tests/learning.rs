@@ -89,6 +89,8 @@ fn w36_a_scanner_teaches_nothing_and_what_it_taught_is_forgotten() {
     }
     assert_eq!(state(&learner, "10.0.0.66", "udp/2"), Some(State::Learned));
     learner.tick(after(3_000), TICK, &ports(100..109));
+    assert_eq!(state(&learner, "10.0.0.66", "udp/104"), None, "in doubt");
+    learner.tick(after(3_001), TICK, &[]);
     assert_eq!(learner.scanners().count(), 1);
     assert_eq!(state(&learner, "10.0.0.66", "udp/104"), None);
     learner.tick(after(3_100), TICK, &[tried("10.0.0.66", "udp/4444")]);
@@ -118,16 +120,64 @@ fn invented_scanners_fill_no_memory_and_the_first_found_go() {
     let first = "10.0.0.66";
     let scan = |peer: &str| ["udp/1", "udp/2"].map(|service| tried(peer, service));
     learner.tick(after(0), TICK, &scan(first));
+    learner.tick(after(1), TICK, &[]);
     assert_eq!(learner.scanners().count(), 1);
     for window in 1..6 {
         let invented: Vec<_> = (0..16_384)
             .flat_map(|host| scan(&format!("172.{window}.{}.{}", host >> 8 & 255, host & 255)))
             .collect();
         learner.tick(after(window * 600), TICK, &invented);
+        learner.tick(after(window * 600 + 1), TICK, &[]);
         assert!(learner.scanners().count() <= 65_536);
     }
     assert_eq!(learner.scanners().count(), 65_536);
     assert!(learner.scanners().all(|one| one.to_string() != first));
+}
+
+/// A look at twelve services may have its SYNs in one tick and the rest in the next, or later.
+#[test]
+fn what_is_completed_a_tick_later_was_not_in_vain() {
+    let mut learner = learner();
+    let ports = |of: fn(&str, &str) -> super::super::Observation| -> Vec<_> {
+        (1..=12)
+            .map(|port| of("10.0.0.5", &format!("tcp/{port}")))
+            .collect()
+    };
+    for look in 0..40 {
+        learner.tick(after(look * 60), TICK, &ports(tried));
+        learner.tick(after(look * 60 + 1), TICK, &ports(seen));
+        assert_eq!(learner.scanners().count(), 0, "{look}");
+    }
+    assert_eq!(state(&learner, "10.0.0.5", "tcp/7"), Some(State::Learned));
+    // One at a time, each completed late: as many as ever stay in doubt, and no more.
+    for port in 100..140u64 {
+        let service = format!("tcp/{port}");
+        let begun = 5_000 + port * 3;
+        learner.tick(after(begun), TICK, &[tried("10.0.0.6", &service)]);
+        learner.tick(after(begun + 1), TICK, &[]);
+        learner.tick(after(begun + 2), TICK, &[seen("10.0.0.6", &service)]);
+    }
+    assert_eq!(learner.scanners().count(), 0);
+}
+
+/// Whoever borrows an address can have this host answer it over UDP.
+#[test]
+fn an_answer_over_udp_is_not_in_vain_and_keeps_nothing_from_a_scan() {
+    let mut learner = learner();
+    let answered: Vec<_> = (1..=12)
+        .map(|port| seen("10.0.0.5", &format!("udp/{port}")))
+        .collect();
+    learner.tick(after(0), TICK, &answered);
+    learner.tick(after(1), TICK, &[]);
+    assert_eq!(learner.scanners().count(), 0);
+    assert_eq!(learner.records().len(), 12);
+    let scan: Vec<_> = (100..=115)
+        .map(|port| tried("10.0.0.5", &format!("udp/{port}")))
+        .collect();
+    learner.tick(after(2), TICK, &scan);
+    learner.tick(after(3), TICK, &[]);
+    assert_eq!(learner.scanners().count(), 1);
+    assert!(learner.records().is_empty());
 }
 
 #[test]
@@ -269,6 +319,7 @@ fn w57_a_scanner_elsewhere_is_known_by_its_prefix_whichever_address_it_takes() {
         let mut reading = meter.reading();
         reading.join_remote(&groups, 64);
         learner.tick(after(0), TICK, &reading.seen);
+        learner.tick(after(1), TICK, &[]);
         let found: Vec<String> = learner.scanners().map(Source::to_string).collect();
         (found, learner.records().len())
     };
@@ -359,6 +410,7 @@ fn a_forged_scan_takes_no_edge_that_the_peer_or_this_host_made() {
         .map(|port| tried(peer, &format!("tcp/{port}")))
         .collect();
     learner.tick(after(1), TICK, &scan);
+    learner.tick(after(2), TICK, &[]);
     assert_eq!(learner.new_scanners(), [source(peer)]);
     let readiness = Readiness::of(
         learner.records(),

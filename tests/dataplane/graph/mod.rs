@@ -306,6 +306,111 @@ fn learning_counts_connections_and_believes_a_handshake_only_with_its_number() {
     }
 }
 
+/// Has this thread run on one CPU: the first there is, or the last.
+fn run_on(last: bool) {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    let mut order: Vec<usize> = (0..CpuSet::count()).collect();
+    if last {
+        order.reverse();
+    }
+    let moved = order.into_iter().any(|cpu| {
+        let mut one = CpuSet::new();
+        one.set(cpu).is_ok() && sched_setaffinity(nix::unistd::Pid::from_raw(0), &one).is_ok()
+    });
+    assert!(moved);
+}
+
+/// Each CPU has a table of its own, and packets of a connection come to several.
+#[test]
+fn a_connection_that_another_cpu_goes_on_with_is_counted_once() {
+    use std::net::{TcpListener, TcpStream};
+    for source in [ip("127.0.0.1"), ip("::1")] {
+        let listener = TcpListener::bind((source, 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _accepted = listener.accept().unwrap();
+        let (sport, dport) = (
+            stream.local_addr().unwrap().port(),
+            listener.local_addr().unwrap().port(),
+        );
+        for completed_at_once in [true, false] {
+            let plane = plane();
+            switch(&plane, Mode::Learn, &permits(&[]));
+            let tcp = |flags, number| {
+                let l4 = L4::Tcp {
+                    sport,
+                    dport,
+                    flags,
+                };
+                plane.send(&Frame::new(source, l4).to(source).number(number).build());
+            };
+            let answer = L4::Tcp {
+                sport: dport,
+                dport: sport,
+                flags: 0x12,
+            };
+            run_on(false);
+            tcp(0x02, 0);
+            let answer = Frame::new(source, answer).to(source).number(0x1234_5678);
+            let companion = plane.shield.companion().unwrap().unwrap();
+            companion.drops(&answer.leaving().build()).unwrap();
+            if completed_at_once {
+                tcp(0x10, 0x1234_5679);
+            }
+            run_on(true);
+            tcp(0x10, 0x1234_5679);
+            tcp(0x10, 0x1234_5679);
+            run_on(false);
+            tcp(0x10, 0x1234_5679);
+            let rows = rows(&plane);
+            let sum = |of: fn(&EdgeRow) -> u32| rows.iter().map(of).sum::<u32>();
+            let sums = (sum(|row| row.connections), sum(|row| row.handshakes));
+            assert_eq!(sums, (1, 1), "{source}, {completed_at_once}: {rows:?}");
+        }
+    }
+}
+
+/// As outbound ones: an exchange over UDP is nothing that was tried in vain.
+#[test]
+fn what_this_host_answers_over_udp_counts_as_completed_once() {
+    let plane = plane();
+    switch(&plane, Mode::Learn, &permits(&[]));
+    for source in families() {
+        for _ in 0..3 {
+            plane.send(&Frame::udp(source, 40_000, 53).build());
+            let answer = Frame::udp(source, 53, 40_000).leaving();
+            let companion = plane.shield.companion().unwrap().unwrap();
+            assert!(!companion.drops(&answer.build()).unwrap());
+        }
+    }
+    let rows: Vec<_> = rows(&plane)
+        .iter()
+        .map(|row| (row.direction, row.packets, row.connections, row.handshakes))
+        .collect();
+    assert_eq!(rows, [(Direction::In, 3, 1, 1); 2]);
+}
+
+#[test]
+fn observed_a_refusal_is_no_edge_of_this_host() {
+    let plane = plane();
+    for source in families() {
+        switch(&plane, Mode::Observe, &permits(&[]));
+        assert_eq!(plane.syn(source), Reason::EdgeObserved);
+        let refusal = L4::Tcp {
+            sport: 443,
+            dport: 40_000,
+            flags: 0x14,
+        };
+        let companion = plane.shield.companion().unwrap().unwrap();
+        let refusal = Frame::new(source, refusal).leaving().build();
+        assert!(!companion.drops(&refusal).unwrap());
+        let rows = rows(&plane);
+        assert!(
+            rows.iter().all(|row| row.direction == Direction::In),
+            "{rows:?}"
+        );
+    }
+}
+
 #[test]
 fn a_probe_without_a_connection_teaches_nothing() {
     for source in families() {
