@@ -42,6 +42,11 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether packets are judged by the frozen graph.
+    pub const fn is_frozen(self) -> bool {
+        matches!(self, Self::Observe | Self::Enforce)
+    }
+
     pub const ALL: [Self; 4] = [Self::Off, Self::Learn, Self::Observe, Self::Enforce];
 
     pub const fn name(self) -> &'static str {

@@ -1,6 +1,8 @@
 //! The frozen file as it is on disk, which an operator may have edited since it was read.
 
+use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use super::keeper::GraphKeeper;
@@ -21,6 +23,32 @@ enum OnDisk {
     /// It says what is known; its comments may be new.
     AsKnown(String),
     Edited(String),
+}
+
+/// What the frozen file says, if that was accepted: by a freeze, or as the first one there is.
+///
+/// # Errors
+/// Operator's, if it was edited, or put in place of the accepted one.
+pub(super) fn read_accepted(
+    store: &Path,
+    node: &str,
+    v6_bits: u8,
+) -> Result<Option<(Frozen, String)>> {
+    let path = frozen_path(store);
+    let read = read_sound(&path, v6_bits)?;
+    let accepted = read_sound(&accepted_path(store), v6_bits).ok().flatten();
+    match (&read, accepted) {
+        (Some((written, _)), Some((accepted, _)))
+            if accepted.node == node && accepted != *written =>
+        {
+            Err(Error::operator(format!(
+                "{} is not what was accepted last; 'kernloom graph diff' tells what is different, 'kernloom \
+                 graph freeze --accept-edits' takes it",
+                path.display()
+            )))
+        }
+        _ => Ok(read),
+    }
 }
 
 impl GraphKeeper<'_> {
@@ -87,6 +115,8 @@ impl GraphKeeper<'_> {
         }
         if let Err(error) = write_whole(&path, text) {
             log::error!(target: GRAPH, "{error}; iq would not start if the frozen file was damaged now");
+            // An older one would have the next start take the file for an edited one.
+            let _ = fs::remove_file(&path);
         }
     }
 
@@ -95,7 +125,6 @@ impl GraphKeeper<'_> {
     ///
     /// `asked`: what the start asks for; `runs`: what the data plane does by now.
     pub(super) fn fall_back(&mut self, asked: Option<Mode>, runs: Mode) -> Option<String> {
-        let goes_by_file = |mode: &Mode| matches!(mode, Mode::Observe | Mode::Enforce);
         let path = frozen_path(&self.setup.store);
         let (wanted, why) = match &self.frozen {
             Ok(Some(_)) => return None,
@@ -109,7 +138,7 @@ impl GraphKeeper<'_> {
             ),
             Err(error) => (self.mode.or(asked), error.clone()),
         };
-        if !wanted.iter().chain([&runs]).any(goes_by_file) {
+        if !wanted.into_iter().chain([runs]).any(Mode::is_frozen) {
             return None;
         }
         let accepted = accepted_path(&self.setup.store);

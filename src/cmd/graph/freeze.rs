@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use super::disk::read_accepted;
 use super::keeper::GraphKeeper;
-use super::{GRAPH, frozen_path, read_sound};
+use super::{GRAPH, frozen_path};
 use crate::dataplane::Shield;
 use crate::error::{Error, Result};
 use crate::graph::{
@@ -168,7 +169,11 @@ impl GraphKeeper<'_> {
 
     /// Goes by the file as it is now, before it is put in force.
     pub(super) fn reread(&mut self, now: Moment) -> Result<()> {
-        self.frozen = Ok(read_sound(&frozen_path(&self.setup.store), self.v6_bits())?);
+        self.frozen = Ok(read_accepted(
+            &self.setup.store,
+            &self.node,
+            self.v6_bits(),
+        )?);
         self.go_by_file(now);
         self.keep_accepted();
         Ok(())

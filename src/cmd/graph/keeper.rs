@@ -2,8 +2,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::disk::read_accepted;
 use super::violations::Violations;
-use super::{GRAPH, frozen_path, is_excluded, links, read_sound};
+use super::{GRAPH, frozen_path, is_excluded, links};
 use crate::cli::ExportFormat;
 use crate::dataplane::{EdgeTable, GraphPlane, Permits, Shield, TrackWidth};
 use crate::error::{Error, Result};
@@ -108,8 +109,7 @@ impl<'a> GraphKeeper<'a> {
     ) -> Result<Self> {
         let kept = store.load()?;
         let v6_bits = shield.map_or(TrackWidth::default().bits(), Shield::v6_bits);
-        let frozen =
-            read_sound(&frozen_path(&setup.store), v6_bits).map_err(|error| error.to_string());
+        let frozen = read_accepted(&setup.store, &node, v6_bits).map_err(|error| error.to_string());
         let table = match shield.and_then(Shield::graph) {
             Some(plane) => {
                 let table = plane.edges()?;
@@ -155,6 +155,8 @@ impl<'a> GraphKeeper<'a> {
     pub(crate) fn begin(&mut self, asked: Option<Mode>, now: Moment) -> Result<Mode> {
         let plane = self.plane()?;
         let status = plane.status(now.ktime);
+        // What is frozen is recorded, too.
+        let lost = self.learner.records().is_empty();
         if let Some(error) = self.fall_back(asked, status.mode) {
             log::error!(target: GRAPH, "{error}");
         } else {
@@ -178,6 +180,16 @@ impl<'a> GraphKeeper<'a> {
                 }
                 mode
             }
+            (None, Some(asked)) if lost && asked != status.mode && status.mode.is_frozen() => {
+                log::warn!(
+                    target: GRAPH,
+                    "{} is in force, and the database that would know who put it there is new: it stays; \
+                     'kernloom graph {}' ends it",
+                    status.mode,
+                    command_for(asked)
+                );
+                status.mode
+            }
             (None, Some(asked)) => asked,
             (None, None) if status.mode != Mode::Off => status.mode,
             (None, None) => Mode::Learn,
@@ -191,8 +203,7 @@ impl<'a> GraphKeeper<'a> {
     /// What an operator should know of the graph that an IQ begins with.
     fn warn(&self, mode: Mode) {
         let mut text = self.groups_apart();
-        let goes_by_file = matches!(mode, Mode::Observe | Mode::Enforce);
-        if let (false, Err(error)) = (goes_by_file, &self.frozen) {
+        if let (false, Err(error)) = (mode.is_frozen(), &self.frozen) {
             text.push_str(&format!(
                 "{error}; until then, what is denied is what the database says\n"
             ));
@@ -223,10 +234,22 @@ impl<'a> GraphKeeper<'a> {
         match &self.frozen {
             Ok(Some((frozen, _))) => Ok(frozen),
             Ok(None) => Err(Error::operator(format!(
-                "there is no frozen graph yet ({}); 'kernloom graph freeze' makes one",
-                frozen_path(&self.setup.store).display()
+                "there is no frozen graph yet ({}); 'kernloom graph freeze' makes one{}",
+                frozen_path(&self.setup.store).display(),
+                self.way_out()
             ))),
             Err(error) => Err(Error::operator(error.clone())),
+        }
+    }
+
+    /// What lets go of a graph that outlived its file.
+    fn way_out(&self) -> &'static str {
+        let plane = self.shield.and_then(Shield::graph);
+        let in_force = |plane: GraphPlane<'_>| plane.status(self.started.ktime).mode.is_frozen();
+        if plane.is_some_and(in_force) {
+            "; one that is lost is still in force: 'kernloom graph thaw' lets go of it"
+        } else {
+            ""
         }
     }
 
@@ -258,7 +281,7 @@ impl<'a> GraphKeeper<'a> {
     fn apply(&self, mode: Mode, lease: Option<Ktime>, now: Moment) -> Result<()> {
         let plane = self.plane()?;
         let mut permits = Permits::default();
-        if matches!(mode, Mode::Observe | Mode::Enforce) {
+        if mode.is_frozen() {
             let frozen = self.own_frozen()?;
             permits.allowed = frozen.edges.clone();
             permits.only = frozen.only.clone();
@@ -388,7 +411,7 @@ impl<'a> GraphKeeper<'a> {
         lease: Option<Duration>,
         now: Moment,
     ) -> Result<String> {
-        if matches!(mode, Mode::Observe | Mode::Enforce) {
+        if mode.is_frozen() {
             self.reread(now)?;
         }
         self.apply(mode, lease.map(|span| now.ktime + span), now)?;

@@ -257,7 +257,7 @@ fn graph_in_force<'a>(
         return Ok(None);
     };
     let mode = plane.status(moment()?.ktime).mode;
-    if !matches!(mode, Mode::Observe | Mode::Enforce) {
+    if !mode.is_frozen() {
         return Ok(None);
     }
     log::warn!(target: GRAPH, "{mode} is in force from before, and stays: the graph is kept without --graph, too");

@@ -336,6 +336,8 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
         good(&lab, &format!("allow {} tcp/443", one.v4));
         good(&lab, "freeze --accept-risk");
         good(&lab, "enforce --lease 0");
+        let older = read(&lab);
+        good(&lab, "allow 10.0.0.9 tcp/22");
         let sound = read(&lab);
         reboot(&lab, iq);
         let line = format!(
@@ -348,6 +350,10 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
             (None, "is gone"),
             (Some(&damaged), "unknown field `edgs`"),
             (Some(&edited), "it was edited or damaged"),
+            (
+                Some(&older),
+                "is not what was accepted last; 'kernloom graph diff'",
+            ),
         ] {
             match text {
                 Some(text) => std::fs::write(file(&lab), text).unwrap(),
@@ -361,12 +367,13 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
             assert!(good(&lab, "show").contains("frozen-enforce"));
             holds();
             if text.is_some() {
-                refused(&lab, "allow 10.0.0.9 tcp/443");
+                refused(&lab, "allow 10.0.0.8 tcp/443");
                 refused(&lab, "enforce --lease 0");
                 holds();
             }
             reboot(&lab, iq);
         }
+        std::fs::write(file(&lab), &edited).unwrap();
         let iq = start(&lab);
         let told = good(&lab, "freeze --accept-edits");
         let added = format!("+ {} -> tcp/22\n", one.v4);

@@ -326,7 +326,40 @@ fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
         let last = start("frozen-enforce");
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
         assert!(good(&lab, "show").contains("frozen-observe"));
+        good(&lab, "enforce --lease 0");
+        drop(last);
+
+        // The kernel knows better than a database that is new.
+        let state = |name: &str| lab.state_dir().join(name);
+        let lose = |names: &[&str]| {
+            names
+                .iter()
+                .for_each(|name| drop(std::fs::remove_file(state(name))))
+        };
+        lose(&["graph.db", "graph.db-wal", "graph.db-shm"]);
+        let last = start("learn");
+        assert!(
+            last.text()
+                .contains("the database that would know who put it there is new: it stays"),
+            "{}",
+            last.text()
+        );
+        assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
+        drop(last);
+        lose(&["graph.db", "graph.db-wal", "graph.db-shm"]);
+        lose(&["frozen-graph.yaml", "frozen-graph.yaml.accepted"]);
+        let said = graph(&lab, "observe");
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(
+            said.err.contains(
+                "one that is lost is still in force: 'kernloom graph thaw' lets go of it"
+            ),
+            "{said:?}"
+        );
+        assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
         good(&lab, "thaw");
+        tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
+        let last = start("learn");
         drop(last);
         let thawed = start("frozen-enforce");
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
