@@ -36,7 +36,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     read(path, |_| None)
 }
 
-/// Reads a file that says where things are kept: it must be root's, or of whoever runs this.
+/// Reads a file that says where things are kept, or what is enforced: it must be root's, or of whoever runs this.
 ///
 /// # Errors
 /// As [`read_to_string`]; `PermissionDenied` for somebody else's file.
@@ -52,10 +52,19 @@ fn text(bytes: Vec<u8>) -> Result<String> {
 fn read(path: &Path, also: impl Fn(&Metadata) -> Option<String>) -> Result<Vec<u8>> {
     let refuse = |kind, why: String| Err(Error::new(kind, why));
     // Opening a pipe would wait for whoever writes it.
-    let mut file = OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)?;
+        .open(path);
+    let mut file = match opened {
+        // Without the capability to pass over it, a foreign owner's mode decides.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let foreign = fs::metadata(path).ok();
+            let why = foreign.and_then(|about| foreign_file(&about, path));
+            return Err(why.map_or(error, |why| Error::new(ErrorKind::PermissionDenied, why)));
+        }
+        opened => opened?,
+    };
     // Of the open file: its name may mean another one by now.
     let about = file.metadata()?;
     if about.is_dir() {

@@ -50,7 +50,8 @@ pub enum GraphCommand {
     #[command(
         after_help = "Example: sudo kernloom graph edges --state candidate\n\n\
         Connections and handshakes are counted while the graph learns or observes. Enforced, packets of an edge that\n\
-        is allowed pass on the shortest way, and are counted alone."
+        is allowed pass on the shortest way, and are counted alone. Of what goes out, the first packet of each\n\
+        conversation is counted, and none of the rest."
     )]
     Edges {
         /// Only edges in this state: candidate, learned, approved, frozen, denied, expired,

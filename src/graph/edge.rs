@@ -2,7 +2,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::model::Source;
+use crate::model::{ParseSourceError, Source};
 
 /// Who is at the other end: one tracked source, or a named group of prefixes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +102,9 @@ pub enum ParseEdgeError {
     Direction(String),
     #[error("'{0}' is no group that is defined, and no address or prefix")]
     Peer(String),
+    /// One that is nearly one.
+    #[error(transparent)]
+    Source(ParseSourceError),
 }
 
 impl FromStr for Service {
@@ -163,9 +166,12 @@ impl Peer {
         if is_group(text) {
             return Ok(Self::Group(text.to_owned()));
         }
-        text.parse()
-            .map(Self::Source)
-            .map_err(|_| ParseEdgeError::Peer(text.to_owned()))
+        text.parse().map(Self::Source).map_err(|error| match error {
+            ParseSourceError::Syntax(_) => ParseEdgeError::Peer(text.to_owned()),
+            near @ (ParseSourceError::Length { .. } | ParseSourceError::HostBits { .. }) => {
+                ParseEdgeError::Source(near)
+            }
+        })
     }
 }
 
@@ -350,6 +356,10 @@ mod tests {
         assert_eq!(
             parse("ofice").unwrap_err().to_string(),
             "'ofice' is no group that is defined, and no address or prefix"
+        );
+        assert_eq!(
+            parse("10.55.0.2/24").unwrap_err().to_string(),
+            "'10.55.0.2/24' has bits set after the prefix; did you mean 10.55.0.0/24?"
         );
     }
 }

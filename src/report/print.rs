@@ -1,5 +1,6 @@
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::{Doing, Error, Result};
@@ -36,12 +37,28 @@ pub fn write_out(path: &Path, text: &str) -> Result<()> {
     }
 }
 
+/// With the mode of the file it replaces: who kept that from others goes on doing so.
+fn write_beside(beside: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let there = fs::metadata(path).ok().map(|about| about.permissions());
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    if there.is_some() {
+        options.mode(0o600);
+    }
+    let mut file = options.open(beside)?;
+    file.write_all(text.as_bytes())?;
+    match there {
+        Some(mode) => file.set_permissions(mode),
+        None => Ok(()),
+    }
+}
+
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Through a link to the file itself: the link stays.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path));
+    let written = write_beside(&beside, &path, text).and_then(|()| fs::rename(&beside, &path));
     if written.is_err() {
         // What is left of the attempt is of no use; the first error is the one to tell.
         let _ = fs::remove_file(&beside);
@@ -51,6 +68,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -63,6 +82,10 @@ mod tests {
         write_out(&link, "second").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "second");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        write_out(&file, "kept from others").unwrap();
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         write_out(Path::new("/dev/null"), "gone").unwrap();
         let full = write_out(Path::new("/dev/full"), "more").unwrap_err();

@@ -242,7 +242,10 @@ fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Refusal {
         code,
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
     );
+    // Where there is no room for what it keeps beside the database, SQLite does not say so.
+    let no_room = code == Some(rusqlite::ErrorCode::SystemIoFailure) && is_full(Path::new(path));
     let mend = match code {
+        _ if no_room => "; the disk is full: make room",
         Some(rusqlite::ErrorCode::DiskFull) => {
             "; the disk, or the 64 MiB the graph may take, is full: make room; what was learned is kept in memory until then"
         }
@@ -256,6 +259,12 @@ fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Refusal {
         why: Error::world(format!("{doing} {path}: {error}{mend}")),
         is_over,
     }
+}
+
+/// Whether there is less room than the journal and its index take at least.
+fn is_full(path: &Path) -> bool {
+    let room = nix::sys::statvfs::statvfs(directory_of(path));
+    room.is_ok_and(|room| room.blocks_available() * room.fragment_size() < 128 * 1_024)
 }
 
 fn configure(db: &Connection, pages: u32) -> rusqlite::Result<()> {

@@ -40,7 +40,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 
 /// The frozen graph and the file's text, verified; `None` if there is no file.
 pub fn read_frozen(path: &Path) -> Result<Option<(Frozen, String)>> {
-    let text = match trust::read_to_string(path) {
+    let text = match trust::read_settings(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => {

@@ -496,7 +496,7 @@ impl Edges {
             self.opened.insert(key, Flow::new(Stage::Open, now));
             return None;
         }
-        if self.leaves_on(packet, &wire, &graph, now) {
+        if self.leaves_on(packet, &wire, (&graph, stamp), now) {
             return None;
         }
         let service = service(&wire, wire.sport);
@@ -515,7 +515,13 @@ impl Edges {
     }
 
     /// Whether a packet that leaves answers, or goes on with, something.
-    fn leaves_on(&mut self, packet: &Packet, wire: &Wire, graph: &Graph, now: u64) -> bool {
+    fn leaves_on(
+        &mut self,
+        packet: &Packet,
+        wire: &Wire,
+        (graph, stamp): (&Graph, u64),
+        now: u64,
+    ) -> bool {
         if wire.proto == 6 && opens(wire) {
             return false;
         }
@@ -533,17 +539,22 @@ impl Edges {
             flow.touch(wire, now);
             return true;
         }
+        let edge = edge_of(Direction::In, packet.to, service(wire, wire.dport));
         if let Some(flow) = self.accepted.get_mut(&key).filter(lives) {
-            if flow.stage == Stage::Open && wire.proto != 6 {
+            let first = flow.stage == Stage::Open && wire.proto != 6;
+            if first {
                 flow.stage = Stage::Answered;
             }
             flow.touch(wire, now);
+            if first && graph.mode != Mode::Enforce {
+                self.entry(&edge, packet.to, (graph, stamp)).0.handshakes += 1;
+            }
             return true;
         }
-        if is_echo_reply(wire) || (wire.proto == 6 && graph.mode == Mode::Learn) {
+        let refuses = wire.flags & RST != 0 && graph.mode == Mode::Observe;
+        if is_echo_reply(wire) || (wire.proto == 6 && (refuses || graph.mode == Mode::Learn)) {
             return true;
         }
-        let edge = edge_of(Direction::In, packet.to, service(wire, wire.dport));
         graph.mode != Mode::Learn && graph.judge(&edge, graph.group(packet.to)) == Verdict::Allowed
     }
 }

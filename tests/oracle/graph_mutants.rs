@@ -184,7 +184,7 @@ pub const MUTANTS: &[Patch] = &[
         "#define KL_ACK_WINDOW 65536",
         "#define KL_ACK_WINDOW 65535",
     ),
-    patch("flows.h", "flow->stage == KL_FLOW_ANSWERED &&", ""),
+    patch("flows.h", "flow->stage != KL_FLOW_ANSWERED ||", ""),
     patch(
         "flows.h",
         "	if (way->handshakes >= way->connections)\n		return;\n",
@@ -215,6 +215,17 @@ pub const MUTANTS: &[Patch] = &[
         "egress.h",
         "flow->stage == KL_FLOW_OPEN && proto != IPPROTO_TCP",
         "0",
+    ),
+    patch("egress.h", "			kl_edge_works(pkt, e, word, jiffies);\n", ""),
+    patch(
+        "egress.h",
+        "mode != KL_GRAPH_ENFORCE && e->flags & KL_TCP_RST",
+        "0",
+    ),
+    patch(
+        "egress.h",
+        "mode != KL_GRAPH_ENFORCE && e->flags & KL_TCP_RST",
+        "e->flags & KL_TCP_RST",
     ),
     patch("egress.h", "		kl_identify6(pkt);\n", ""),
     // Who stands by himself.

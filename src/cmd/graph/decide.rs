@@ -61,8 +61,7 @@ impl GraphKeeper<'_> {
         }
         let Ok(frozen) = self.own_frozen() else {
             self.renew(now)?;
-            let kept =
-                "kept in the database alone until 'kernloom graph freeze' writes the frozen file\n";
+            let kept = "in force; kept in the database alone until 'kernloom graph freeze' writes the frozen file\n";
             return Ok(kept.to_owned());
         };
         let (frozen, mut next) = (frozen.clone(), frozen.clone());

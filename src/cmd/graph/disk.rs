@@ -54,7 +54,7 @@ pub(super) fn read_accepted(
 impl GraphKeeper<'_> {
     fn on_disk(&self) -> Result<OnDisk> {
         let path = frozen_path(&self.setup.store);
-        let text = match trust::read_to_string(&path) {
+        let text = match trust::read_settings(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(OnDisk::Gone),
             Err(error) => {

@@ -81,7 +81,7 @@ impl GraphKeeper<'_> {
         let path = frozen_path(&self.setup.store);
         let named =
             |error: &dyn std::fmt::Display| Error::operator(format!("{}: {error}", path.display()));
-        let written = trust::read_to_string(&path).map_err(|error| named(&error))?;
+        let written = trust::read_settings(&path).map_err(|error| named(&error))?;
         let mut frozen = Frozen::from_edited(&written).map_err(|error| named(&error))?;
         frozen
             .check_written(self.v6_bits())

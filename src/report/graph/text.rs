@@ -104,7 +104,12 @@ pub fn edge_lines(records: &BTreeMap<Edge, Record>, state: Option<State>) -> Str
             record.seen.handshakes.to_string(),
             record.seen.packets.to_string(),
             format!("{:.1}", record.rate.mean_pps),
-            record.last_seen.to_string(),
+            // An edge that was decided and never used has only the time of that.
+            if record.seen.packets == 0 {
+                "never".to_owned()
+            } else {
+                record.last_seen.to_string()
+            },
         ]);
     }
     table.render()

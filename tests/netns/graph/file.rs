@@ -67,7 +67,7 @@ fn a_denial_is_in_the_file_and_outlives_the_database() {
     good(&lab, "allow 10.0.0.5 tcp/443");
     let told = good(&lab, "deny 10.0.0.7 tcp/22");
     assert!(
-        told.contains("kept in the database alone until 'kernloom graph freeze'"),
+        told.contains("in force; kept in the database alone until 'kernloom graph freeze'"),
         "{told}"
     );
     let told = good(&lab, "freeze --accept-risk");
@@ -117,7 +117,8 @@ fn a_file_from_before_denials_lifts_none_and_takes_them_in() {
     good(&lab, "freeze --accept-risk");
     let older = read(&lab).replace("denied: []\n", "");
     good(&lab, "deny office tcp/22 --group office=10.55.0.0/26");
-    std::fs::write(file(&lab), older).unwrap();
+    std::fs::write(file(&lab), &older).unwrap();
+    std::fs::write(file(&lab).with_extension("yaml.accepted"), older).unwrap();
     assert!(good(&lab, "edges --state denied").contains("office"));
     let told = good(&lab, "diff --group office=10.55.0.0/26");
     assert!(told.contains("- office -> tcp/22\n"), "{told}");
@@ -152,6 +153,9 @@ fn what_was_taken_out_by_hand_comes_back_by_an_explicit_allow_alone() {
     let both = read(&lab);
     good(&lab, "allow 10.0.0.9 tcp/443");
     std::fs::write(file(&lab), both).unwrap();
+    refused(&lab, "freeze --accept-risk");
+    let told = good(&lab, "freeze --accept-edits");
+    assert!(told.starts_with("- 10.0.0.9 -> tcp/443\n"), "{told}");
     let told = good(&lab, "freeze --accept-risk");
     assert!(told.contains("left out: 10.0.0.9 -> tcp/443"), "{told}");
     assert!(!read(&lab).contains("10.0.0.9"));
@@ -375,14 +379,18 @@ fn iq_starts_with_what_was_accepted_last_where_the_file_was_edited() {
         }
         std::fs::write(file(&lab), &edited).unwrap();
         let iq = start(&lab);
-        let told = good(&lab, "freeze --accept-edits");
-        let added = format!("+ {} -> tcp/22\n", one.v4);
-        assert!(told.starts_with(&added), "{told}");
+        is_taken(&lab, &format!("+ {} -> tcp/22\n", one.v4));
         tcp(&one.net, server.v4, 22, PATIENCE).unwrap();
-        let kept = file(&lab).with_extension("yaml.accepted");
-        assert_eq!(std::fs::read_to_string(&kept).unwrap(), read(&lab));
         reboot(&lab, iq);
     });
+}
+
+/// Accepts the edits, and that is what counts from then on.
+fn is_taken(lab: &Lab, added: &str) {
+    let told = good(lab, "freeze --accept-edits");
+    assert!(told.starts_with(added), "{told}");
+    let kept = file(lab).with_extension("yaml.accepted");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), read(lab));
 }
 
 #[test]

@@ -78,6 +78,10 @@ fn w42_a_full_disk_loses_nothing_changes_nothing_by_halves_and_is_told() {
         frozen.contains("10.0.0.6") && frozen.contains("10.0.0.5"),
         "{frozen}"
     );
+    let _filler = small.fill();
+    let said = kept(&lab, &store, "edges");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("the disk is full: make room"), "{said:?}");
 }
 
 #[test]
@@ -326,40 +330,7 @@ fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
         let last = start("frozen-enforce");
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
         assert!(good(&lab, "show").contains("frozen-observe"));
-        good(&lab, "enforce --lease 0");
-        drop(last);
-
-        // The kernel knows better than a database that is new.
-        let state = |name: &str| lab.state_dir().join(name);
-        let lose = |names: &[&str]| {
-            names
-                .iter()
-                .for_each(|name| drop(std::fs::remove_file(state(name))))
-        };
-        lose(&["graph.db", "graph.db-wal", "graph.db-shm"]);
-        let last = start("learn");
-        assert!(
-            last.text()
-                .contains("the database that would know who put it there is new: it stays"),
-            "{}",
-            last.text()
-        );
-        assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
-        drop(last);
-        lose(&["graph.db", "graph.db-wal", "graph.db-shm"]);
-        lose(&["frozen-graph.yaml", "frozen-graph.yaml.accepted"]);
-        let said = graph(&lab, "observe");
-        assert_eq!(said.code, Some(2), "{said:?}");
-        assert!(
-            said.err.contains(
-                "one that is lost is still in force: 'kernloom graph thaw' lets go of it"
-            ),
-            "{said:?}"
-        );
-        assert!(tcp(&evil.net, server.v4, 22, SHORT).is_err());
         good(&lab, "thaw");
-        tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
-        let last = start("learn");
         drop(last);
         let thawed = start("frozen-enforce");
         tcp(&evil.net, server.v4, 22, PATIENCE).unwrap();
@@ -367,4 +338,54 @@ fn w40_an_iq_that_starts_leaves_the_mode_that_a_command_set() {
                     or of the profile, until 'kernloom graph enforce'";
         assert!(thawed.text().contains(told), "{}", thawed.text());
     });
+}
+
+/// The kernel knows better than a database that is new.
+#[test]
+fn what_is_enforced_outlives_the_files_of_the_graph_and_names_the_way_out() {
+    let Some(lab) = lab("glost") else { return };
+    let begin = || {
+        let judge = ["--profile=idp", "--graph", "--graph-mode=learn"];
+        let iq = Kernloom::iq(&lab, binary(), &judge).unwrap();
+        wait_until(SOON, "iq to answer", || {
+            Ok(graph(&lab, "readiness").code == Some(0))
+        })
+        .unwrap();
+        iq
+    };
+    let lose = |suffixes: &[&str]| {
+        for suffix in suffixes {
+            match std::fs::remove_file(lab.state_dir().join(suffix)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+                _ => {}
+            }
+        }
+    };
+    let database = ["graph.db", "graph.db-wal", "graph.db-shm"];
+    let enforces = || {
+        let ask = ["shield", "verdict", "10.0.0.9", "--dport=22"];
+        let said = Kernloom::run(&lab, binary(), &ask).unwrap();
+        said.contains("drop (edge-unknown)")
+    };
+    let iq = begin();
+    good(&lab, "allow 10.0.0.5 tcp/443");
+    good(&lab, "freeze --accept-risk");
+    good(&lab, "enforce --lease 0");
+    drop(iq);
+    lose(&database);
+    let iq = begin();
+    let said = iq.text();
+    let told = "the database that would know who put it there is new: it stays; 'kernloom graph thaw' ends it";
+    assert!(said.contains(told), "{said}");
+    assert!(enforces());
+    drop(iq);
+    lose(&database);
+    lose(&["frozen-graph.yaml", "frozen-graph.yaml.accepted"]);
+    let said = graph(&lab, "observe");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    let told = "one that is lost is still in force: 'kernloom graph thaw' lets go of it";
+    assert!(said.err.contains(told), "{said:?}");
+    assert!(enforces());
+    good(&lab, "thaw");
+    assert!(!enforces());
 }
