@@ -16,7 +16,8 @@ pub struct HostArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Copy of the settings, kept in step while they can be read and gone by where they cannot: for what starts
-    /// at boot, where a mistyped line must not leave the host open
+    /// at boot, where a mistyped line must not leave the host open. It is replaced as a whole, the target of a link
+    /// likewise; a device, pipe, socket or directory is left alone, and told
     #[arg(long, global = true, value_name = "FILE")]
     pub settings_copy: Option<PathBuf>,
     /// File that the words of this command come from, as a unit's EnvironmentFile=: refused if others may change it

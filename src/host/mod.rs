@@ -6,6 +6,7 @@ mod file;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -220,6 +221,7 @@ impl Host {
 
 /// Makes `copy` say what the settings say; nothing, where there are none.
 fn keep_copy(settings: &Path, copy: &Path) -> Result<()> {
+    refuse_other_than_file(copy)?;
     let text = match trust::read_settings(settings) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -232,4 +234,18 @@ fn keep_copy(settings: &Path, copy: &Path) -> Result<()> {
         trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
     }
     write_whole(copy, &text)
+}
+
+/// A device, socket or pipe would be gone for everybody else who uses it. A link is followed: what it
+/// leads to is replaced, and judged by.
+fn refuse_other_than_file(copy: &Path) -> Result<()> {
+    match fs::metadata(copy) {
+        Ok(about) if about.is_file() => Ok(()),
+        Ok(_) => Err(Error::operator(format!(
+            "--settings-copy {}: it is there and no regular file; give the path of a file, which need not be there yet",
+            copy.display()
+        ))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).doing(|| format!("looking at {}", copy.display())),
+    }
 }

@@ -247,3 +247,44 @@ fn settings_that_cannot_be_read_are_gone_by_as_they_were() {
     let trouble = host.trouble.unwrap();
     assert!(trouble.contains(&copy.display().to_string()), "{trouble}");
 }
+
+/// `--settings-copy /dev/null` was the end of /dev/null.
+#[test]
+fn a_copy_is_kept_in_files_alone_and_a_link_to_one_stays() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let dir = crate::trust::private_tempdir();
+    let at = |name: &str| dir.path().join(name);
+    let (file, kept) = (at("k.toml"), at("kept.toml"));
+    let good = "management = ['192.0.2.1']\n";
+    fs::write(&file, good).unwrap();
+    let trouble = |copy: &Path| {
+        let args = HostArgs {
+            config: Some(file.clone()),
+            settings_copy: Some(copy.to_owned()),
+            ..HostArgs::default()
+        };
+        Host::resolve(&args).unwrap().trouble
+    };
+    let (pipe, socket) = (at("pipe"), at("socket"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let to_pipe = at("to-pipe");
+    symlink(&pipe, &to_pipe).unwrap();
+    for copy in [&pipe, &socket, &to_pipe, &at("")] {
+        let trouble = trouble(copy).unwrap();
+        let told = format!(
+            "--settings-copy {}: it is there and no regular file",
+            copy.display()
+        );
+        assert!(trouble.starts_with(&told), "{trouble}");
+    }
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
+    assert!(to_pipe.is_symlink());
+    fs::write(&kept, "").unwrap();
+    let to_file = at("to-file");
+    symlink(&kept, &to_file).unwrap();
+    assert_eq!(trouble(&to_file), None);
+    assert!(to_file.is_symlink());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), good);
+}
