@@ -148,6 +148,14 @@ fn what_is_wrong_in_the_file_is_shown_where_it_stands() {
             "k:1:10: unknown variant 'huge', expected 'standard' or 'raspberry-pi'",
         ),
         ("sources = 3", "k: sources: give 64 to 16777216"),
+        (
+            "metrics-listen = '127.0.0.1:99999'",
+            "k:1:18: '127.0.0.1:99999' is no address to listen on; write it like 127.0.0.1:9798, [::1]:9798 or 9798",
+        ),
+        (
+            "iface = ['eth0', 'eth 1']",
+            "k:1:9: 'eth 1' can be no interface; 'ip link' names them",
+        ),
     ] {
         let error = HostFile::parse("k", text).unwrap_err();
         assert_eq!(
@@ -223,7 +231,14 @@ fn settings_that_cannot_be_read_are_gone_by_as_they_were() {
     let host = Host::resolve(&args).unwrap();
     assert_eq!((managed(&host), host.trouble), (1, None));
     assert_eq!(fs::read_to_string(&copy).unwrap(), good);
-    for wrong in ["managment = []\n", "instance = 'a/b'\n"] {
+    for wrong in [
+        "managment = []\n",
+        "instance = 'a/b'\n",
+        // What IQ alone would find wrong, once the copy is gone.
+        "metrics-listen = '127.0.0.1:99999'\n",
+        "profile = 'web-sever'\n",
+        "iface = ['']\n",
+    ] {
         fs::write(&file, wrong).unwrap();
         let host = Host::resolve(&args).unwrap();
         assert_eq!(managed(&host), 1, "{wrong}");
