@@ -159,7 +159,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
     let mut socket = ControlSocket::listen(&host.places.run_dir)?;
-    let watch = watching(iq)?;
+    let mut watch = watching(iq)?;
     let poller = Poller::new()?;
     poller.watch(shutdown, Wake::Shutdown)?;
     if let Some(events) = &events {
@@ -195,6 +195,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
                 Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
+                    iq.on_files(&watch.settled())?;
                     iq.on_tick()?;
                 }
                 Wake::Watchdog => {
@@ -306,13 +307,10 @@ impl Before {
     }
 }
 
-/// A file that cannot be watched is used as it was read at the start.
 fn watching(iq: &Iq<'_>) -> Result<Watch> {
     let mut watch = Watch::new()?;
     for path in iq.files() {
-        if let Err(error) = watch.add(&path) {
-            log::warn!(target: IQ, "{error}; changes to it need a restart");
-        }
+        watch.add(&path);
     }
     Ok(watch)
 }

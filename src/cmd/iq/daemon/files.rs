@@ -52,6 +52,9 @@ impl Iq<'_> {
 
     /// Reads again what changed. A version that cannot be used changes nothing.
     pub(in super::super) fn on_files(&mut self, changed: &BTreeSet<PathBuf>) -> Result<()> {
+        if changed.is_empty() {
+            return Ok(());
+        }
         let now = moment()?;
         let iq = &self.settings.iq;
         let is = |path: &PathBuf| changed.contains(path);
