@@ -56,3 +56,28 @@ fn a_list_is_read_again_however_it_came_into_its_place() {
         .unwrap();
     assert_eq!(owner(&lab, "192.0.2.33"), "iq");
 }
+
+/// It attached to what the operator had let go of, because something else was attached.
+#[test]
+fn told_to_attach_nothing_it_attaches_nothing_and_says_what_is_missing() {
+    let Some(lab) = lab("noattach", 0) else {
+        return;
+    };
+    let net = &lab.server().net;
+    net.ip("link add eth1 type veth peer name eth1p\nlink set eth1 up")
+        .unwrap();
+    let said = ask(&lab, "shield attach eth0 --no-guard");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for (more, waited) in [("", ""), (" --wait=300ms", " (waited 300ms)")] {
+        let words = format!("iq --profile=idp --iface=eth0,eth1 --no-attach{more}");
+        let said = ask(&lab, &words);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let told = format!(
+            "not attached to eth1, and --no-attach attaches nothing; start with 'kernloom shield attach \
+             eth1'{waited}"
+        );
+        assert!(said.err.contains(&told), "{said:?}");
+    }
+    let status = ask(&lab, "shield status").out;
+    assert!(!status.contains("eth1"), "{status}");
+}

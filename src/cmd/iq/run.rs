@@ -18,7 +18,7 @@ use crate::dataplane::{
 };
 use crate::error::{Error, Result};
 use crate::graph::Mode;
-use crate::host::{Host, IqHost};
+use crate::host::Host;
 use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
@@ -54,7 +54,7 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
         }
         None => None,
     };
-    let shield = attach(&pins, &settings.iq, settings.graph.wanted)?;
+    let shield = attach(&pins, &settings)?;
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
@@ -102,10 +102,11 @@ fn kept_in<'a>(host: &'a Host, settings: &'a Settings) -> Vec<&'a Path> {
 
 fn await_ready(pins: &PinDir, settings: &Settings) -> Result<()> {
     let ready = || {
+        all_there(&settings.iq.iface)?;
         if settings.no_attach {
-            attached_somewhere(pins)?;
+            attached_already(pins, &settings.iq.iface)?;
         }
-        all_there(&settings.iq.iface)
+        Ok(())
     };
     match settings.wait {
         Some(patience) => patiently(patience, ready),
@@ -117,6 +118,28 @@ fn all_there(interfaces: &[String]) -> Result<()> {
     interfaces
         .iter()
         .try_for_each(|name| interface_index(name).map(drop))
+}
+
+/// Fails unless somebody attached to each of these; without a name, to any.
+fn attached_already(pins: &PinDir, interfaces: &[String]) -> Result<Vec<Attached>> {
+    if interfaces.is_empty() {
+        attached_somewhere(pins)?;
+    }
+    let there = Shield::attached(pins)?;
+    let lacks = |name: &&String| there.iter().all(|one| one.interface != **name);
+    let lacking: Vec<&str> = interfaces
+        .iter()
+        .filter(lacks)
+        .map(String::as_str)
+        .collect();
+    if lacking.is_empty() {
+        return Ok(there);
+    }
+    Err(Error::world(format!(
+        "not attached to {}, and --no-attach attaches nothing; start with 'kernloom shield attach {}'",
+        lacking.join(", "),
+        lacking.join(" ")
+    )))
 }
 
 /// What the operator let go of must not come back because a service manager sees a failure.
@@ -317,11 +340,12 @@ fn watching(iq: &Iq<'_>) -> Result<Watch> {
 
 /// Attaches to the named interfaces; without a name, to what is attached already, else to the
 /// interface of the default route.
-fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
+fn attach(pins: &PinDir, settings: &Settings) -> Result<Shield> {
+    let iq = &settings.iq;
     let options = LoadOptions {
         sources: iq.sources,
         max_deny: iq.max_deny,
-        features: if graph {
+        features: if settings.graph.wanted {
             Features::Graph
         } else {
             Features::default()
@@ -329,9 +353,14 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
         ..LoadOptions::default()
     };
     let lock = pins.lock()?;
-    let there = Shield::attached(pins)?;
+    // Again, for whoever detached since may not meet an IQ that attaches.
+    let there = if settings.no_attach {
+        attached_already(pins, &iq.iface)?
+    } else {
+        Shield::attached(pins)?
+    };
     let shield = Shield::open_or_load(pins, &options, &lock)?;
-    if iq.iface.is_empty() && !there.is_empty() {
+    if settings.no_attach || iq.iface.is_empty() && !there.is_empty() {
         there.iter().for_each(say_attached);
         return Ok(shield);
     }
