@@ -32,6 +32,58 @@ fn wait_exempt(lab: &Lab, source: &str) {
     .unwrap();
 }
 
+/// It ended IQ, at every start again.
+#[test]
+fn lists_longer_than_the_policy_table_are_told_once_and_iq_goes_on() {
+    let Some(lab) = lab("room", 0) else { return };
+    let many: String = (1..=70)
+        .map(|host| format!("{}\n", Ipv4Addr::new(192, 0, 2, host)))
+        .collect();
+    whitelist(&lab, &many);
+    let mut iq = start(&lab, &["--dry-run=false", "--max-deny=64"]);
+    let told = "6 exemptions are not in the data plane, 6 of ";
+    let line = iq.wait_line(SOON, told).unwrap().text;
+    assert!(
+        line.contains("whitelist.txt: ")
+            && line.ends_with("'kernloom shield upgrade --max-deny 76' makes room"),
+        "{line}"
+    );
+    let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.err
+            .contains("198.51.100.9 is not exempt: the policy table has no room for it"),
+        "{said:?}"
+    );
+    let why = ask(&lab, "iq why 198.51.100.9 --json").out;
+    let why: Value = serde_json::from_str(&why).unwrap();
+    assert_eq!(why["exempt"], Value::Null, "{why}");
+    iq.check_running().unwrap();
+    assert_eq!(iq.text().matches(told).count(), 1, "{}", iq.text());
+    // Room is used.
+    whitelist(&lab, "192.0.2.70\n");
+    wait_exempt(&lab, "192.0.2.70");
+    let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(owner(&lab, "198.51.100.9"), "iq");
+}
+
+#[test]
+fn an_exemption_comes_back_when_the_operators_entry_in_its_place_has_ended() {
+    let Some(lab) = lab("ended", 0) else { return };
+    whitelist(&lab, "192.0.2.7\n");
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    wait_exempt(&lab, "192.0.2.7");
+    let said = ask(&lab, "shield allow add 192.0.2.7 --ttl 2s");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    iq.wait_line(
+        SOON,
+        "192.0.2.7 is exempt, but the operator's allow of it stands",
+    )
+    .unwrap();
+    wait_exempt(&lab, "192.0.2.7");
+}
+
 #[test]
 fn a_list_is_read_again_however_it_came_into_its_place() {
     let Some(lab) = lab("placed", 0) else { return };

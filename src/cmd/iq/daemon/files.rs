@@ -37,7 +37,7 @@ impl Iq<'_> {
         self.save(now)
     }
 
-    pub(super) fn compile_lists(&mut self, now: Moment) -> Result<()> {
+    pub(in super::super) fn compile_lists(&mut self, now: Moment) -> Result<()> {
         self.lists.compile(now);
         self.exempt_in_kernel(&self.shield.entries()?, now)
     }
