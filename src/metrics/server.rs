@@ -63,9 +63,14 @@ impl Server {
     pub fn listen(address: SocketAddr) -> Result<Self> {
         let refused = |error: std::io::Error| {
             let text = format!("--metrics-listen {address}: {error}; give another address or port");
-            match error.kind() {
-                ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable => Error::world(text),
-                _ => Error::operator(text),
+            let passes = matches!(
+                error.kind(),
+                ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+            );
+            if passes {
+                Error::world(text)
+            } else {
+                Error::operator(text)
             }
         };
         let listener = TcpListener::bind(address).map_err(refused)?;
