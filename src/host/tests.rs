@@ -303,3 +303,28 @@ fn a_copy_is_kept_in_files_alone_and_a_link_to_one_stays() {
     assert!(to_file.is_symlink());
     assert_eq!(fs::read_to_string(&kept).unwrap(), good);
 }
+
+/// What starts at boot loads lists too, and a mistyped line kept them out.
+#[test]
+fn everything_that_starts_at_boot_goes_by_the_copy_of_the_settings() {
+    let units = [
+        include_str!("../../packaging/systemd/kernloom-shield.service"),
+        include_str!("../../packaging/systemd/kernloom-list@.service"),
+        include_str!("../../packaging/systemd/kernloom-iq@.service"),
+        include_str!("../../packaging/openrc/kernloom-shield"),
+        include_str!("../../packaging/openrc/kernloom-iq"),
+    ];
+    let starts = |line: &&str| {
+        [" attach ", " import ", " iq --"]
+            .iter()
+            .any(|one| line.contains(one))
+    };
+    for unit in units {
+        let lines: Vec<&str> = unit.lines().filter(starts).collect();
+        assert!(!lines.is_empty(), "{unit}");
+        for line in lines {
+            let copy = "--settings-copy=/var/lib/kernloom/kernloom.toml.copy ";
+            assert!(line.contains(copy), "{line}");
+        }
+    }
+}
