@@ -161,6 +161,11 @@ impl Host {
         })
     }
 
+    /// Those that the settings name.
+    pub fn interfaces(&self) -> &[String] {
+        self.file.iface.as_deref().unwrap_or_default()
+    }
+
     /// Where the graph is kept.
     pub fn graph_store(&self, flag: Option<&PathBuf>) -> PathBuf {
         flag.or(self.file.store.as_ref())
