@@ -39,6 +39,8 @@ pub struct Host {
     pub groups_given: bool,
     /// What is wrong with the settings although they, or a copy of them, are gone by.
     pub trouble: Option<String>,
+    /// Where the settings are, or would be.
+    pub config: PathBuf,
     /// The rest of the file, for `iq`.
     file: HostFile,
 }
@@ -49,6 +51,8 @@ pub struct IqHost {
     pub iface: Vec<String>,
     pub profile: Option<String>,
     pub pdp_config: Option<PathBuf>,
+    /// That of the settings, where the command line names another profile or file.
+    pub unused_pdp_config: Option<PathBuf>,
     pub dry_run: bool,
     pub interval: Duration,
     pub whitelist: PathBuf,
@@ -157,6 +161,11 @@ impl Host {
             groups,
             groups_given: !args.group.is_empty(),
             trouble: None,
+            config: args
+                .config
+                .clone()
+                .filter(|path| path != Path::new("/dev/null"))
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
             file,
         })
     }
@@ -178,10 +187,12 @@ impl Host {
     pub fn iq(&self, args: &IqHostArgs) -> IqHost {
         let file = &self.file;
         let named = args.profile.is_some() || args.pdp_config.is_some();
-        let (profile, pdp_config) = if named {
-            (args.profile.clone(), args.pdp_config.clone())
+        let (profile, pdp_config, unused) = if named {
+            let unused = file.pdp_config.clone();
+            let unused = unused.filter(|path| args.pdp_config.as_ref() != Some(path));
+            (args.profile.clone(), args.pdp_config.clone(), unused)
         } else {
-            (file.profile.clone(), file.pdp_config.clone())
+            (file.profile.clone(), file.pdp_config.clone(), None)
         };
         let iface = if args.iface.is_empty() {
             file.iface.clone().unwrap_or_default()
@@ -198,6 +209,7 @@ impl Host {
             iface,
             profile,
             pdp_config,
+            unused_pdp_config: unused,
             dry_run: args.dry_run.or(file.dry_run).unwrap_or(true),
             interval: args.interval.or(file.interval).unwrap_or(DEFAULT_TICK),
             whitelist: path(&args.whitelist, &file.whitelist, "whitelist.txt"),

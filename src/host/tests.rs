@@ -304,6 +304,16 @@ fn a_copy_is_kept_in_files_alone_and_a_link_to_one_stays() {
     assert_eq!(fs::read_to_string(&kept).unwrap(), good);
 }
 
+/// The shipped unit gives --profile, and the file went by unseen.
+#[test]
+fn a_file_to_judge_by_that_the_command_line_sets_aside_is_known() {
+    let file = "pdp-config = '/ours.yaml'\n";
+    let unused = |args: &[&str]| resolve(args, file).1.unused_pdp_config;
+    assert_eq!(unused(&[]), None);
+    assert_eq!(unused(&["--profile=idp", "--pdp-config=/ours.yaml"]), None);
+    assert_eq!(unused(&["--profile=idp"]), Some("/ours.yaml".into()));
+}
+
 /// What starts at boot loads lists too, and a mistyped line kept them out.
 #[test]
 fn everything_that_starts_at_boot_goes_by_the_copy_of_the_settings() {
