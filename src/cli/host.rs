@@ -84,7 +84,11 @@ pub struct IqHostArgs {
         require_equals = true
     )]
     pub whitelist_learn: Option<bool>,
-    /// Sources to forgive or whitelist for a time, JSON [default: STATE_DIR/feedback.json]
+    /// Sources to forgive or whitelist for a time, a JSON array [default: STATE_DIR/feedback.json]
+    ///
+    /// Each entry is {"target": "192.0.2.7", "action": "forgive"}, which lets go of the source once, or {"target":
+    /// "192.0.2.0/24", "action": "whitelist", "ttl": "24h", "notes": "audit"}, which exempts it for ttl from when the
+    /// entry was first seen, 24h without one, or until "until" (RFC 3339, as "2030-01-31T12:00:00Z").
     #[arg(long, value_name = "FILE")]
     pub feedback: Option<PathBuf>,
     /// Where every transition is written, one JSON object per line [default: STATE_DIR/journal.jsonl]
