@@ -4,6 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 
+use kernloom::state::{Found, StateFile};
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
@@ -132,4 +133,32 @@ fn told_to_attach_nothing_it_attaches_nothing_and_says_what_is_missing() {
     }
     let status = ask(&lab, "shield status").out;
     assert!(!status.contains("eth1"), "{status}");
+}
+
+#[test]
+fn what_the_kernel_still_exempts_and_an_older_state_does_not_know_stays_and_is_told() {
+    let Some(lab) = lab("older", 0) else { return };
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    iq.wait_line(SOON, "a tick every").unwrap();
+    let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    iq.process().stop().unwrap();
+    // The state from before that, and a newer one that is damaged.
+    let (mut file, found) = StateFile::open(&lab.state_dir(), false).unwrap();
+    let Found::Newest(mut state) = found else {
+        panic!("{found:?}")
+    };
+    assert_eq!(state.exemptions.len(), 1);
+    state.exemptions.clear();
+    for _ in 0..2 {
+        file.write(&state).unwrap();
+    }
+    fs::write(lab.state_dir().join("state.json"), "{").unwrap();
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    iq.wait_line(SOON, "198.51.100.9 stays exempt until ")
+        .unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    assert_eq!(owner(&lab, "198.51.100.9"), "iq");
+    let why = ask(&lab, "iq why 198.51.100.9").out;
+    assert!(why.contains("by iq exempt"), "{why}");
 }

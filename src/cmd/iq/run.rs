@@ -34,7 +34,7 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     let _only = only_iq(&host.places.run_dir)?;
     let _kept = only_keeper(&kept_in(host, &settings))?;
     // Before anything is attached: a state that is refused must leave the host as it is.
-    let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
+    let (keeper, mut state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let mut made = Made::default();
     if settings.graph.wanted {
         settings.graph.mode = settings.graph.mode_now(&settings.iq.store);
@@ -58,19 +58,10 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
-    if let Some(path) = settings.iq.missing_whitelist() {
-        log::warn!(
-            target: IQ,
-            "there is no whitelist {}: nobody is exempt by it until there is",
-            path.display()
-        );
+    if keeper.went_back() {
+        keep_unknown(&mut state, &before.kernel)?;
     }
-    let lists = Lists::new(
-        host.management.clone(),
-        (&settings.iq.whitelist, &settings.iq.feedback),
-        state.exemptions.clone(),
-        state.feedback.clone(),
-    );
+    let lists = lists(host, &settings, &state);
     let graph = if settings.graph.wanted {
         let graph = &settings.graph;
         Some(begin_graph(&shield, &settings.iq.store, graph, graph.mode)?)
@@ -88,6 +79,37 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
         return purged(&mut iq);
     }
     ended
+}
+
+/// Takes what the kernel still exempts into a state that is older than that.
+fn keep_unknown(state: &mut State, kernel: &Kernel) -> Result<()> {
+    for one in keep::unknown(state, kernel, moment()?) {
+        log::warn!(
+            target: IQ,
+            "{} stays exempt until {}, though no state says so: the newest was lost; 'kernloom iq exempt {} --end' \
+             ends that",
+            one.source, one.until, one.source
+        );
+        state.exemptions.push(one);
+    }
+    Ok(())
+}
+
+/// Whom to leave alone, by what is known before any file is read.
+fn lists(host: &Host, settings: &Settings, state: &State) -> Lists {
+    if let Some(path) = settings.iq.missing_whitelist() {
+        log::warn!(
+            target: IQ,
+            "there is no whitelist {}: nobody is exempt by it until there is",
+            path.display()
+        );
+    }
+    Lists::new(
+        host.management.clone(),
+        (&settings.iq.whitelist, &settings.iq.feedback),
+        state.exemptions.clone(),
+        state.feedback.clone(),
+    )
 }
 
 /// Where the state is, and the graph if there is one.
