@@ -162,3 +162,22 @@ fn what_the_kernel_still_exempts_and_an_older_state_does_not_know_stays_and_is_t
     let why = ask(&lab, "iq why 198.51.100.9").out;
     assert!(why.contains("by iq exempt"), "{why}");
 }
+
+#[test]
+fn lists_that_exempt_everyone_are_warned_of() {
+    let Some(lab) = lab("everyone", 0) else {
+        return;
+    };
+    whitelist(&lab, "0.0.0.0/0\n");
+    let mut iq = start(&lab, &[]);
+    iq.wait_line(
+        SOON,
+        "whitelist.txt exempts everyone (0.0.0.0/0): iq limits and blocks none of them",
+    )
+    .unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    let said = ask(&lab, "iq exempt ::/0 --ttl 1h");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    iq.wait_line(SOON, "'iq exempt' exempts everyone (::/0)")
+        .unwrap();
+}

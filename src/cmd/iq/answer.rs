@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::graph::{GRAPH, GraphAsk};
 use super::super::shield::asked;
 use super::daemon::Iq;
-use super::lists::{room_for, wall};
+use super::lists::{room_for, wall, warn_of_everyone};
 use super::notes::stamp;
 use crate::autotune::Revision;
 use crate::cli::{DEFAULT_PORT, Proto};
@@ -109,6 +109,7 @@ impl Iq<'_> {
                     )));
                 }
                 let freed = self.forgive(&[*source], "exemption")?;
+                warn_of_everyone(&"'iq exempt'", [source]);
                 let stored = self.sync_lists(now)?;
                 Answer::Done(format!(
                     "{source} is exempt until {until}; let go of {}{}",

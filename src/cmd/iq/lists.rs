@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::IQ;
@@ -99,6 +100,7 @@ impl Lists {
         }
         if whitelist.sources != self.whitelist {
             log::info!(target: IQ, "{path}: {} exempt", counted(whitelist.sources.len(), "source is", "sources are"));
+            warn_of_everyone(&path, &whitelist.sources);
         }
         self.whitelist = whitelist.sources;
     }
@@ -125,6 +127,8 @@ impl Lists {
             let exempt = counted(exempt.count(), "source is", "sources are");
             let entries = counted(said.len(), "entry", "entries");
             log::info!(target: IQ, "{path}: {entries}, by which {exempt} exempt");
+            let whitelisted = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
+            warn_of_everyone(&path, whitelisted.map(|one| &one.target));
         }
         self.feedback = said;
         let keys: BTreeSet<String> = self.feedback.iter().map(Said::key).collect();
@@ -373,6 +377,16 @@ fn in_the_way(entry: &Entry) -> String {
          'kernloom shield {list} del {source}' makes room for the exemption",
         rule.owner
     )
+}
+
+/// Says so of sources that are everyone of a family: few mean that.
+pub(super) fn warn_of_everyone<'a>(
+    who: &dyn Display,
+    sources: impl IntoIterator<Item = &'a Source>,
+) {
+    for source in sources.into_iter().filter(|one| one.is_everyone()) {
+        log::warn!(target: IQ, "{who} exempts everyone ({source}): iq limits and blocks none of them");
+    }
 }
 
 /// How a table of `most` entries gets room for `more`.

@@ -9,7 +9,7 @@ use super::super::shield::{attached_somewhere, open_way_in};
 use super::daemon::Iq;
 use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
-use super::lists::Lists;
+use super::lists::{Lists, warn_of_everyone};
 use super::recorder::Recorder;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
@@ -104,6 +104,7 @@ fn lists(host: &Host, settings: &Settings, state: &State) -> Lists {
             path.display()
         );
     }
+    warn_of_everyone(&"management", &host.management);
     Lists::new(
         host.management.clone(),
         (&settings.iq.whitelist, &settings.iq.feedback),
