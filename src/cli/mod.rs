@@ -80,7 +80,7 @@ pub struct ResetArgs {
     /// What operators entered by hand: deny, limit and allow
     #[arg(long)]
     pub operator: bool,
-    /// Both; with a running IQ, what 'iq exempt' exempted, too
+    /// Both, and what 'iq exempt' exempted
     #[arg(long)]
     pub all: bool,
 }

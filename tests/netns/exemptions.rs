@@ -135,6 +135,31 @@ fn told_to_attach_nothing_it_attaches_nothing_and_says_what_is_missing() {
     assert!(!status.contains("eth1"), "{status}");
 }
 
+/// The next IQ read from the state what the reset said was removed.
+#[test]
+fn a_reset_of_all_ends_exemptions_without_an_iq_too_and_counts_what_it_would_remove() {
+    let Some(lab) = lab("alone", 0) else { return };
+    whitelist(&lab, "192.0.2.7\n");
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    wait_exempt(&lab, "192.0.2.7");
+    let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let reset = ask(&lab, "reset").out;
+    assert_eq!(
+        reset,
+        "0 removed, 2 kept; 'kernloom reset --all' removes 1 of these too\n"
+    );
+    iq.process().stop().unwrap();
+    let reset = ask(&lab, "reset --all").out;
+    assert!(
+        reset.ends_with("an iq that starts exempts again whom its lists name\n2 removed, 0 kept\n"),
+        "{reset}"
+    );
+    let _iq = start(&lab, &["--dry-run=false"]);
+    wait_exempt(&lab, "192.0.2.7");
+    assert_eq!(owner(&lab, "198.51.100.9"), Value::Null);
+}
+
 #[test]
 fn what_the_kernel_still_exempts_and_an_older_state_does_not_know_stays_and_is_told() {
     let Some(lab) = lab("older", 0) else { return };
