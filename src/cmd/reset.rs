@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::{changing, iq, pins};
 use crate::cli::ResetArgs;
-use crate::dataplane::{Action, Entry, Owner};
+use crate::dataplane::{Action, AllowOnly, Entry, Owner};
 use crate::error::Result;
 use crate::host::Host;
 use crate::report::{entry_line, print};
@@ -23,6 +23,12 @@ pub(super) fn run(host: &Host, args: &ResetArgs) -> Result<()> {
     };
     let mut text = String::new();
     let (lock, shield) = changing(&pins)?;
+    let ends_allow_only = args.operator || args.all;
+    if ends_allow_only && matches!(shield.allow_only()?, AllowOnly::On | AllowOnly::Leased(_)) {
+        // First: whoever is allowed must never be without his.
+        shield.set_allow_only(AllowOnly::Off, &lock);
+        text.push_str("enforce-allow is off: without the allows that go now, nobody would pass\n");
+    }
     let removed = shield.edit(&lock).remove_all(chosen)?;
     if !args.operator {
         shield.announce_reset();

@@ -160,6 +160,30 @@ fn a_reset_of_all_ends_exemptions_without_an_iq_too_and_counts_what_it_would_rem
     assert_eq!(owner(&lab, "198.51.100.9"), Value::Null);
 }
 
+/// It left nobody an allow, and the rule that only those pass.
+#[test]
+fn a_reset_of_what_operators_allowed_ends_enforce_allow_and_says_so() {
+    let Some(lab) = lab("lockout", 0) else { return };
+    for (scope, lease) in [("--operator", ""), ("--all", " --lease 1h")] {
+        for words in [
+            "shield attach eth0 --no-guard",
+            "shield allow add 192.0.2.7",
+            &format!("shield enforce-allow on --no-guard{lease}"),
+        ] {
+            let said = ask(&lab, words);
+            assert_eq!(said.code, Some(0), "{said:?}");
+        }
+        let reset = ask(&lab, &format!("reset {scope}"));
+        assert!(
+            reset.out.starts_with("enforce-allow is off: ")
+                && reset.out.ends_with("1 removed, 0 kept\n"),
+            "{reset:?}"
+        );
+        let status: Value = serde_json::from_str(&ask(&lab, "shield status --json").out).unwrap();
+        assert_eq!(status["enforce_allow"]["state"], "off");
+    }
+}
+
 #[test]
 fn what_the_kernel_still_exempts_and_an_older_state_does_not_know_stays_and_is_told() {
     let Some(lab) = lab("older", 0) else { return };
