@@ -325,9 +325,8 @@ fn everything_that_starts_at_boot_goes_by_the_copy_of_the_settings() {
         include_str!("../../packaging/openrc/kernloom-iq"),
     ];
     let starts = |line: &&str| {
-        [" attach ", " import ", " iq --"]
-            .iter()
-            .any(|one| line.contains(one))
+        let runs = line.contains("/usr/bin/kernloom ") || line.starts_with("command_args=");
+        runs && !line.contains(" shield status")
     };
     for unit in units {
         let lines: Vec<&str> = unit.lines().filter(starts).collect();
