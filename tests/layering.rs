@@ -68,7 +68,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // The command line laid over the host's file.
     (
         "host",
-        &["cli", "dataplane", "error", "model", "store", "trust"],
+        &[
+            "cli",
+            "dataplane",
+            "error",
+            "metrics",
+            "model",
+            "profile",
+            "store",
+            "trust",
+        ],
     ),
     // The composition roots.
     (

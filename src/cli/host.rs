@@ -16,7 +16,8 @@ pub struct HostArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Copy of the settings, kept in step while they can be read and gone by where they cannot: for what starts
-    /// at boot, where a mistyped line must not leave the host open
+    /// at boot, where a mistyped line must not leave the host open. It is replaced as a whole, the target of a link
+    /// likewise; a device, pipe, socket or directory is left alone, and told
     #[arg(long, global = true, value_name = "FILE")]
     pub settings_copy: Option<PathBuf>,
     /// File that the words of this command come from, as a unit's EnvironmentFile=: refused if others may change it
@@ -83,7 +84,11 @@ pub struct IqHostArgs {
         require_equals = true
     )]
     pub whitelist_learn: Option<bool>,
-    /// Sources to forgive or whitelist for a time, JSON [default: STATE_DIR/feedback.json]
+    /// Sources to forgive or whitelist for a time, a JSON array [default: STATE_DIR/feedback.json]
+    ///
+    /// Each entry is {"target": "192.0.2.7", "action": "forgive"}, which lets go of the source once, or {"target":
+    /// "192.0.2.0/24", "action": "whitelist", "ttl": "24h", "notes": "audit"}, which exempts it for ttl from when the
+    /// entry was first seen, 24h without one, or until "until" (RFC 3339, as "2030-01-31T12:00:00Z").
     #[arg(long, value_name = "FILE")]
     pub feedback: Option<PathBuf>,
     /// Where every transition is written, one JSON object per line [default: STATE_DIR/journal.jsonl]

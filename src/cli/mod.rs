@@ -77,10 +77,10 @@ pub struct ResetArgs {
     /// What IQ enforced (the default); a running IQ starts over
     #[arg(long)]
     pub iq: bool,
-    /// What operators entered by hand: deny, limit and allow
+    /// What operators entered by hand: deny, limit and allow; 'enforce-allow' ends with it
     #[arg(long)]
     pub operator: bool,
-    /// Both; with a running IQ, what 'iq exempt' exempted, too
+    /// Both, and what 'iq exempt' exempted
     #[arg(long)]
     pub all: bool,
 }

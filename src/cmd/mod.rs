@@ -25,7 +25,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Iq(args) => iq::run(&host, args),
         Command::Report(args) => report::run(&host, args),
         Command::Graph(args) => graph::run(&host, args),
-        Command::Reset(args) => reset::run(&host.places, args),
+        Command::Reset(args) => reset::run(&host, args),
     }
 }
 

@@ -9,7 +9,9 @@ use serde::de::{Deserializer, Error as _};
 
 use crate::cli::{LogFormat, Sizing, tick};
 use crate::error::{Error, Result};
+use crate::metrics::listen_address;
 use crate::model::{Source, nearest};
+use crate::profile::Profile;
 use crate::trust;
 
 /// The keys of the file; each has a flag of the same name.
@@ -25,7 +27,9 @@ pub struct HostFile {
     pub management: Option<Vec<Source>>,
     #[serde(deserialize_with = "groups")]
     pub group: Option<BTreeMap<String, Vec<Source>>>,
+    #[serde(deserialize_with = "interfaces")]
     pub iface: Option<Vec<String>>,
+    #[serde(deserialize_with = "profile")]
     pub profile: Option<String>,
     pub pdp_config: Option<PathBuf>,
     pub dry_run: Option<bool>,
@@ -36,6 +40,7 @@ pub struct HostFile {
     pub feedback: Option<PathBuf>,
     pub journal: Option<PathBuf>,
     pub store: Option<PathBuf>,
+    #[serde(deserialize_with = "listen")]
     pub metrics_listen: Option<String>,
     pub metrics_textfile: Option<PathBuf>,
     pub sizing: Option<Sizing>,
@@ -136,4 +141,35 @@ fn groups<'de, D: Deserializer<'de>>(
 fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     let text = String::deserialize(deserializer)?;
     tick(&text).map(Some).map_err(D::Error::custom)
+}
+
+// What only IQ goes by is told wrong here all the same: a copy of the settings must not take it over.
+
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    listen_address(&text).map_err(D::Error::custom)?;
+    Ok(Some(text))
+}
+
+fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Profile::named(&name).map_err(D::Error::custom)?;
+    Ok(Some(name))
+}
+
+/// Names that an interface can have; whether it is there is another question.
+fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    /// linux/if.h: IFNAMSIZ, less the zero at the end.
+    const LONGEST: usize = 15;
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let odd = |name: &&String| {
+        let wrong = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        name.is_empty() || name.len() > LONGEST || name.contains(wrong)
+    };
+    match names.iter().find(odd) {
+        Some(name) => Err(D::Error::custom(format!(
+            "'{name}' can be no interface; 'ip link' names them"
+        ))),
+        None => Ok(Some(names)),
+    }
 }

@@ -6,6 +6,7 @@ mod file;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub struct Host {
     pub groups_given: bool,
     /// What is wrong with the settings although they, or a copy of them, are gone by.
     pub trouble: Option<String>,
+    /// Where the settings are, or would be.
+    pub config: PathBuf,
     /// The rest of the file, for `iq`.
     file: HostFile,
 }
@@ -48,6 +51,8 @@ pub struct IqHost {
     pub iface: Vec<String>,
     pub profile: Option<String>,
     pub pdp_config: Option<PathBuf>,
+    /// That of the settings, where the command line names another profile or file.
+    pub unused_pdp_config: Option<PathBuf>,
     pub dry_run: bool,
     pub interval: Duration,
     pub whitelist: PathBuf,
@@ -156,8 +161,18 @@ impl Host {
             groups,
             groups_given: !args.group.is_empty(),
             trouble: None,
+            config: args
+                .config
+                .clone()
+                .filter(|path| path != Path::new("/dev/null"))
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG)),
             file,
         })
+    }
+
+    /// Those that the settings name.
+    pub fn interfaces(&self) -> &[String] {
+        self.file.iface.as_deref().unwrap_or_default()
     }
 
     /// Where the graph is kept.
@@ -172,10 +187,12 @@ impl Host {
     pub fn iq(&self, args: &IqHostArgs) -> IqHost {
         let file = &self.file;
         let named = args.profile.is_some() || args.pdp_config.is_some();
-        let (profile, pdp_config) = if named {
-            (args.profile.clone(), args.pdp_config.clone())
+        let (profile, pdp_config, unused) = if named {
+            let unused = file.pdp_config.clone();
+            let unused = unused.filter(|path| args.pdp_config.as_ref() != Some(path));
+            (args.profile.clone(), args.pdp_config.clone(), unused)
         } else {
-            (file.profile.clone(), file.pdp_config.clone())
+            (file.profile.clone(), file.pdp_config.clone(), None)
         };
         let iface = if args.iface.is_empty() {
             file.iface.clone().unwrap_or_default()
@@ -192,6 +209,7 @@ impl Host {
             iface,
             profile,
             pdp_config,
+            unused_pdp_config: unused,
             dry_run: args.dry_run.or(file.dry_run).unwrap_or(true),
             interval: args.interval.or(file.interval).unwrap_or(DEFAULT_TICK),
             whitelist: path(&args.whitelist, &file.whitelist, "whitelist.txt"),
@@ -220,6 +238,7 @@ impl Host {
 
 /// Makes `copy` say what the settings say; nothing, where there are none.
 fn keep_copy(settings: &Path, copy: &Path) -> Result<()> {
+    refuse_other_than_file(copy)?;
     let text = match trust::read_settings(settings) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -232,4 +251,18 @@ fn keep_copy(settings: &Path, copy: &Path) -> Result<()> {
         trust::make_dir(dir).doing(|| format!("making {}", dir.display()))?;
     }
     write_whole(copy, &text)
+}
+
+/// A device, socket or pipe would be gone for everybody else who uses it. A link is followed: what it
+/// leads to is replaced, and judged by.
+fn refuse_other_than_file(copy: &Path) -> Result<()> {
+    match fs::metadata(copy) {
+        Ok(about) if about.is_file() => Ok(()),
+        Ok(_) => Err(Error::operator(format!(
+            "--settings-copy {}: it is there and no regular file; give the path of a file, which need not be there yet",
+            copy.display()
+        ))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).doing(|| format!("looking at {}", copy.display())),
+    }
 }

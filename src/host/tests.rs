@@ -148,6 +148,14 @@ fn what_is_wrong_in_the_file_is_shown_where_it_stands() {
             "k:1:10: unknown variant 'huge', expected 'standard' or 'raspberry-pi'",
         ),
         ("sources = 3", "k: sources: give 64 to 16777216"),
+        (
+            "metrics-listen = '127.0.0.1:99999'",
+            "k:1:18: '127.0.0.1:99999' is no address to listen on; write it like 127.0.0.1:9798, [::1]:9798 or 9798",
+        ),
+        (
+            "iface = ['eth0', 'eth 1']",
+            "k:1:9: 'eth 1' can be no interface; 'ip link' names them",
+        ),
     ] {
         let error = HostFile::parse("k", text).unwrap_err();
         assert_eq!(
@@ -223,7 +231,14 @@ fn settings_that_cannot_be_read_are_gone_by_as_they_were() {
     let host = Host::resolve(&args).unwrap();
     assert_eq!((managed(&host), host.trouble), (1, None));
     assert_eq!(fs::read_to_string(&copy).unwrap(), good);
-    for wrong in ["managment = []\n", "instance = 'a/b'\n"] {
+    for wrong in [
+        "managment = []\n",
+        "instance = 'a/b'\n",
+        // What IQ alone would find wrong, once the copy is gone.
+        "metrics-listen = '127.0.0.1:99999'\n",
+        "profile = 'web-sever'\n",
+        "iface = ['']\n",
+    ] {
         fs::write(&file, wrong).unwrap();
         let host = Host::resolve(&args).unwrap();
         assert_eq!(managed(&host), 1, "{wrong}");
@@ -246,4 +261,79 @@ fn settings_that_cannot_be_read_are_gone_by_as_they_were() {
     assert_eq!(host.log_format, LogFormat::Json);
     let trouble = host.trouble.unwrap();
     assert!(trouble.contains(&copy.display().to_string()), "{trouble}");
+}
+
+/// `--settings-copy /dev/null` was the end of /dev/null.
+#[test]
+fn a_copy_is_kept_in_files_alone_and_a_link_to_one_stays() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let dir = crate::trust::private_tempdir();
+    let at = |name: &str| dir.path().join(name);
+    let (file, kept) = (at("k.toml"), at("kept.toml"));
+    let good = "management = ['192.0.2.1']\n";
+    fs::write(&file, good).unwrap();
+    let trouble = |copy: &Path| {
+        let args = HostArgs {
+            config: Some(file.clone()),
+            settings_copy: Some(copy.to_owned()),
+            ..HostArgs::default()
+        };
+        Host::resolve(&args).unwrap().trouble
+    };
+    let (pipe, socket) = (at("pipe"), at("socket"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let to_pipe = at("to-pipe");
+    symlink(&pipe, &to_pipe).unwrap();
+    for copy in [&pipe, &socket, &to_pipe, &at("")] {
+        let trouble = trouble(copy).unwrap();
+        let told = format!(
+            "--settings-copy {}: it is there and no regular file",
+            copy.display()
+        );
+        assert!(trouble.starts_with(&told), "{trouble}");
+    }
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
+    assert!(to_pipe.is_symlink());
+    fs::write(&kept, "").unwrap();
+    let to_file = at("to-file");
+    symlink(&kept, &to_file).unwrap();
+    assert_eq!(trouble(&to_file), None);
+    assert!(to_file.is_symlink());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), good);
+}
+
+/// The shipped unit gives --profile, and the file went by unseen.
+#[test]
+fn a_file_to_judge_by_that_the_command_line_sets_aside_is_known() {
+    let file = "pdp-config = '/ours.yaml'\n";
+    let unused = |args: &[&str]| resolve(args, file).1.unused_pdp_config;
+    assert_eq!(unused(&[]), None);
+    assert_eq!(unused(&["--profile=idp", "--pdp-config=/ours.yaml"]), None);
+    assert_eq!(unused(&["--profile=idp"]), Some("/ours.yaml".into()));
+}
+
+/// What starts at boot loads lists too, and a mistyped line kept them out.
+#[test]
+fn everything_that_starts_at_boot_goes_by_the_copy_of_the_settings() {
+    let units = [
+        include_str!("../../packaging/systemd/kernloom-shield.service"),
+        include_str!("../../packaging/systemd/kernloom-list@.service"),
+        include_str!("../../packaging/systemd/kernloom-iq@.service"),
+        include_str!("../../packaging/openrc/kernloom-shield"),
+        include_str!("../../packaging/openrc/kernloom-iq"),
+    ];
+    let starts = |line: &&str| {
+        let runs = line.contains("/usr/bin/kernloom ") || line.starts_with("command_args=");
+        runs && !line.contains(" shield status")
+    };
+    for unit in units {
+        let lines: Vec<&str> = unit.lines().filter(starts).collect();
+        assert!(!lines.is_empty(), "{unit}");
+        for line in lines {
+            let copy = "--settings-copy=/var/lib/kernloom/kernloom.toml.copy ";
+            assert!(line.contains(copy), "{line}");
+        }
+    }
 }

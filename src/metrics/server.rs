@@ -59,12 +59,19 @@ pub struct Server {
 
 impl Server {
     /// # Errors
-    /// Operator's, if the address is taken or not this host's.
+    /// World's, if the address is taken or not this host's yet: either may pass. Otherwise operator's.
     pub fn listen(address: SocketAddr) -> Result<Self> {
         let refused = |error: std::io::Error| {
-            Error::operator(format!(
-                "--metrics-listen {address}: {error}; give another address or port"
-            ))
+            let text = format!("--metrics-listen {address}: {error}; give another address or port");
+            let passes = matches!(
+                error.kind(),
+                ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+            );
+            if passes {
+                Error::world(text)
+            } else {
+                Error::operator(text)
+            }
         };
         let listener = TcpListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
@@ -412,6 +419,18 @@ mod tests {
         }
         for text in ["", "localhost", "127.0.0.1", "70000", "1.2.3.4:"] {
             assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_taken_or_not_there_yet_is_the_worlds() {
+        let (_server, taken) = server();
+        // 192.0.2.0/24 is nobody's.
+        for address in [taken, listen_address("192.0.2.1:0").unwrap()] {
+            let error = Server::listen(address).unwrap_err();
+            assert_eq!(error.exit_code(), 1, "{error}");
+            let told = format!("--metrics-listen {address}: ");
+            assert!(error.to_string().starts_with(&told), "{error}");
         }
     }
 }

@@ -107,6 +107,24 @@ fn a_mistake_of_the_operator_exits_with_2_and_names_the_mend() {
 }
 
 #[test]
+fn the_settings_that_are_gone_by_are_those_that_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ours.toml");
+    std::fs::write(&file, "pdp-config = '/nowhere/ours.yaml'\n").unwrap();
+    let file = file.to_str().unwrap();
+    let output = kernloom(&["--config", file, "iq", "--print-config", "--profile=idp"]);
+    let told =
+        format!("pdp-config (/nowhere/ours.yaml) in {file} is not used: --profile was given");
+    assert!(stderr(&output).contains(&told), "{output:?}");
+    std::fs::write(file, "").unwrap();
+    let output = kernloom(&["--config", file, "iq"]);
+    assert!(
+        stderr(&output).contains(&format!("or set 'profile' in {file}; ")),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
     let count = "give a whole number, 1 to 4294967295";
     let limit = ["shield", "limit", "set", "192.0.2.7", "--rate=5pps"];

@@ -7,6 +7,7 @@ mod benign;
 mod commands;
 mod daemon;
 mod disk;
+mod exemptions;
 mod graph;
 mod iq;
 mod lab_itself;

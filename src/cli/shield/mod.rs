@@ -109,7 +109,7 @@ pub struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub struct AttachArgs {
-    /// Interfaces; without one, that of the default route
+    /// Interfaces; without one, those of iface in the settings, else that of the default route
     #[arg(value_name = "IFACE")]
     pub ifaces: Vec<String>,
     /// How to attach: auto tries driver, generic and tc in this order, and says why not the first; at tc, packets

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::graph::{GRAPH, GraphAsk};
 use super::super::shield::asked;
 use super::daemon::Iq;
-use super::lists::wall;
+use super::lists::{room_for, wall, warn_of_everyone};
 use super::notes::stamp;
 use crate::autotune::Revision;
 use crate::cli::{DEFAULT_PORT, Proto};
@@ -97,8 +97,19 @@ impl Iq<'_> {
             },
             Ask::Exempt { source, ttl_s } => {
                 let until = wall(now) + Duration::from_secs(*ttl_s);
+                let before = self.lists.commanded();
                 self.lists.exempt_until(*source, until);
+                self.compile_lists(now)?;
+                if self.lists.lacks_room(source) {
+                    self.lists.command(before);
+                    self.compile_lists(now)?;
+                    return Ok(Answer::Failed(format!(
+                        "{source} is not exempt: the policy table has no room for it; {}",
+                        room_for(1, self.shield.max_deny())
+                    )));
+                }
                 let freed = self.forgive(&[*source], "exemption")?;
+                warn_of_everyone(&"'iq exempt'", [source]);
                 let stored = self.sync_lists(now)?;
                 Answer::Done(format!(
                     "{source} is exempt until {until}; let go of {}{}",

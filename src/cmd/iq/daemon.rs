@@ -264,6 +264,8 @@ impl<'a> Iq<'a> {
         self.watch_reset(now)?;
         if let Some(entries) = self.operators.refresh(self.shield)? {
             self.exempt_in_kernel(&entries, now)?;
+        } else if self.lists.is_due(now.ktime) {
+            self.exempt_in_kernel(&self.shield.entries()?, now)?;
         }
         let decisions = self.judge(now, length)?;
         self.carry_out(now, &decisions)?;

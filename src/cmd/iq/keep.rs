@@ -9,10 +9,11 @@ use super::run::Before;
 use crate::dataplane::{Action, AllowOnly, Entry, Notes, Owner, PinDir, Rule, Shield};
 use crate::engine::{Engine, EngineState};
 use crate::error::Result;
-use crate::model::{ByteLimit, Hold, Ktime, LimitScope, Moment, RateLimit, Source, counted};
+use crate::exempt::By;
+use crate::model::{ByteLimit, Hold, Ktime, LimitScope, Moment, RateLimit, Source, Wall, counted};
 use crate::runtime::{boot_id, now};
 use crate::seams::Order;
-use crate::state::{Found, OperatorAction, OperatorEntry, State, StateFile, Written};
+use crate::state::{Exemption, Found, OperatorAction, OperatorEntry, State, StateFile, Written};
 
 /// At most this often because somebody is held who was not.
 const SOON: Duration = Duration::from_secs(30);
@@ -27,12 +28,15 @@ pub(super) struct Keeper {
     written: Ktime,
     changed: bool,
     failing: bool,
+    /// The newest state was lost.
+    went_back: bool,
 }
 
 impl Keeper {
     /// Opens the state; what was found is the caller's to restore.
     pub(super) fn open(dir: &std::path::Path, fresh: bool) -> Result<(Self, State)> {
         let (file, found) = StateFile::open(dir, fresh)?;
+        let went_back = matches!(found, Found::Previous(..));
         let state = match found {
             Found::Nothing => {
                 log::info!(target: IQ, "no state in {}; starting to learn", dir.display());
@@ -54,12 +58,18 @@ impl Keeper {
             written: now()?,
             changed: false,
             failing: false,
+            went_back,
         };
         Ok((keeper, state))
     }
 
     pub(super) fn boot(&self) -> &str {
         &self.boot
+    }
+
+    /// The state is the one before the newest, which was damaged or gone.
+    pub(super) const fn went_back(&self) -> bool {
+        self.went_back
     }
 
     /// There is something that should not be lost.
@@ -158,6 +168,29 @@ fn hold_of(rule: &Rule) -> Option<Hold> {
         // IQ limits packets only.
         Action::LimitBytes { .. } => None,
     }
+}
+
+/// Exemptions for a time in the kernel that a state older than them does not know. Those of the feedback
+/// file are among them, and end when they would.
+pub(super) fn unknown(state: &State, kernel: &Kernel, now: Moment) -> Vec<Exemption> {
+    let known: BTreeSet<Source> = state.exemptions.iter().map(|one| one.source).collect();
+    kernel
+        .entries
+        .iter()
+        .filter(|entry| {
+            let Rule { action, owner, .. } = entry.rule;
+            owner == Owner::Iq && action == Action::Allow && entry.is_live(now.ktime)
+        })
+        .filter(|entry| !known.contains(&entry.source))
+        .filter_map(|entry| {
+            let end = entry.rule.expires?;
+            Some(Exemption {
+                source: entry.source,
+                until: Wall::from_secs(now.unix_ms(end) / 1_000),
+                by: By::Command,
+            })
+        })
+        .collect()
 }
 
 /// What operators entered by hand, for the state.

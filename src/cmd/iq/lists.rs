@@ -2,11 +2,12 @@
 
 use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use super::IQ;
 use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exempt::{
     Action as Feedbacks, By, Entry as Said, Exempt, Exempted, Feedback, Whitelist,
 };
@@ -29,6 +30,23 @@ pub(super) struct Lists {
     exempt: Exempt,
     /// Exempt sources whose entry in the data plane is somebody else's.
     standing: BTreeSet<Source>,
+    /// When the first of those ends, or what ends first where there was no room: policy does not change then.
+    again: Option<Ktime>,
+    /// Exempt sources that the data plane had no room for.
+    unfit: BTreeSet<Source>,
+    /// Entries in force when it had none.
+    full_at: usize,
+}
+
+/// What [`Lists::sync`] has to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Work {
+    stale: Vec<Source>,
+    /// Those that have an entry first: a change of it needs no room.
+    missing: Vec<(Source, Option<Ktime>)>,
+    standing: BTreeSet<Source>,
+    /// Lines about entries that stand since the last time.
+    news: Vec<String>,
 }
 
 /// The time of day of a moment.
@@ -56,6 +74,9 @@ impl Lists {
             commanded,
             exempt: Exempt::default(),
             standing: BTreeSet::new(),
+            again: None,
+            unfit: BTreeSet::new(),
+            full_at: 0,
         }
     }
 
@@ -79,6 +100,7 @@ impl Lists {
         }
         if whitelist.sources != self.whitelist {
             log::info!(target: IQ, "{path}: {} exempt", counted(whitelist.sources.len(), "source is", "sources are"));
+            warn_of_everyone(&path, &whitelist.sources);
         }
         self.whitelist = whitelist.sources;
     }
@@ -105,6 +127,8 @@ impl Lists {
             let exempt = counted(exempt.count(), "source is", "sources are");
             let entries = counted(said.len(), "entry", "entries");
             log::info!(target: IQ, "{path}: {entries}, by which {exempt} exempt");
+            let whitelisted = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
+            warn_of_everyone(&path, whitelisted.map(|one| &one.target));
         }
         self.feedback = said;
         let keys: BTreeSet<String> = self.feedback.iter().map(Said::key).collect();
@@ -128,6 +152,11 @@ impl Lists {
             until,
             by: By::Command,
         });
+    }
+
+    /// Goes by these commands alone.
+    pub(super) fn command(&mut self, exemptions: Vec<Exemption>) {
+        self.commanded = exemptions;
     }
 
     /// Ends what a command exempted under this very name; whether there was that.
@@ -170,14 +199,74 @@ impl Lists {
         self.exempt = exempt;
     }
 
+    /// Whether something that stood in an exemption's way has ended.
+    pub(super) fn is_due(&self, now: Ktime) -> bool {
+        self.again.is_some_and(|at| at <= now)
+    }
+
     /// Makes IQ's allow entries in the data plane, which has `entries`, those of the lists. What
-    /// binds there stands, and is told once.
+    /// binds there stands, and what there is no room for is left out; either is told once.
     pub(super) fn sync(
         &mut self,
         entries: &[Entry],
         (shield, pins): (&Shield, &PinDir),
         now: Moment,
     ) -> Result<()> {
+        let live = entries.iter().filter(|entry| entry.is_live(now.ktime));
+        let live = live.count();
+        let work = self.compare(entries, now);
+        for line in &work.news {
+            log::warn!(target: IQ, "{line}");
+        }
+        let waits = |(source, _): &(Source, _)| self.unfit.contains(source);
+        // Trying changes policy, which is a reason to try.
+        let no_room_yet =
+            work.missing.is_empty() || live >= self.full_at && work.missing.iter().all(waits);
+        self.standing = work.standing;
+        if work.stale.is_empty() && no_room_yet {
+            let still: BTreeSet<Source> = work.missing.iter().map(|one| one.0).collect();
+            self.unfit = still;
+            self.again = self.next_end(entries, now.ktime);
+            return Ok(());
+        }
+        let lock = pins.lock()?;
+        let mut edit = shield.edit(&lock);
+        for source in &work.stale {
+            edit.remove(source)?;
+        }
+        let mut left = work.missing.into_iter();
+        let mut refused = None;
+        for (source, expires) in left.by_ref() {
+            let rule = Rule {
+                action: Action::Allow,
+                owner: Owner::Iq,
+                expires,
+            };
+            if let Err(error) = edit.set(&source, &rule) {
+                refused = Some((source, error));
+                break;
+            }
+        }
+        let Some((first, error)) = refused else {
+            self.unfit.clear();
+            self.again = self.next_end(entries, now.ktime);
+            return Ok(());
+        };
+        let unfit: BTreeSet<Source> = left.map(|one| one.0).chain([first]).collect();
+        let news = !unfit.is_subset(&self.unfit);
+        self.unfit = unfit;
+        let there = edit.list()?;
+        let live = there.iter().filter(|entry| entry.is_live(now.ktime));
+        self.full_at = live.count();
+        self.again = self.next_end(&there, now.ktime);
+        if news {
+            log::error!(target: IQ, "{}", self.no_room(&error, shield.max_deny()));
+        }
+        Ok(())
+    }
+
+    /// What of `entries` has to change.
+    fn compare(&self, entries: &[Entry], now: Moment) -> Work {
         let live = |exempted: &Exempted| exempted.until.is_none_or(|until| wall(now) < until);
         let mut missing: BTreeMap<Source, Option<Ktime>> = self
             .exempt
@@ -190,7 +279,7 @@ impl Lists {
                 (source, end)
             })
             .collect();
-        let (mut stale, mut standing) = (Vec::new(), BTreeSet::new());
+        let mut work = Work::default();
         for entry in entries {
             let Rule {
                 action,
@@ -199,38 +288,67 @@ impl Lists {
             } = entry.rule;
             let ours = owner == Owner::Iq && action == Action::Allow;
             match missing.get(&entry.source) {
-                None if ours => stale.push(entry.source),
+                None if ours => work.stale.push(entry.source),
                 Some(_) if !ours && entry.binds(now.ktime) => {
                     if owner != Owner::Management && !self.standing.contains(&entry.source) {
-                        log::warn!(target: IQ, "{}", in_the_way(entry));
+                        work.news.push(in_the_way(entry));
                     }
-                    standing.insert(entry.source);
+                    work.standing.insert(entry.source);
                     missing.remove(&entry.source);
                 }
                 Some(end) if ours && same_end(expires, *end) => {
                     missing.remove(&entry.source);
                 }
-                None | Some(_) => {}
+                Some(_) => work.missing.extend(missing.remove_entry(&entry.source)),
+                None => {}
             }
         }
-        self.standing = standing;
-        if stale.is_empty() && missing.is_empty() {
-            return Ok(());
+        work.missing.extend(missing);
+        work
+    }
+
+    /// When to look again although policy has not changed.
+    fn next_end(&self, entries: &[Entry], now: Ktime) -> Option<Ktime> {
+        let matters =
+            |entry: &&Entry| !self.unfit.is_empty() || self.standing.contains(&entry.source);
+        let ends = entries.iter().filter(matters);
+        ends.filter_map(|entry| entry.rule.expires)
+            .filter(|end| now < *end)
+            .min()
+    }
+
+    /// Whether the data plane lacks this exemption for want of room.
+    pub(super) fn lacks_room(&self, source: &Source) -> bool {
+        self.unfit.contains(source)
+    }
+
+    /// How many exemptions of whom the data plane lacks, and what makes room.
+    fn no_room(&self, error: &Error, most: u32) -> String {
+        let mut by: BTreeMap<String, usize> = BTreeMap::new();
+        for (source, exempted) in self.exempt.iter() {
+            if self.unfit.contains(&source) {
+                *by.entry(self.said_by(exempted.by)).or_default() += 1;
+            }
         }
-        let lock = pins.lock()?;
-        let mut edit = shield.edit(&lock);
-        for source in &stale {
-            edit.remove(source)?;
+        let by: Vec<String> = by
+            .iter()
+            .map(|(who, count)| format!("{count} of {who}"))
+            .collect();
+        format!(
+            "{} in the data plane, {}: a default limit and an enforced graph hold for them ({error}); {}",
+            counted(self.unfit.len(), "exemption is not", "exemptions are not"),
+            by.join(", "),
+            room_for(self.unfit.len(), most)
+        )
+    }
+
+    fn said_by(&self, by: By) -> String {
+        match by {
+            By::Whitelist => self.whitelist_path.display().to_string(),
+            By::Feedback => self.feedback_path.display().to_string(),
+            By::Management => "the settings' management".to_owned(),
+            By::Command | By::Operator => format!("'{by}'"),
         }
-        for (source, expires) in missing {
-            let rule = Rule {
-                action: Action::Allow,
-                owner: Owner::Iq,
-                expires,
-            };
-            edit.set(&source, &rule)?;
-        }
-        Ok(())
     }
 
     pub(super) fn commanded(&self) -> Vec<Exemption> {
@@ -261,6 +379,24 @@ fn in_the_way(entry: &Entry) -> String {
     )
 }
 
+/// Says so of sources that are everyone of a family: few mean that.
+pub(super) fn warn_of_everyone<'a>(
+    who: &dyn Display,
+    sources: impl IntoIterator<Item = &'a Source>,
+) {
+    for source in sources.into_iter().filter(|one| one.is_everyone()) {
+        log::warn!(target: IQ, "{who} exempts everyone ({source}): iq limits and blocks none of them");
+    }
+}
+
+/// How a table of `most` entries gets room for `more`.
+pub(super) fn room_for(more: usize, most: u32) -> String {
+    // A source longer than what is tracked takes a second entry.
+    let more = u32::try_from(more).unwrap_or(u32::MAX).saturating_mul(2);
+    let enough = most.saturating_add(more);
+    format!("'kernloom shield upgrade --max-deny {enough}' makes room")
+}
+
 fn same_end(a: Option<Ktime>, b: Option<Ktime>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a.as_nanos().abs_diff(b.as_nanos()) < SAME_END_NS,
@@ -284,5 +420,78 @@ fn read<T>(from: impl FnOnce(&Path) -> std::io::Result<T>, path: &Path, had: boo
             log::error!(target: IQ, "{shown}: {error}; what was read before stays in force");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dataplane::NoteId;
+
+    fn now(secs: u64) -> Moment {
+        Moment {
+            ktime: Ktime::from_secs(secs),
+            unix: Duration::from_secs(1_000_000 + secs),
+        }
+    }
+
+    fn whitelisted(sources: &[&str]) -> Lists {
+        let mut lists = Lists::new(
+            Vec::new(),
+            (Path::new("/w"), Path::new("/f")),
+            Vec::new(),
+            Vec::new(),
+        );
+        lists.whitelist = sources.iter().map(|one| one.parse().unwrap()).collect();
+        lists.compile(now(0));
+        lists
+    }
+
+    fn operators(source: &str, ends: u64) -> Entry {
+        Entry {
+            source: source.parse().unwrap(),
+            rule: Rule {
+                action: Action::Allow,
+                owner: Owner::Operator,
+                expires: Some(Ktime::from_secs(ends)),
+            },
+            note: NoteId::default(),
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_told_once_and_awaited_to_its_end() {
+        let mut lists = whitelisted(&["192.0.2.1", "192.0.2.2"]);
+        let there = [operators("192.0.2.1", 50), operators("203.0.113.1", 20)];
+        let work = lists.compare(&there, now(1));
+        assert_eq!((work.missing.len(), work.news.len()), (1, 1));
+        lists.standing = work.standing;
+        lists.again = lists.next_end(&there, Ktime::from_secs(1));
+        let due = |lists: &Lists| [49, 50].map(|at| lists.is_due(Ktime::from_secs(at)));
+        assert_eq!(due(&lists), [false, true]);
+        assert!(lists.compare(&there, now(2)).news.is_empty(), "told once");
+        // Its entry is there still, but has ended; a change of it goes first.
+        let work = lists.compare(&there, now(50));
+        assert_eq!(work.missing[0].0, there[0].source);
+        assert_eq!((work.missing.len(), work.standing.len()), (2, 0));
+        // Where there was no room, anybody's end is a reason to look.
+        lists.unfit.insert("192.0.2.2".parse().unwrap());
+        let next = lists.next_end(&there, Ktime::from_secs(1));
+        assert_eq!(next, Some(Ktime::from_secs(20)));
+    }
+
+    #[test]
+    fn what_has_no_room_is_told_by_who_said_it_and_with_the_mend() {
+        let mut lists = whitelisted(&["192.0.2.1", "192.0.2.2"]);
+        lists.exempt_until("192.0.2.3".parse().unwrap(), wall(now(9)));
+        lists.compile(now(0));
+        lists.unfit = lists.exempt.iter().map(|(source, _)| source).collect();
+        assert_eq!(
+            lists.no_room(&Error::world("full"), 64),
+            "3 exemptions are not in the data plane, 1 of 'iq exempt', 2 of /w: a default limit and an enforced \
+             graph hold for them (full); 'kernloom shield upgrade --max-deny 70' makes room"
+        );
     }
 }

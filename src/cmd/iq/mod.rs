@@ -42,6 +42,8 @@ use crate::report::{
 use crate::runtime::{no_iq, wait};
 use crate::top::SortKey;
 
+const PROFILES: &str = "'kernloom iq profiles list' names the profiles";
+
 /// The log target of everything IQ says.
 const IQ: &str = "iq";
 
@@ -315,6 +317,28 @@ impl Settings {
             bootstrap_allow_block: args.bootstrap_allow_block,
             set: args.set.clone(),
         };
+        if let Some(path) = &iq.unused_pdp_config {
+            let given = if args.host.profile.is_some() {
+                "--profile"
+            } else {
+                "--pdp-config"
+            };
+            log::warn!(
+                target: IQ,
+                "pdp-config ({}) in {} is not used: {given} was given, and goes before both keys of the file; \
+                 --pdp-config={} lays it over",
+                path.display(),
+                host.config.display(),
+                path.display()
+            );
+        }
+        let untold = iq.profile.is_none() && iq.pdp_config.is_none();
+        if untold {
+            return Err(Error::operator(format!(
+                "give --profile or --pdp-config, or set 'profile' in {}; {PROFILES}",
+                host.config.display()
+            )));
+        }
         let (name, profile) = judged_by(&iq)?;
         let effective = profile.effective(&overrides)?;
         effective.config()?;
@@ -349,9 +373,8 @@ fn judged_by_names(name: Option<&str>, path: Option<&Path>) -> Result<(String, P
             }
             Ok((profile.name().to_owned(), profile))
         }
-        (None, None) => Err(Error::operator(
-            "give --profile or --pdp-config, or set 'profile' in /etc/kernloom/kernloom.toml; \
-             'kernloom iq profiles list' names the profiles",
-        )),
+        (None, None) => Err(Error::operator(format!(
+            "give --profile or --pdp-config; {PROFILES}"
+        ))),
     }
 }

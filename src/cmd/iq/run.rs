@@ -9,7 +9,7 @@ use super::super::shield::{attached_somewhere, open_way_in};
 use super::daemon::Iq;
 use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
-use super::lists::Lists;
+use super::lists::{Lists, warn_of_everyone};
 use super::recorder::Recorder;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
@@ -18,7 +18,7 @@ use crate::dataplane::{
 };
 use crate::error::{Error, Result};
 use crate::graph::Mode;
-use crate::host::{Host, IqHost};
+use crate::host::Host;
 use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
@@ -34,7 +34,7 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     let _only = only_iq(&host.places.run_dir)?;
     let _kept = only_keeper(&kept_in(host, &settings))?;
     // Before anything is attached: a state that is refused must leave the host as it is.
-    let (keeper, state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
+    let (keeper, mut state) = Keeper::open(&host.state_dir, settings.fresh_state)?;
     let mut made = Made::default();
     if settings.graph.wanted {
         settings.graph.mode = settings.graph.mode_now(&settings.iq.store);
@@ -54,23 +54,14 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
         }
         None => None,
     };
-    let shield = attach(&pins, &settings.iq, settings.graph.wanted)?;
+    let shield = attach(&pins, &settings)?;
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
-    if let Some(path) = settings.iq.missing_whitelist() {
-        log::warn!(
-            target: IQ,
-            "there is no whitelist {}: nobody is exempt by it until there is",
-            path.display()
-        );
+    if keeper.went_back() {
+        keep_unknown(&mut state, &before.kernel)?;
     }
-    let lists = Lists::new(
-        host.management.clone(),
-        (&settings.iq.whitelist, &settings.iq.feedback),
-        state.exemptions.clone(),
-        state.feedback.clone(),
-    );
+    let lists = lists(host, &settings, &state);
     let graph = if settings.graph.wanted {
         let graph = &settings.graph;
         Some(begin_graph(&shield, &settings.iq.store, graph, graph.mode)?)
@@ -90,6 +81,38 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     ended
 }
 
+/// Takes what the kernel still exempts into a state that is older than that.
+fn keep_unknown(state: &mut State, kernel: &Kernel) -> Result<()> {
+    for one in keep::unknown(state, kernel, moment()?) {
+        log::warn!(
+            target: IQ,
+            "{} stays exempt until {}, though no state says so: the newest was lost; 'kernloom iq exempt {} --end' \
+             ends that",
+            one.source, one.until, one.source
+        );
+        state.exemptions.push(one);
+    }
+    Ok(())
+}
+
+/// Whom to leave alone, by what is known before any file is read.
+fn lists(host: &Host, settings: &Settings, state: &State) -> Lists {
+    if let Some(path) = settings.iq.missing_whitelist() {
+        log::warn!(
+            target: IQ,
+            "there is no whitelist {}: nobody is exempt by it until there is",
+            path.display()
+        );
+    }
+    warn_of_everyone(&"management", &host.management);
+    Lists::new(
+        host.management.clone(),
+        (&settings.iq.whitelist, &settings.iq.feedback),
+        state.exemptions.clone(),
+        state.feedback.clone(),
+    )
+}
+
 /// Where the state is, and the graph if there is one.
 fn kept_in<'a>(host: &'a Host, settings: &'a Settings) -> Vec<&'a Path> {
     let mut dirs = vec![host.state_dir.as_path()];
@@ -102,10 +125,11 @@ fn kept_in<'a>(host: &'a Host, settings: &'a Settings) -> Vec<&'a Path> {
 
 fn await_ready(pins: &PinDir, settings: &Settings) -> Result<()> {
     let ready = || {
+        all_there(&settings.iq.iface)?;
         if settings.no_attach {
-            attached_somewhere(pins)?;
+            attached_already(pins, &settings.iq.iface)?;
         }
-        all_there(&settings.iq.iface)
+        Ok(())
     };
     match settings.wait {
         Some(patience) => patiently(patience, ready),
@@ -117,6 +141,28 @@ fn all_there(interfaces: &[String]) -> Result<()> {
     interfaces
         .iter()
         .try_for_each(|name| interface_index(name).map(drop))
+}
+
+/// Fails unless somebody attached to each of these; without a name, to any.
+fn attached_already(pins: &PinDir, interfaces: &[String]) -> Result<Vec<Attached>> {
+    if interfaces.is_empty() {
+        attached_somewhere(pins)?;
+    }
+    let there = Shield::attached(pins)?;
+    let lacks = |name: &&String| there.iter().all(|one| one.interface != **name);
+    let lacking: Vec<&str> = interfaces
+        .iter()
+        .filter(lacks)
+        .map(String::as_str)
+        .collect();
+    if lacking.is_empty() {
+        return Ok(there);
+    }
+    Err(Error::world(format!(
+        "not attached to {}, and --no-attach attaches nothing; start with 'kernloom shield attach {}'",
+        lacking.join(", "),
+        lacking.join(" ")
+    )))
 }
 
 /// What the operator let go of must not come back because a service manager sees a failure.
@@ -159,7 +205,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
     let mut socket = ControlSocket::listen(&host.places.run_dir)?;
-    let watch = watching(iq)?;
+    let mut watch = watching(iq)?;
     let poller = Poller::new()?;
     poller.watch(shutdown, Wake::Shutdown)?;
     if let Some(events) = &events {
@@ -195,6 +241,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
                 Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
                     ticker.acknowledge()?;
+                    iq.on_files(&watch.settled())?;
                     iq.on_tick()?;
                 }
                 Wake::Watchdog => {
@@ -306,24 +353,22 @@ impl Before {
     }
 }
 
-/// A file that cannot be watched is used as it was read at the start.
 fn watching(iq: &Iq<'_>) -> Result<Watch> {
     let mut watch = Watch::new()?;
     for path in iq.files() {
-        if let Err(error) = watch.add(&path) {
-            log::warn!(target: IQ, "{error}; changes to it need a restart");
-        }
+        watch.add(&path);
     }
     Ok(watch)
 }
 
 /// Attaches to the named interfaces; without a name, to what is attached already, else to the
 /// interface of the default route.
-fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
+fn attach(pins: &PinDir, settings: &Settings) -> Result<Shield> {
+    let iq = &settings.iq;
     let options = LoadOptions {
         sources: iq.sources,
         max_deny: iq.max_deny,
-        features: if graph {
+        features: if settings.graph.wanted {
             Features::Graph
         } else {
             Features::default()
@@ -331,9 +376,14 @@ fn attach(pins: &PinDir, iq: &IqHost, graph: bool) -> Result<Shield> {
         ..LoadOptions::default()
     };
     let lock = pins.lock()?;
-    let there = Shield::attached(pins)?;
+    // Again, for whoever detached since may not meet an IQ that attaches.
+    let there = if settings.no_attach {
+        attached_already(pins, &iq.iface)?
+    } else {
+        Shield::attached(pins)?
+    };
     let shield = Shield::open_or_load(pins, &options, &lock)?;
-    if iq.iface.is_empty() && !there.is_empty() {
+    if settings.no_attach || iq.iface.is_empty() && !there.is_empty() {
         there.iter().for_each(say_attached);
         return Ok(shield);
     }

@@ -5,6 +5,7 @@ use crate::dataplane::{
     interface_index,
 };
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::model::Source;
 use crate::report::{MERGED, attached_line, print};
 use crate::runtime::patiently;
@@ -18,10 +19,15 @@ pub(super) fn load_options(sizes: &SizeArgs) -> LoadOptions {
     }
 }
 
-pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) -> Result<()> {
+pub(super) fn attach(pins: &PinDir, host: &Host, args: &AttachArgs) -> Result<()> {
+    let given = if args.ifaces.is_empty() {
+        host.interfaces()
+    } else {
+        &args.ifaces
+    };
     let interfaces = match args.wait {
-        Some(patience) => patiently(patience, || named(&args.ifaces))?,
-        None => named(&args.ifaces)?,
+        Some(patience) => patiently(patience, || named(given))?,
+        None => named(given)?,
     };
     let lock = pins.create_locked()?;
     let fresh = !pins.is_loaded()?;
@@ -42,7 +48,7 @@ pub(super) fn attach(pins: &PinDir, management: &[Source], args: &AttachArgs) ->
         ..load_options(&args.sizes)
     };
     let shield = Shield::open_or_load(pins, &options, &lock)?;
-    match protect(pins, &shield, management, args, &interfaces, &lock) {
+    match protect(pins, &shield, &host.management, args, &interfaces, &lock) {
         Ok(done) => {
             drop(lock);
             print(&(text + &done))

@@ -37,7 +37,7 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
         management: &host.management,
     };
     match command {
-        ShieldCommand::Attach(args) => attach::attach(&pins, &host.management, args),
+        ShieldCommand::Attach(args) => attach::attach(&pins, host, args),
         ShieldCommand::Detach(args) => attach::detach(&pins, args),
         ShieldCommand::Upgrade(args) => attach::upgrade(&pins, args),
         ShieldCommand::Status(args) => status(&pins, args),

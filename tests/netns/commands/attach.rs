@@ -61,6 +61,29 @@ fn interfaces_share_one_policy_and_instances_do_not() {
     assert!(said.contains("no interface 'eth9'"), "{said}");
 }
 
+/// It attached to the interface of the default route instead.
+#[test]
+fn without_an_interface_those_of_the_settings_are_attached_to() {
+    let Some(bench) = Bench::new("settings") else {
+        return;
+    };
+    second_interface(&bench);
+    let settings = bench.lab.config();
+    std::fs::write(&settings, "iface = ['eth1']\n").unwrap();
+    let said = bench.ok(&[
+        "--config",
+        settings.to_str().unwrap(),
+        "shield",
+        "attach",
+        "--no-guard",
+    ]);
+    assert!(
+        said.starts_with("eth1: attached") && !said.contains("eth0"),
+        "{said}"
+    );
+    bench.ok(&["shield", "detach", "--purge"]);
+}
+
 /// W51: falling back was silent, the mode unseen, and --force the only way beside another program.
 #[test]
 fn w51_a_foreign_program_is_named_kept_and_removed_only_by_force() {

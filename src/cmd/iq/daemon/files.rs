@@ -37,7 +37,7 @@ impl Iq<'_> {
         self.save(now)
     }
 
-    pub(super) fn compile_lists(&mut self, now: Moment) -> Result<()> {
+    pub(in super::super) fn compile_lists(&mut self, now: Moment) -> Result<()> {
         self.lists.compile(now);
         self.exempt_in_kernel(&self.shield.entries()?, now)
     }
@@ -52,6 +52,9 @@ impl Iq<'_> {
 
     /// Reads again what changed. A version that cannot be used changes nothing.
     pub(in super::super) fn on_files(&mut self, changed: &BTreeSet<PathBuf>) -> Result<()> {
+        if changed.is_empty() {
+            return Ok(());
+        }
         let now = moment()?;
         let iq = &self.settings.iq;
         let is = |path: &PathBuf| changed.contains(path);
