@@ -202,7 +202,7 @@ fn a_flood_of_made_up_sources_is_held_as_everyone_together() {
     assert_eq!(
         decisions(&told),
         [
-            "192.0.2.0/24 OBSERVE RATE_SOFT half-open",
+            "192.0.2.0/24 OBSERVE RATE_SOFT everyone",
             "::/0 OBSERVE RATE_SOFT half-open",
         ],
         "everyone shares a limit, and whom the host knows has one of its own"
