@@ -10,6 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::statvfs::{Statvfs, statvfs};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::directory_of;
@@ -263,8 +264,11 @@ fn failed(path: &str, doing: &str, error: &rusqlite::Error) -> Refusal {
 
 /// Whether there is less room than the journal and its index take at least.
 fn is_full(path: &Path) -> bool {
-    let room = nix::sys::statvfs::statvfs(directory_of(path));
-    room.is_ok_and(|room| room.blocks_available() * room.fragment_size() < 128 * 1_024)
+    let room = statvfs(directory_of(path));
+    // Of widths that differ between architectures.
+    let free =
+        |room: Statvfs| u128::from(room.blocks_available()) * u128::from(room.fragment_size());
+    room.map(free).is_ok_and(|free| free < 128 * 1_024)
 }
 
 fn configure(db: &Connection, pages: u32) -> rusqlite::Result<()> {
