@@ -9,7 +9,7 @@
 # --fetch   only download what they take from elsewhere
 # --keep    do not build first
 # --resume  a cell that was fine with the same binaries and the same kernel is not booted again
-# --at-once guests that run at the same time, 2 if not given
+# --at-once guests that run at the same time, 4 if not given: they wait for half of their time
 #
 # Succeeds only if every cell keeps what it promises; exit code 3 is a package that cannot be had.
 # Guests are niced and have one emulated CPU. Kernels are the newest of their series in the index of
@@ -28,7 +28,7 @@ limit=600 # seconds a guest gets, on a busy machine; the slowest, 32-bit ARM, ne
 declare -A machine=([amd64]=x86_64 [arm64]=aarch64 [armhf]=armv7)
 
 main() {
-    local only='' fetch='' keep='' full=yes resume='' most=2
+    local only='' fetch='' keep='' full=yes resume='' most=4
     while (($#)); do
         case $1 in
             --smoke) only='smoke' full='' ;;
