@@ -44,6 +44,13 @@ pub(crate) fn read_settings(path: &Path) -> Result<String> {
     text(read(path, |about| foreign_file(about, path))?)
 }
 
+/// Where a file is kept: of a name alone, the directory this process is in.
+pub(crate) fn directory_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 fn text(bytes: Vec<u8>) -> Result<String> {
     let odd = "stream did not contain valid UTF-8";
     String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::InvalidData, odd))

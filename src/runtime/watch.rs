@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use crate::error::{Doing, Result};
+use crate::trust::directory_of;
 
 /// Watches the directories of files: editors replace files, which a watch on the file would miss. What
 /// happens elsewhere, where a link leads, is seen by looking at the files from time to time.
@@ -77,15 +78,12 @@ impl Watch {
     /// Watches `path` from here on. If its directory cannot be watched, [`Self::settled`] alone sees
     /// what happens to it.
     pub fn add(&mut self, path: &Path) {
-        let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
         let flags = AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_ATTRIB
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_DELETE;
-        let events = self
-            .inotify
-            .add_watch(parent.unwrap_or(Path::new(".")), flags);
+        let events = self.inotify.add_watch(directory_of(path), flags);
         let look = Look::at(path);
         self.watched.push(Watched {
             events: events.ok(),

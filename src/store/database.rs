@@ -13,11 +13,10 @@ use std::time::Duration;
 use nix::sys::statvfs::{Statvfs, statvfs};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::directory_of;
 use crate::error::{Doing, Error, Result};
 use crate::graph::{Baseline, Coverage, Direction, Edge, Evidence, Peer, Record, Service, State};
 use crate::model::Wall;
-use crate::trust;
+use crate::trust::{self, directory_of};
 
 /// Version of the tables below.
 const SCHEMA: i64 = 1;

@@ -3,10 +3,9 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::directory_of;
 use crate::error::{Doing, Error, Result};
 use crate::graph::Frozen;
-use crate::trust;
+use crate::trust::{self, directory_of};
 
 /// Replaces a file by one with this text, or leaves it as it is: never half of it. A link to the file
 /// stays one.

@@ -27,7 +27,8 @@ use crate::host::Host;
 use crate::model::Source;
 use crate::report::{Answer, GraphView, print, spinner, write_out};
 use crate::runtime::{moment, only_keeper};
-use crate::store::{directory_of, read_frozen};
+use crate::store::read_frozen;
+use crate::trust::directory_of;
 
 /// The log target of everything about the graph.
 pub(super) const GRAPH: &str = "graph";

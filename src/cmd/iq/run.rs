@@ -26,7 +26,7 @@ use crate::runtime::{
     patiently, shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
 use crate::state::State;
-use crate::store::directory_of;
+use crate::trust::directory_of;
 
 pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     let pins = pins(&host.places);
