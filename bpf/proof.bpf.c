@@ -19,7 +19,7 @@
 
 const volatile struct kl_proof_config kl_proof_config = {};
 
-/* Written here, read by a running IQ. A source forgotten is proven again by its next connection. */
+/* When, by source: written here, read by a running IQ, which renews those that keep sending. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1);

@@ -3,6 +3,7 @@
 mod abi;
 mod attach;
 mod bulk;
+mod connections;
 mod control;
 mod counters;
 mod edges;

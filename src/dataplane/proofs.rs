@@ -1,19 +1,21 @@
 //! Which sources have completed a TCP handshake with this host: their addresses are not made up.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::path::Path;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapHandle, TracepointCategory};
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, TracepointCategory};
 use nix::mount::{MsFlags, mount};
 
+use super::connections::connected;
 use super::load::{load_error, mask_words};
 use super::skel::proof as skel;
 use super::sources::entries_of;
+use super::sys;
 use crate::error::{Doing, Error, Result};
-use crate::model::Source;
+use crate::model::{Ktime, Source};
 
 const TRACEFS: &str = "/sys/kernel/tracing";
 const EVENT: &str = "inet_sock_set_state";
@@ -52,17 +54,52 @@ impl Proofs {
             .attach_tracepoint(TracepointCategory::Sock, EVENT)
             .doing(|| format!("watching the tracepoint sock:{EVENT}"))?;
         let map = MapHandle::try_from(&skel.maps.kl_proofs).doing(|| "keeping a map open")?;
-        Ok(Self {
+        let proofs = Self {
             map,
             v6_bits,
             _link: link,
-        })
+        };
+        // After the first handshake that is watched, so that none falls between.
+        if let Err(error) = proofs.take_over(capacity) {
+            log::warn!("who is connected already is not known: {error}");
+        }
+        Ok(proofs)
     }
 
-    /// Every source remembered.
-    pub fn all(&self) -> Result<HashSet<Source>> {
+    /// Remembers whom this host is connected to by now: a connection may last for weeks, and a
+    /// restart must not make a stranger of it.
+    fn take_over(&self, capacity: u32) -> Result<()> {
+        let now = sys::ktime().doing(|| "reading the monotonic clock")?;
+        self.renew(connected(self.v6_bits, capacity as usize)?, now)
+    }
+
+    /// Every source remembered, and since when it may be forgotten before others.
+    pub fn all(&self) -> Result<HashMap<Source, Ktime>> {
         let entries = entries_of(&self.map, self.v6_bits)?;
-        Ok(entries.into_iter().map(|(source, _)| source).collect())
+        let stamped = entries.into_iter().map(|(source, stamp)| {
+            let nanos = stamp.first_chunk().copied().map_or(0, u64::from_ne_bytes);
+            (source, Ktime::from_nanos(nanos))
+        });
+        Ok(stamped.collect())
+    }
+
+    /// Whether this one is remembered.
+    pub fn hold(&self, source: &Source) -> Result<bool> {
+        let found = self.map.lookup(&source.octets(), MapFlags::ANY);
+        found
+            .map(|stamp| stamp.is_some())
+            .doing(|| format!("asking whether {source} is connected"))
+    }
+
+    /// Remembers these as if they had completed a handshake at `now`.
+    pub fn renew(&self, sources: impl IntoIterator<Item = Source>, now: Ktime) -> Result<()> {
+        let now = now.as_nanos().to_ne_bytes();
+        for source in sources {
+            self.map
+                .update(&source.octets(), &now, MapFlags::ANY)
+                .doing(|| format!("remembering that {source} is connected"))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 
 use kernloom::dataplane::Proofs;
-use kernloom::model::Source;
+use kernloom::model::{Ktime, Source};
 
 fn source(text: &str) -> Source {
     Source::tracked(text.parse::<IpAddr>().unwrap(), 64)
@@ -54,11 +54,11 @@ fn a_completed_handshake_proves_an_address_and_nothing_less_does() {
         listener.local_addr().unwrap()
     };
     assert!(TcpStream::connect(closed).is_err());
-    let proven: HashSet<Source> = proofs.all().unwrap();
-    assert!(proven.contains(&source("127.31.0.2")), "{proven:?}");
-    assert!(proven.contains(&source("::1")), "{proven:?}");
-    assert!(!proven.contains(&source("127.31.0.3")), "{proven:?}");
-    assert!(!proven.contains(&source("127.31.0.4")), "{proven:?}");
+    let proven: HashMap<Source, Ktime> = proofs.all().unwrap();
+    assert!(proven.contains_key(&source("127.31.0.2")), "{proven:?}");
+    assert!(proven.contains_key(&source("::1")), "{proven:?}");
+    assert!(!proven.contains_key(&source("127.31.0.3")), "{proven:?}");
+    assert!(!proven.contains_key(&source("127.31.0.4")), "{proven:?}");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn an_ipv6_socket_that_speaks_ipv4_proves_the_one_address() {
     let port = listener.local_addr().unwrap().port();
     let client = nix_connect("127.31.0.5", "127.0.0.1", port);
     drop((client, listener.accept().unwrap()));
-    assert!(proofs.all().unwrap().contains(&source("127.31.0.5")));
+    assert!(proofs.all().unwrap().contains_key(&source("127.31.0.5")));
 }
 
 #[test]
@@ -80,7 +80,9 @@ fn every_source_is_read_however_many_there_are() {
         connect("127.0.0.1", host);
     }
     let proven = proofs.all().unwrap();
-    let missing = hosts.iter().filter(|host| !proven.contains(&source(host)));
+    let missing = hosts
+        .iter()
+        .filter(|host| !proven.contains_key(&source(host)));
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
@@ -91,6 +93,54 @@ fn more_sources_than_fit_are_forgotten_one_by_one() {
         connect("127.0.0.1", &format!("127.31.1.{host}"));
     }
     let proven = proofs.all().unwrap();
-    assert!(proven.contains(&source("127.31.1.250")));
+    assert!(proven.contains_key(&source("127.31.1.250")));
     assert!(proven.len() <= 64, "{}", proven.len());
+}
+
+/// Both ends of a connection, from `from`.
+fn connection(to: &str, from: &str) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((to, 0)).unwrap();
+    let client = nix_connect(from, to, listener.local_addr().unwrap().port());
+    (client, listener.accept().unwrap().0)
+}
+
+#[test]
+fn who_is_connected_before_anybody_watches_is_proven_and_who_only_asks_is_not() {
+    let _v4 = connection("127.0.0.1", "127.33.0.2");
+    let _v6 = connection("::1", "::1");
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _mapped = nix_connect("127.33.0.3", "127.0.0.1", port);
+    // One side has left.
+    let (leaving, _waits) = connection("127.0.0.1", "127.33.0.4");
+    leaving.shutdown(std::net::Shutdown::Write).unwrap();
+    let _listens = TcpListener::bind("127.33.0.5:0").unwrap();
+    let proofs = Proofs::watch(64, 16_384).unwrap();
+    let proven = proofs.all().unwrap();
+    for peer in ["127.33.0.2", "::1", "127.33.0.3", "127.33.0.4"] {
+        assert!(proven.contains_key(&source(peer)), "{peer}: {proven:?}");
+    }
+    for stranger in ["127.33.0.5", "0.0.0.0"] {
+        assert!(!proven.contains_key(&source(stranger)), "{proven:?}");
+    }
+}
+
+#[test]
+fn who_is_renewed_outlasts_any_number_of_newer_ones() {
+    let proofs = Proofs::watch(64, 1_024).unwrap();
+    let [kept, left] = ["127.34.0.1", "127.34.0.2"];
+    let _connections = [kept, left].map(|from| connection("127.0.0.1", from));
+    let mut stamps = Vec::new();
+    for net in 1..=16 {
+        for host in 1..=250 {
+            connect("127.0.0.1", &format!("127.34.{net}.{host}"));
+        }
+        let proven = proofs.all().unwrap();
+        let stamp = proven.get(&source(kept)).copied();
+        stamps.push(stamp.expect("it was renewed 250 sources ago"));
+        let now = kernloom::runtime::now().unwrap();
+        proofs.renew([source(kept)], now).unwrap();
+    }
+    assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
+    assert!(!proofs.all().unwrap().contains_key(&source(left)));
 }

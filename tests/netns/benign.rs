@@ -11,6 +11,7 @@ use kernloom::profile::{Overrides, Profile};
 use kernloom::telemetry::Sample;
 
 use super::attacks::{WINDOWS, windows};
+use super::daemon::json;
 use super::iq::{SOON, ask};
 use super::{aligned, binary};
 use crate::lab::{
@@ -128,6 +129,14 @@ pub(super) fn ask_resolver(lab: &Lab) -> Result<u32> {
 /// How many questions [`ask_resolver`] asks.
 pub(super) fn asked() -> f64 {
     f64::from(SECONDS * QUESTIONS)
+}
+
+/// Takes transfers.
+fn transfers_at(lab: &Lab, port: &str) -> Result<Process> {
+    let args = ["-s", "--forceflush", "-p", port];
+    let mut server = lab.server().net.spawn("iperf3", &args)?;
+    server.wait_line(SOON, "iperf3 to listen", |line| line.contains("listening"))?;
+    Ok(server)
 }
 
 /// A transfer of so many Mbit/s over one connection; checked at its end.
@@ -338,18 +347,7 @@ fn everyday_traffic_passes_under_every_role_while_floods_and_scans_are_limited()
     };
     mix_stacks(&lab).unwrap();
     let _web = WebServer::start(&lab).unwrap();
-    let mut servers = Vec::new();
-    for port in ["5201", "2049", "445"] {
-        let mut server = lab
-            .server()
-            .net
-            .spawn("iperf3", &["-s", "--forceflush", "-p", port])
-            .unwrap();
-        server
-            .wait_line(SOON, "iperf3 to listen", |line| line.contains("listening"))
-            .unwrap();
-        servers.push(server);
-    }
+    let _servers = ["5201", "2049", "445"].map(|port| transfers_at(&lab, port).unwrap());
     let rows = ROLES.map(|role| judged_as(&lab, role));
     let heads = [
         "role",
@@ -367,4 +365,36 @@ fn everyday_traffic_passes_under_every_role_while_floods_and_scans_are_limited()
         "windows until held, and what clients lost:\n{}",
         aligned(&rows)
     );
+}
+
+#[test]
+fn a_connection_that_is_older_than_iq_is_no_strangers() {
+    let plan = Plan {
+        clients: &["backup"],
+        office_hosts: 0,
+    };
+    let Some(lab) = Lab::for_test("older", &plan) else {
+        return;
+    };
+    let mut server = transfers_at(&lab, "5201").unwrap();
+    let to = lab.server().v4.to_string();
+    let args = ["-c", &to, "-p", "5201", "-b", "64M", "-t", "600"];
+    let _backup = lab.client("backup").unwrap().net.spawn("iperf3", &args);
+    let moves = |line: &str| line.contains("Mbits/sec");
+    server
+        .wait_line(SOON, "the transfer to run", moves)
+        .unwrap();
+    // A hundred times what it lets a stranger send.
+    let args = ["--profile=ssh-bastion", "--dry-run=false"];
+    let mut iq = Kernloom::iq(&lab, binary(), &args).unwrap();
+    iq.wait_line(SOON, "a tick every").unwrap();
+    let source = lab.source("backup", Family::V4).unwrap();
+    let ticks = || json(&lab, &["iq", "status", "--json"])["ticks"].as_u64();
+    wait_until(SOON, "the second tick", || Ok(ticks() >= Some(2))).unwrap();
+    let why = json(&lab, &["iq", "why", &source, "--json"]);
+    assert_eq!(why["proven"], true, "{why}");
+    iq.process().stop().unwrap();
+    let steps = iq.transitions().iter();
+    let held: Vec<_> = steps.filter(|step| step.source == source).collect();
+    assert!(held.is_empty(), "{held:#?}");
 }

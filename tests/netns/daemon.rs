@@ -37,7 +37,7 @@ fn run(lab: &Lab, args: &[&str]) -> String {
     Kernloom::run(lab, binary(), args).unwrap()
 }
 
-fn json(lab: &Lab, args: &[&str]) -> Value {
+pub(super) fn json(lab: &Lab, args: &[&str]) -> Value {
     documented(&run(lab, args))
 }
 

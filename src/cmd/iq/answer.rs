@@ -250,7 +250,7 @@ impl Iq<'_> {
             until: explanation.until.and_then(at),
             strikes: explanation.strikes,
             nat: explanation.nat,
-            proven: explanation.proven,
+            proven: explanation.proven || self.witness.proves(&judged)?,
             ports: explanation.ports,
             cause: held.then(|| {
                 let time = stamp(now.unix_ms(explanation.entered));

@@ -56,7 +56,7 @@ pub(super) struct Iq<'a> {
     pub(super) ticks: u64,
     table: SourceTable,
     meter: Meter,
-    witness: Witness,
+    pub(super) witness: Witness,
     enforcer: Box<dyn Enforcer + 'a>,
     operators: Operators,
     keeper: Keeper,
@@ -292,7 +292,7 @@ impl<'a> Iq<'a> {
     fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
-        let known = self.witness.ask()?;
+        let mut known = self.witness.ask(now.ktime)?;
         let coverage = known.coverage;
         let learner = &mut self.learner;
         let exempt = Exemptions {
@@ -326,6 +326,7 @@ impl<'a> Iq<'a> {
             &|source| exempt.cover(source),
             &mut |source, rates, fit| learner.learn_from(&mut pupils, source, rates, fit),
         );
+        self.witness.remember(known);
         if let Some(recorder) = &mut self.recorder {
             let window = Window {
                 length,

@@ -1,12 +1,13 @@
 //! What is known of sources beyond their packets: whose address is real, whom this host refused or
 //! asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::time::Duration;
 
 use super::IQ;
 use crate::dataplane::{Proofs, Refusals, Shield, Told};
 use crate::error::Result;
-use crate::model::Source;
+use crate::model::{Ktime, Source};
 use crate::telemetry::{Coverage, Sample};
 
 /// Of the sources a table holds, one in so many is thought to connect or be refused, and is
@@ -16,6 +17,11 @@ const SHARE: usize = 8;
 /// A question may be answered with so many packets: what is too large for one comes in fragments.
 const FRAGMENTS: u32 = 4;
 
+/// A handshake this old is remembered anew while its source sends: newer ones must not displace it, or
+/// a connection that lasts would end as a stranger's. At most so many in one window.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
+const RENEW_MOST: usize = 2_048;
+
 /// Each part of it may be missing: who cannot be told from others is still scored.
 pub(super) struct Witness {
     proofs: Option<Proofs>,
@@ -24,16 +30,24 @@ pub(super) struct Witness {
 
 /// What is known at the end of one window.
 pub(super) struct Known {
-    proven: HashSet<Source>,
+    proven: HashMap<Source, Ktime>,
     told: HashMap<Source, Told>,
+    at: Ktime,
+    /// Proven long ago, and sending.
+    renewed: Vec<Source>,
     /// What can be told from it.
     pub(super) coverage: Coverage,
 }
 
 impl Known {
     /// Adds it to a sample of that window.
-    pub(super) fn mark(&self, sample: &mut Sample) {
-        sample.proven = self.proven.contains(&sample.source);
+    pub(super) fn mark(&mut self, sample: &mut Sample) {
+        let proof = self.proven.get(&sample.source);
+        sample.proven = proof.is_some();
+        let old = proof.is_some_and(|proof| self.at.since(*proof) > RENEW_AFTER);
+        if old && self.renewed.len() < RENEW_MOST {
+            self.renewed.push(sample.source);
+        }
         if let Some(told) = self.told.get(&sample.source) {
             sample.refusals = told.refused;
             // What is no connection's may be an answer; connections have their proof.
@@ -68,8 +82,14 @@ impl Witness {
         }
     }
 
-    /// Ends a window.
-    pub(super) fn ask(&mut self) -> Result<Known> {
+    /// Whether a source's address is known to be its own by now.
+    pub(super) fn proves(&self, source: &Source) -> Result<bool> {
+        let proofs = self.proofs.as_ref();
+        proofs.map_or(Ok(false), |proofs| proofs.hold(source))
+    }
+
+    /// Ends a window, at `now`.
+    pub(super) fn ask(&mut self, now: Ktime) -> Result<Known> {
         let proven = self.proofs.as_ref().map(Proofs::all).transpose()?;
         let told = self.refusals.as_mut().map(Refusals::take).transpose()?;
         Ok(Known {
@@ -80,6 +100,66 @@ impl Witness {
             },
             proven: proven.unwrap_or_default(),
             told: told.unwrap_or_default(),
+            at: now,
+            renewed: Vec::new(),
         })
+    }
+
+    /// After every sample of the window was marked.
+    pub(super) fn remember(&self, known: Known) {
+        let Some(proofs) = &self.proofs else { return };
+        if let Err(error) = proofs.renew(known.renewed, known.at) {
+            log::debug!(target: IQ, "{error}; the next window tries again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_on_a_handshake_of_long_ago_is_renewed() {
+        let source = |text: &str| text.parse::<Source>().unwrap();
+        let at = Ktime::from_secs(100);
+        let ago = |secs: u64| Ktime::from_secs(100 - secs);
+        let proofs = [
+            ("192.0.2.1", ago(11)),
+            ("192.0.2.2", ago(10)),
+            ("192.0.2.3", ago(90)),
+        ];
+        let mut known = Known {
+            proven: proofs.map(|(who, since)| (source(who), since)).into(),
+            told: HashMap::new(),
+            at,
+            renewed: Vec::new(),
+            coverage: Coverage::default(),
+        };
+        let mut proven = |who: &str| {
+            let mut sample = Sample::silent(source(who));
+            known.mark(&mut sample);
+            sample.proven
+        };
+        assert!(proven("192.0.2.1") && proven("192.0.2.2") && !proven("192.0.2.9"));
+        assert_eq!(known.renewed, [source("192.0.2.1")]);
+    }
+
+    #[test]
+    fn no_window_renews_more_than_a_tick_has_time_for() {
+        let many = u32::try_from(RENEW_MOST).unwrap() + 1;
+        let host = |n: u32| Source::host(std::net::Ipv4Addr::from(n).into());
+        let mut known = Known {
+            proven: (0..many).map(|n| (host(n), Ktime::from_secs(0))).collect(),
+            told: HashMap::new(),
+            at: Ktime::from_secs(100),
+            renewed: Vec::new(),
+            coverage: Coverage::default(),
+        };
+        for n in 0..many {
+            let mut sample = Sample::silent(host(n));
+            known.mark(&mut sample);
+            assert!(sample.proven);
+        }
+        assert_eq!(known.renewed.len(), RENEW_MOST);
     }
 }
