@@ -27,6 +27,8 @@ impl Level {
 pub struct Finding {
     pub level: Level,
     pub subject: &'static str,
+    /// The one it is about; `None` where it is about the host.
+    pub interface: Option<String>,
     pub found: String,
     /// What to do; empty where nothing is to be done.
     pub mend: String,
@@ -54,6 +56,8 @@ pub fn doctor_json(findings: &[Finding]) -> String {
         /// `fine`, `notice` or `prevents`.
         level: &'static str,
         subject: &'static str,
+        /// Null where it is about the host.
+        interface: Option<&'a str>,
         found: &'a str,
         /// Null where nothing is to be done.
         mend: Option<&'a str>,
@@ -74,6 +78,7 @@ pub fn doctor_json(findings: &[Finding]) -> String {
                 .map(|finding| FindingJson {
                     level: finding.level.name(),
                     subject: finding.subject,
+                    interface: finding.interface.as_deref(),
                     found: &finding.found,
                     mend: (!finding.mend.is_empty()).then_some(finding.mend.as_str()),
                 })
@@ -92,26 +97,28 @@ mod tests {
             Finding {
                 level: Level::Fine,
                 subject: "kernel",
+                interface: None,
                 found: "6.1.0".to_owned(),
                 mend: String::new(),
             },
             Finding {
                 level: Level::Notice,
-                subject: "jit",
-                found: "off".to_owned(),
-                mend: "sysctl -w net.core.bpf_jit_enable=1".to_owned(),
+                subject: "lro",
+                interface: Some("eth0".to_owned()),
+                found: "on".to_owned(),
+                mend: "ethtool -K eth0 lro off".to_owned(),
             },
         ];
         assert_eq!(
             doctor_text(&findings),
             "fine      kernel     6.1.0\n\
-             notice    jit        off\n                     mend: sysctl -w net.core.bpf_jit_enable=1\n"
+             notice    lro        on\n                     mend: ethtool -K eth0 lro off\n"
         );
         assert_eq!(
             doctor_json(&findings),
-            "{\"schema\":\"kernloom.doctor/1\",\"works\":true,\"findings\":[{\"level\":\"fine\",\"subject\":\"kernel\",\"found\":\"6.1.0\",\
-             \"mend\":null},{\"level\":\"notice\",\"subject\":\"jit\",\"found\":\"off\",\
-             \"mend\":\"sysctl -w net.core.bpf_jit_enable=1\"}]}\n"
+            "{\"schema\":\"kernloom.doctor/1\",\"works\":true,\"findings\":[{\"level\":\"fine\",\"subject\":\"kernel\",\"interface\":null,\"found\":\"6.1.0\",\
+             \"mend\":null},{\"level\":\"notice\",\"subject\":\"lro\",\
+             \"interface\":\"eth0\",\"found\":\"on\",\"mend\":\"ethtool -K eth0 lro off\"}]}\n"
         );
     }
 }

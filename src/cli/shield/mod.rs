@@ -258,8 +258,9 @@ pub enum Proto {
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Interface; without it, that of the default route
-    pub iface: Option<String>,
+    /// Interfaces; without one, those of kernloom.toml, else those attached to, else that of the
+    /// default route
+    pub ifaces: Vec<String>,
     #[command(flatten)]
     pub sizes: SizeArgs,
     /// Print JSON

@@ -12,18 +12,17 @@ use crate::dataplane::{
     kernel, locks_memory, predicted_memory,
 };
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::model::counted;
 use crate::report::{Finding, Level, MERGED, attached_in, doctor_json, doctor_text, print};
 use crate::rights;
 
-pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
-    let name = match &args.iface {
-        Some(name) => name.clone(),
-        None => default_interface("kernloom shield doctor eth0")?,
-    };
-    let interface = Interface::examine(&name)?;
-    let mut findings = host();
-    findings.extend(of_interface(&interface, pins));
+pub(super) fn doctor(pins: &PinDir, host: &Host, args: &DoctorArgs) -> Result<()> {
+    let interfaces = interfaces(pins, host, &args.ifaces)?;
+    let mut findings = of_host();
+    for interface in &interfaces {
+        findings.extend(of_interface(interface, pins));
+    }
     // Why it cannot be opened, `instance` says.
     let loaded = Shield::open(pins).unwrap_or_default();
     if let Some(shield) = &loaded {
@@ -51,16 +50,34 @@ pub(super) fn doctor(pins: &PinDir, args: &DoctorArgs) -> Result<()> {
     )))
 }
 
+/// Those that `attach` and IQ would protect, or protect already.
+fn interfaces(pins: &PinDir, host: &Host, given: &[String]) -> Result<Vec<Interface>> {
+    let mut names = match given {
+        [] => host.interfaces().to_vec(),
+        given => given.to_vec(),
+    };
+    if names.is_empty() {
+        // Why that cannot be told, `instance` says.
+        let attached = Shield::attached(pins).unwrap_or_default();
+        names.extend(attached.into_iter().map(|one| one.interface));
+    }
+    if names.is_empty() {
+        names.push(default_interface("kernloom shield doctor eth0")?);
+    }
+    names.iter().map(|name| Interface::examine(name)).collect()
+}
+
 fn finding(level: Level, subject: &'static str, found: impl Into<String>, mend: &str) -> Finding {
     Finding {
         level,
         subject,
+        interface: None,
         found: found.into(),
         mend: mend.to_owned(),
     }
 }
 
-fn host() -> Vec<Finding> {
+fn of_host() -> Vec<Finding> {
     let (release, too_old) = kernel();
     let mut findings = vec![if too_old {
         let mend = "boot Linux 5.10 or newer";
@@ -155,6 +172,14 @@ fn memlock() -> Finding {
 }
 
 fn of_interface(interface: &Interface, pins: &PinDir) -> Vec<Finding> {
+    let mut findings = examined(interface, pins);
+    for finding in &mut findings {
+        finding.interface = Some(interface.name.clone());
+    }
+    findings
+}
+
+fn examined(interface: &Interface, pins: &PinDir) -> Vec<Finding> {
     let name = &interface.name;
     let driver = interface.driver.as_deref().unwrap_or("unknown");
     let mut findings = vec![finding(

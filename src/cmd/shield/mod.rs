@@ -53,7 +53,7 @@ pub(super) fn run(host: &Host, command: &ShieldCommand) -> Result<()> {
         ShieldCommand::EnforceAllow(args) => allow_only::enforce(at, args),
         ShieldCommand::Confirm => allow_only::confirm(&pins),
         ShieldCommand::Verdict(args) => verdict::verdict(host, &pins, args),
-        ShieldCommand::Doctor(args) => doctor::doctor(&pins, args),
+        ShieldCommand::Doctor(args) => doctor::doctor(&pins, host, args),
     }
 }
 

@@ -148,3 +148,39 @@ fn in_tc_mode_attach_and_the_doctor_say_that_merged_packets_count_as_one() {
     let said = bench.ok(&["shield", "doctor", "eth0"]);
     assert!(!said.contains("GRO"), "{said}");
 }
+
+/// Without a name it looked at the interface of the default route, whatever was protected.
+#[test]
+fn the_doctor_looks_at_what_is_protected_or_is_to_be() {
+    let Some(bench) = Bench::new("doctor-all") else {
+        return;
+    };
+    let server = &bench.lab.server().net;
+    server
+        .ip("link add eth1 type veth peer name eth1p\nlink set eth1 up\nlink set eth1p up")
+        .unwrap();
+    let settings = bench.lab.config();
+    let settings = settings.to_str().unwrap();
+    let looked_at = |given: &[&str]| -> Vec<String> {
+        let report = json(&bench.ok(&[&["shield", "doctor", "--json"], given].concat()));
+        let findings = report["findings"].as_array().unwrap().clone();
+        let about = |subject: &str| -> Vec<String> {
+            let of = findings.iter().filter(|one| one["subject"] == subject);
+            of.map(|one| one["interface"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        let interfaces = about("interface");
+        assert_eq!(about("mode"), interfaces);
+        let host = findings.iter().find(|one| one["subject"] == "kernel");
+        assert!(host.unwrap()["interface"].is_null());
+        interfaces
+    };
+    assert_eq!(looked_at(&[]), ["eth0"], "of the default route");
+    bench.ok(&["shield", "attach", "eth1", "--no-guard"]);
+    assert_eq!(looked_at(&[]), ["eth1"], "attached to");
+    std::fs::write(settings, "iface = ['eth0', 'eth1']\n").unwrap();
+    assert_eq!(looked_at(&["--config", settings]), ["eth0", "eth1"]);
+    assert_eq!(looked_at(&["--config", settings, "eth1"]), ["eth1"]);
+    let said = bench.refused(&["shield", "doctor", "eth0", "eth9"], 2);
+    assert!(said.contains("no interface 'eth9'"), "{said}");
+}
