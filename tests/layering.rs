@@ -41,7 +41,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["error", "graph", "model", "trust"]),
     (
         "metrics",
-        &["dataplane", "engine", "error", "graph", "model"],
+        &["dataplane", "engine", "error", "graph", "model", "trust"],
     ),
     ("capture", &["error"]),
     ("record", &["engine", "error", "model", "telemetry"]),

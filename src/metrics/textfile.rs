@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Doing, Error, Result};
 use crate::model::Ktime;
+use crate::trust::directory_of;
 
 /// The usual scrape interval; writing more often wears flash for nothing.
 const EVERY: Duration = Duration::from_secs(15);
@@ -34,8 +35,7 @@ impl Textfile {
         if path.extension().is_none_or(|end| end != "prom") {
             return Err(wrong("the collector reads files that end in .prom only"));
         }
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        let parent = parent.unwrap_or(Path::new("."));
+        let parent = directory_of(path);
         if !parent.is_dir() {
             return Err(wrong(&format!("{} is no directory", parent.display())));
         }
