@@ -1,6 +1,5 @@
 //! Which sources have completed a TCP handshake with this host: their addresses are not made up.
 
-use std::collections::HashMap;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::path::Path;
@@ -73,14 +72,12 @@ impl Proofs {
         self.renew(connected(self.v6_bits, capacity as usize)?, now)
     }
 
-    /// Every source remembered, and since when it may be forgotten before others.
-    pub fn all(&self) -> Result<HashMap<Source, Ktime>> {
-        let entries = entries_of(&self.map, self.v6_bits)?;
-        let stamped = entries.into_iter().map(|(source, stamp)| {
-            let nanos = stamp.first_chunk().copied().map_or(0, u64::from_ne_bytes);
-            (source, Ktime::from_nanos(nanos))
-        });
-        Ok(stamped.collect())
+    /// Every source remembered, in order, and since when it may be forgotten before others.
+    pub fn all(&self) -> Result<Vec<(Source, Ktime)>> {
+        entries_of(&self.map, self.v6_bits, |stamp| {
+            let nanos = stamp.first_chunk().copied().map(u64::from_ne_bytes)?;
+            Some(Ktime::from_nanos(nanos))
+        })
     }
 
     /// Whether this one is remembered.

@@ -1,6 +1,6 @@
 //! Whom this host refuses and whom it asks, seen at TC egress of the interfaces it is asked from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -141,10 +141,10 @@ impl Refusals {
         hook.attach().doing(doing).map(Place::Classic)
     }
 
-    /// What each source was told since the last reading.
-    pub fn take(&mut self) -> Result<HashMap<Source, Told>> {
+    /// What each source was told since the last reading, in the order of sources.
+    pub fn take(&mut self) -> Result<Vec<(Source, Told)>> {
         let ended = self.turn()?;
-        ended.map_or_else(|| Ok(HashMap::new()), |ended| self.told_in(ended))
+        ended.map_or_else(|| Ok(Vec::new()), |ended| self.told_in(ended))
     }
 
     /// Begins another epoch: the one that ended with it, if anything was sent in that.
@@ -168,10 +168,9 @@ impl Refusals {
         Ok(Some(ended))
     }
 
-    /// What each source was told in the epoch that ended last.
-    pub fn told_in(&self, ended: u32) -> Result<HashMap<Source, Told>> {
-        let entries = entries_of(&self.refused, self.v6_bits)?;
-        let counts = entries.into_iter().filter_map(|(source, value)| {
+    /// What each source was told in the epoch that ended last, in the order of sources.
+    pub fn told_in(&self, ended: u32) -> Result<Vec<(Source, Told)>> {
+        entries_of(&self.refused, self.v6_bits, |value| {
             let words = value.as_chunks::<4>().0;
             let [epoch, now @ .., refused_before, asked_before] = words else {
                 return None;
@@ -182,12 +181,10 @@ impl Refusals {
                 1 => [*refused_before, *asked_before],
                 _ => return None,
             };
-            let told = Told {
+            Some(Told {
                 refused: u32::from_ne_bytes(refused),
                 asked: u32::from_ne_bytes(asked),
-            };
-            Some((source, told))
-        });
-        Ok(counts.collect())
+            })
+        })
     }
 }

@@ -3,10 +3,11 @@
 use std::os::fd::AsFd;
 use std::ptr;
 
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapHandle};
 
 use super::abi::{kl_limits, kl_source};
 use super::pod::Shared;
+use super::sys;
 use crate::error::{Doing, Result};
 use crate::model::Source;
 use crate::telemetry::Row;
@@ -21,20 +22,29 @@ pub(super) fn source_of(key: [u32; 4], v6_bits: u8) -> Source {
     Source::containing(octets, bits)
 }
 
-/// Every entry of a hash that has identities for keys, and its value.
-pub(super) fn entries_of(map: &MapHandle, v6_bits: u8) -> Result<Vec<(Source, Vec<u8>)>> {
-    // All at once: libbpf-rs takes a batch that is not full for the last one.
-    let entries = map
-        .lookup_batch(map.max_entries(), MapFlags::ANY, MapFlags::ANY)
+/// Every entry of a hash that has identities for keys, by what `read` makes of its value, in the order
+/// of sources.
+pub(super) fn entries_of<T>(
+    map: &MapHandle,
+    v6_bits: u8,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<(Source, T)>> {
+    let sizes = (map.key_size() as usize, map.value_size() as usize);
+    let (keys, values) = sys::lookup_batch(map.as_fd(), sizes, map.max_entries())
         .doing(|| "reading a map of sources")?;
-    let entries = entries.map(|(key, value)| {
-        let mut words = [0; 4];
-        for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
-            *word = u32::from_ne_bytes(*bytes);
-        }
-        (source_of(words, v6_bits), value)
-    });
-    Ok(entries.collect())
+    let entries = keys
+        .chunks_exact(sizes.0)
+        .zip(values.chunks_exact(sizes.1))
+        .filter_map(|(key, value)| {
+            let mut words = [0; 4];
+            for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+                *word = u32::from_ne_bytes(*bytes);
+            }
+            Some((source_of(words, v6_bits), read(value)?))
+        });
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_unstable_by_key(|(source, _)| *source);
+    Ok(entries)
 }
 
 #[derive(Debug)]
@@ -47,7 +57,7 @@ pub struct SourceTable {
 impl SourceTable {
     pub(super) fn map(map: &MapHandle, v6_bits: u8) -> Result<Self> {
         // Behind the table stands one set per CPU for probes.
-        let cpus = super::sys::possible_cpus()? as usize;
+        let cpus = sys::possible_cpus()? as usize;
         let sets = (map.max_entries() as usize).saturating_sub(cpus);
         let ways = sets * kl_limits::KL_WAYS.0 as usize;
         let memory = Shared::map(map.as_fd(), ways * size_of::<kl_source>())

@@ -64,6 +64,39 @@ pub(super) fn xdp_features(ifindex: i32) -> io::Result<u64> {
     Ok(opts.feature_flags)
 }
 
+/// Up to `most` entries of a hash in one call: keys, then values, each one after the other. libbpf-rs
+/// allocates twice for every entry.
+pub(super) fn lookup_batch(
+    map: BorrowedFd<'_>,
+    (key_size, value_size): (usize, usize),
+    most: u32,
+) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut keys = vec![0; key_size * most as usize];
+    let mut values = vec![0; value_size * most as usize];
+    let (mut next, mut count) = (vec![0_u8; key_size.max(4)], most);
+    // SAFETY: both buffers hold `most` entries of the sizes given, which are the map's own, and `next`
+    // a position in it; no position to start from and no options are given.
+    let code = unsafe {
+        libbpf_sys::bpf_map_lookup_batch(
+            map.as_raw_fd(),
+            std::ptr::null_mut(),
+            next.as_mut_ptr().cast(),
+            keys.as_mut_ptr().cast(),
+            values.as_mut_ptr().cast(),
+            &raw mut count,
+            std::ptr::null(),
+        )
+    };
+    match done(code) {
+        // The last entry was reached; so says an empty map, too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => result?,
+    }
+    keys.truncate(key_size * count as usize);
+    values.truncate(value_size * count as usize);
+    Ok((keys, values))
+}
+
 pub(super) fn program_id(prog: BorrowedFd<'_>) -> io::Result<u32> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut len = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;

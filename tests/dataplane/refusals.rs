@@ -32,7 +32,7 @@ fn refused(refusals: &mut Refusals) -> HashMap<String, u32> {
     only_refused(refusals.take().unwrap())
 }
 
-fn only_refused(taken: HashMap<Source, Told>) -> HashMap<String, u32> {
+fn only_refused(taken: Vec<(Source, Told)>) -> HashMap<String, u32> {
     taken
         .into_iter()
         .filter(|(_, told)| told.refused > 0)
@@ -161,7 +161,7 @@ fn who_is_asked_over_udp_is_told_from_who_is_answered() {
                 server.send_to(b"an answer", from).unwrap();
                 client.recv(&mut [0; 16]).unwrap();
             }
-            let told: Vec<_> = refusals.take().unwrap().into_iter().collect();
+            let told = refusals.take().unwrap();
             let [(source, told)] = told[..] else {
                 panic!("only the resolver was asked: {told:?}");
             };

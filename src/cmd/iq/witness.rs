@@ -1,7 +1,6 @@
 //! What is known of sources beyond their packets: whose address is real, whom this host refused or
 //! asked.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::IQ;
@@ -30,8 +29,8 @@ pub(super) struct Witness {
 
 /// What is known at the end of one window.
 pub(super) struct Known {
-    proven: HashMap<Source, Ktime>,
-    told: HashMap<Source, Told>,
+    proven: BySource<Ktime>,
+    told: BySource<Told>,
     at: Ktime,
     /// Proven long ago, and sending.
     renewed: Vec<Source>,
@@ -39,16 +38,37 @@ pub(super) struct Known {
     pub(super) coverage: Coverage,
 }
 
+/// Values in the order of sources, as samples come: a step for each, and no table to look up.
+struct BySource<T> {
+    values: Vec<(Source, T)>,
+    at: usize,
+}
+
+impl<T> BySource<T> {
+    fn new(values: Vec<(Source, T)>) -> Self {
+        Self { values, at: 0 }
+    }
+
+    /// Of a source that does not come before the last one asked for.
+    fn of(&mut self, source: &Source) -> Option<&T> {
+        while self.values.get(self.at)?.0 < *source {
+            self.at += 1;
+        }
+        let (found, value) = self.values.get(self.at)?;
+        (found == source).then_some(value)
+    }
+}
+
 impl Known {
-    /// Adds it to a sample of that window.
+    /// Adds it to a sample of that window. Samples come in the order of sources.
     pub(super) fn mark(&mut self, sample: &mut Sample) {
-        let proof = self.proven.get(&sample.source);
+        let proof = self.proven.of(&sample.source);
         sample.proven = proof.is_some();
         let old = proof.is_some_and(|proof| self.at.since(*proof) > RENEW_AFTER);
         if old && self.renewed.len() < RENEW_MOST {
             self.renewed.push(sample.source);
         }
-        if let Some(told) = self.told.get(&sample.source) {
+        if let Some(told) = self.told.of(&sample.source) {
             sample.refusals = told.refused;
             // What is no connection's may be an answer; connections have their proof.
             sample.answers = told.asked.saturating_mul(FRAGMENTS).min(sample.opens);
@@ -98,8 +118,8 @@ impl Witness {
                 refusals: self.refusals.as_ref().is_some_and(Refusals::watches),
                 consent: true,
             },
-            proven: proven.unwrap_or_default(),
-            told: told.unwrap_or_default(),
+            proven: BySource::new(proven.unwrap_or_default()),
+            told: BySource::new(told.unwrap_or_default()),
             at: now,
             renewed: Vec::new(),
         })
@@ -119,6 +139,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn values_are_found_in_the_order_of_sources_whatever_lies_between() {
+        let host = |n: u8| Source::host([192, 0, 2, n].into());
+        let mut values = BySource::new([1, 4, 5, 9].map(|n| (host(n), n)).into());
+        let found = [0, 1, 2, 3, 4, 4, 5, 8, 9, 10, 11].map(|n| values.of(&host(n)).copied());
+        let expected = [0, 1, 0, 0, 4, 4, 5, 0, 9, 0, 0].map(|n| (n > 0).then_some(n));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn who_sends_on_a_handshake_of_long_ago_is_renewed() {
         let source = |text: &str| text.parse::<Source>().unwrap();
         let at = Ktime::from_secs(100);
@@ -129,8 +158,8 @@ mod tests {
             ("192.0.2.3", ago(90)),
         ];
         let mut known = Known {
-            proven: proofs.map(|(who, since)| (source(who), since)).into(),
-            told: HashMap::new(),
+            proven: BySource::new(proofs.map(|(who, since)| (source(who), since)).into()),
+            told: BySource::new(Vec::new()),
             at,
             renewed: Vec::new(),
             coverage: Coverage::default(),
@@ -149,8 +178,8 @@ mod tests {
         let many = u32::try_from(RENEW_MOST).unwrap() + 1;
         let host = |n: u32| Source::host(std::net::Ipv4Addr::from(n).into());
         let mut known = Known {
-            proven: (0..many).map(|n| (host(n), Ktime::from_secs(0))).collect(),
-            told: HashMap::new(),
+            proven: BySource::new((0..many).map(|n| (host(n), Ktime::from_secs(0))).collect()),
+            told: BySource::new(Vec::new()),
             at: Ktime::from_secs(100),
             renewed: Vec::new(),
             coverage: Coverage::default(),
