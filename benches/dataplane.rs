@@ -14,12 +14,12 @@
 mod packet;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kernloom::dataplane::{
-    Action, Features, Floor, LoadOptions, ModeChoice, Owner, Permits, PinDir, Rule, Shield,
+    Action, Features, Floor, LoadOptions, ModeChoice, Owner, Permits, PinDir, Proofs, Rule, Shield,
     interface_index,
 };
 use kernloom::error::{Doing, Error, Result};
@@ -311,6 +311,24 @@ fn scan() -> Result<(usize, f64)> {
     Ok((rows, best))
 }
 
+/// Milliseconds to read whose handshake a full table of them remembers.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn proven() -> Result<(usize, f64)> {
+    const MOST: u32 = 16_384;
+    let proofs = Proofs::watch(64, MOST)?;
+    let sources = (0..MOST).map(|n| n.wrapping_mul(2_654_435_761));
+    let sources = sources.map(|address| Source::host(Ipv4Addr::from(address).into()));
+    proofs.renew(sources, Ktime::from_secs(1))?;
+    let mut best = f64::MAX;
+    let mut known = 0;
+    for _ in 0..TURNS {
+        let start = Instant::now();
+        known = proofs.all()?.len();
+        best = best.min(start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok((known, best))
+}
+
 /// Nanoseconds from the empty program to the floor.
 fn floor_cost() -> Result<f64> {
     let floor = Floor::load(0)?;
@@ -458,6 +476,8 @@ fn run() -> Result<bool> {
         "ms",
         Some(10.0),
     );
+    let (known, millis) = proven()?;
+    kept &= line(&format!("reading {known} handshakes"), millis, "ms", None);
     for (name, features, budget) in [
         ("kernel memory, light", Features::Light, 16.0),
         ("kernel memory, learn", Features::Learn, 16.0),
