@@ -4,8 +4,8 @@
 //! or from RATE_HARD to BLOCK when it does not yield to the limit. BLOCK also needs its gate.
 //! OBSERVE to RATE_SOFT needs a single tick if one signal flashes, or if what decides took long
 //! to gather. Evidence that somebody else could have sent in the source's name does not block,
-//! unless its volume is itself the harm; many hosts behind one address are not held to a packet
-//! limit for the connections of a few.
+//! unless its volume is itself the harm; a peer whose name it bears, and hosts behind one address,
+//! are not held to a packet limit for what a limit of new connections would hold.
 //!
 //! Down: one stage at a time, after the stage has lasted its stay (TTL and minimum hold, counted
 //! from entry or last renewal) and `down_need` low ticks came last. Strikes never release.
@@ -86,6 +86,8 @@ pub(super) struct Ladder {
     pub(super) stage: Stage,
     /// What RATE_SOFT limits, by the signal that led there.
     pub(super) scope: LimitScope,
+    /// RATE_HARD limits what is new, too, and leaves alone what is under way.
+    pub(super) spares: bool,
     /// The limit in force, at RATE_SOFT and RATE_HARD.
     pub(super) limit: Option<RateLimit>,
     /// What its triggers were divided by when the limit was set.
@@ -148,6 +150,7 @@ impl Default for Ladder {
             last_signal: Signal::Silence,
             stage: Stage::Observe,
             scope: LimitScope::New,
+            spares: false,
             limit: None,
             pressure: 1,
             asked: false,
@@ -200,6 +203,7 @@ impl Ladder {
         match self.stage {
             Stage::Observe => None,
             Stage::RateSoft => limit(self.scope),
+            Stage::RateHard if self.spares => limit(LimitScope::New),
             Stage::RateHard => limit(LimitScope::All),
             Stage::Block => Some(Hold::Deny),
         }
@@ -273,9 +277,15 @@ impl Ladder {
             return done.then(|| self.step_down(tick, score));
         }
         let widens = mood == Mood::High
-            && self.stage == Stage::RateSoft
-            && self.scope == LimitScope::New
-            && scope_for(&self.decisive(tick.config, score), self.scope) == LimitScope::All;
+            && match self.stage {
+                Stage::RateSoft => {
+                    let score = self.decisive(tick.config, score);
+                    self.scope == LimitScope::New
+                        && scope_for(&score, self.scope) == LimitScope::All
+                }
+                Stage::RateHard => self.spares && !spares(score),
+                Stage::Observe | Stage::Block => false,
+            };
         (tick.now + stay / 2 >= self.ends || widens).then(|| self.enter(tick, self.stage, score))
     }
 
@@ -420,13 +430,14 @@ impl Ladder {
     }
 
     fn enter_as(&mut self, tick: &Tick<'_>, to: Stage, score: &Score, new: LimitScope) -> Step {
-        let (from, scope, limit) = (self.stage, self.scope, self.limit);
+        let (from, scope, limit, spared) = (self.stage, self.scope, self.limit, self.spares);
         let kind = if to > from {
             Kind::Escalate
         } else {
             Kind::Renew
         };
         self.scope = new;
+        self.spares = to == Stage::RateHard && (kind == Kind::Escalate || spared) && spares(score);
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
         self.asked = score.answers;
@@ -436,7 +447,7 @@ impl Ladder {
         }
         self.settle(tick, to);
         // A renewal makes nothing milder: that the limit works must not lift it.
-        if kind == Kind::Renew && scope == self.scope {
+        if kind == Kind::Renew && (scope, spared) == (self.scope, self.spares) {
             self.limit = self
                 .limit
                 .into_iter()
@@ -504,14 +515,26 @@ impl Ladder {
 /// are held to their limit and packets are not: of an address that hosts share, of a peer in whose
 /// name anybody could have begun them, and of one of whom nobody knows whether they fail.
 fn harshest(score: &Score) -> Stage {
-    let peer = score.proven || score.answers;
-    let shared = score.hosts > 1 || (peer && score.spoofable);
     let uncertain = score.tentative || score.signal == Signal::Sustained;
-    if (shared && score.volume < HIGH) || uncertain {
+    if uncertain || (is_shared(score) && score.volume < HIGH) {
         Stage::RateSoft
+    } else if spares(score) {
+        Stage::RateHard
     } else {
         Stage::Block
     }
+}
+
+/// Whether others than who did it may stand behind the address.
+fn is_shared(score: &Score) -> bool {
+    let peer = score.proven || score.answers;
+    score.hosts > 1 || (peer && score.spoofable)
+}
+
+/// Whether RATE_HARD is to leave alone what is under way: others may depend on it, and a limit of
+/// what is new holds all that harms.
+fn spares(score: &Score) -> bool {
+    is_shared(score) && score.under_way < HIGH
 }
 
 /// Whether a block would hit who did it, or is worth it even so.

@@ -142,6 +142,8 @@ pub(super) struct Score {
     pub(super) severity: f64,
     /// Severity by packets and bytes alone.
     pub(super) volume: f64,
+    /// The same by what a limit of what is new would let through.
+    pub(super) under_way: f64,
     pub(super) packets: f64,
     /// Dropped packets per second.
     pub(super) drops: f64,
@@ -171,6 +173,7 @@ impl Score {
     pub(super) const SILENT: Self = Self {
         severity: 0.0,
         volume: 0.0,
+        under_way: 0.0,
         packets: 0.0,
         drops: 0.0,
         signal: Signal::Silence,
@@ -327,6 +330,8 @@ impl<'a> Scale<'a> {
             }
         };
         score.volume = dominant(volume);
+        score.under_way =
+            dominant(volume * share_under_way(sample, rates.pps * self.per_second.recip()));
         score.severity = dominant(score.ratio).max(weighted * ROUNDING);
     }
 }
@@ -357,6 +362,16 @@ fn unasked_share(sample: &Sample, coverage: Coverage, consent: f64) -> f64 {
     (packets - asked + asked / consent) / packets
 }
 
+/// Which share of `unasked` packets opens nothing.
+fn share_under_way(sample: &Sample, unasked: f64) -> f64 {
+    let opens = f64::from(sample.opens.saturating_sub(sample.answers));
+    if unasked > opens {
+        (unasked - opens) / unasked
+    } else {
+        0.0
+    }
+}
+
 /// Ports opened, but of a proven peer only as many as openings failed: a client of many services
 /// is no scanner.
 fn scanned_ports(sample: &Sample, coverage: Coverage) -> u32 {
@@ -368,7 +383,12 @@ fn scanned_ports(sample: &Sample, coverage: Coverage) -> u32 {
 }
 
 /// Without a completed handshake anybody could have sent it, and so could SYNs that are never
-/// followed up, even if the address is also that of a peer.
+/// followed up and what is no TCP, even if the address is also that of a peer.
 fn is_spoofable(sample: &Sample, coverage: Coverage) -> bool {
-    coverage.proof && (!sample.proven || u64::from(sample.half_open) * 2 > sample.syns.into())
+    let loose = sample.opens.saturating_sub(sample.syns);
+    let loose = u64::from(loose.saturating_sub(sample.answers));
+    coverage.proof
+        && (!sample.proven
+            || u64::from(sample.half_open) * 2 > sample.syns.into()
+            || loose * 2 > sample.packets)
 }

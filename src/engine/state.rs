@@ -19,6 +19,9 @@ pub struct Held {
     pub stage: Stage,
     /// What RATE_SOFT limits.
     pub scope: LimitScope,
+    /// RATE_HARD limits what is new, too.
+    #[serde(default)]
+    pub spares: bool,
     /// The limit in force, at RATE_SOFT and RATE_HARD.
     pub limit: Option<RateLimit>,
     pub entered_ms: u64,
@@ -51,6 +54,7 @@ impl Engine {
                 source: *source,
                 stage: ladder.stage,
                 scope: ladder.scope,
+                spares: ladder.spares,
                 limit: ladder.limit,
                 entered_ms: now.unix_ms(ladder.entered),
                 ends_ms: now.unix_ms(ladder.ends),
@@ -86,6 +90,7 @@ impl Engine {
                 until,
                 stage: held.stage,
                 scope: held.scope,
+                spares: held.spares,
                 limit: held.limit,
                 strikes: held.strikes.min(self.config.strike_ceiling()),
                 down: held.down,

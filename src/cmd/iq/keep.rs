@@ -359,6 +359,7 @@ mod tests {
             source: source.parse().unwrap(),
             stage: Stage::RateHard,
             scope: LimitScope::All,
+            spares: false,
             limit: Some(RateLimit {
                 pps: NonZeroU32::new(100).unwrap(),
                 burst: NonZeroU32::new(200).unwrap(),
