@@ -85,6 +85,72 @@ fn an_exemption_comes_back_when_the_operators_entry_in_its_place_has_ended() {
     wait_exempt(&lab, "192.0.2.7");
 }
 
+/// The log said that they stayed, and they were gone.
+#[test]
+fn a_list_that_cannot_be_read_exempts_over_a_restart_whom_it_exempted_before() {
+    let Some(lab) = lab("unread", 0) else { return };
+    whitelist(&lab, "192.0.2.1\n");
+    let files = ["whitelist.txt", "feedback.json"].map(|name| lab.state_dir().join(name));
+    let [listed, said] = &files;
+    let feedback = |source: &str, end: &str| {
+        format!(r#"{{"target": "{source}", "action": "whitelist", {end}}}"#)
+    };
+    let entries = [
+        feedback("192.0.2.2", r#""ttl": "24h""#),
+        feedback("192.0.2.3", r#""until": "2026-01-01T00:00:00Z""#),
+    ];
+    fs::write(said, format!("[{}]", entries.join(","))).unwrap();
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    iq.wait_line(
+        SOON,
+        "feedback.json: 2 entries, by which 1 source is exempt; 1 entry is over",
+    )
+    .unwrap();
+    for source in ["192.0.2.1", "192.0.2.2"] {
+        wait_exempt(&lab, source);
+    }
+    let status = ask(&lab, "iq status --json").out;
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["exempt"], 2, "{status}");
+    iq.process().stop().unwrap();
+    fs::set_permissions(listed, PermissionsExt::from_mode(0o664)).unwrap();
+    fs::write(said, "[").unwrap();
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    for what in ["(mode 0664)", "feedback.json:1:1: "] {
+        let line = iq.wait_line(SOON, what).unwrap().text;
+        assert!(
+            line.ends_with("; what was read before stays in force"),
+            "{line}"
+        );
+    }
+    for (source, by) in [("192.0.2.1", "whitelist"), ("192.0.2.2", "feedback")] {
+        assert_eq!(owner(&lab, source), "iq");
+        let why = ask(&lab, &format!("iq why {source}")).out;
+        assert!(why.contains(&format!("{source} by {by}")), "{why}");
+    }
+    iq.process().stop().unwrap();
+    for path in &files {
+        fs::remove_file(path).unwrap();
+    }
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    for path in &files {
+        let told = format!(
+            "there is no {} any more: 1 source is not exempt that it exempted before this start",
+            path.display()
+        );
+        iq.wait_line(SOON, &told).unwrap();
+    }
+    for source in ["192.0.2.1", "192.0.2.2"] {
+        assert_eq!(owner(&lab, source), Value::Null);
+    }
+    // Nor is there anything to go by after that.
+    iq.process().stop().unwrap();
+    fs::write(said, "[").unwrap();
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    let line = iq.wait_line(SOON, "feedback.json:1:1: ").unwrap().text;
+    assert!(line.ends_with("; nobody is exempt by it"), "{line}");
+}
+
 #[test]
 fn a_list_is_read_again_however_it_came_into_its_place() {
     let Some(lab) = lab("placed", 0) else { return };

@@ -170,18 +170,12 @@ fn hold_of(rule: &Rule) -> Option<Hold> {
     }
 }
 
-/// Exemptions for a time in the kernel that a state older than them does not know. Those of the feedback
-/// file are among them, and end when they would.
+/// Exemptions for a time in the kernel that a state does not know: those of the feedback file, and of
+/// commands if the state is older than them.
 pub(super) fn unknown(state: &State, kernel: &Kernel, now: Moment) -> Vec<Exemption> {
     let known: BTreeSet<Source> = state.exemptions.iter().map(|one| one.source).collect();
-    kernel
-        .entries
-        .iter()
-        .filter(|entry| {
-            let Rule { action, owner, .. } = entry.rule;
-            owner == Owner::Iq && action == Action::Allow && entry.is_live(now.ktime)
-        })
-        .filter(|entry| !known.contains(&entry.source))
+    exempt_in(kernel)
+        .filter(|entry| entry.is_live(now.ktime) && !known.contains(&entry.source))
         .filter_map(|entry| {
             let end = entry.rule.expires?;
             Some(Exemption {
@@ -191,6 +185,19 @@ pub(super) fn unknown(state: &State, kernel: &Kernel, now: Moment) -> Vec<Exempt
             })
         })
         .collect()
+}
+
+/// Exemptions without an end in the kernel: the whitelist's.
+pub(super) fn whitelisted(kernel: &Kernel) -> Vec<Source> {
+    let endless = exempt_in(kernel).filter(|entry| entry.rule.expires.is_none());
+    endless.map(|entry| entry.source).collect()
+}
+
+fn exempt_in(kernel: &Kernel) -> impl Iterator<Item = &Entry> {
+    kernel.entries.iter().filter(|entry| {
+        let Rule { action, owner, .. } = entry.rule;
+        owner == Owner::Iq && action == Action::Allow
+    })
 }
 
 /// What operators entered by hand, for the state.

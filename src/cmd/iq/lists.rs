@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry::Vacant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::IQ;
@@ -27,6 +28,7 @@ pub(super) struct Lists {
     first_seen: BTreeMap<String, Wall>,
     /// By `iq exempt`.
     commanded: Vec<Exemption>,
+    before: Before,
     exempt: Exempt,
     /// Exempt sources whose entry in the data plane is somebody else's.
     standing: BTreeSet<Source>,
@@ -36,6 +38,13 @@ pub(super) struct Lists {
     unfit: BTreeSet<Source>,
     /// Entries in force when it had none.
     full_at: usize,
+}
+
+/// What the data plane still exempts by the files of an IQ before this one, until they are read.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) whitelist: Vec<Source>,
+    pub(super) feedback: Vec<Exemption>,
 }
 
 /// What [`Lists::sync`] has to do.
@@ -60,6 +69,7 @@ impl Lists {
         (whitelist, feedback): (&Path, &Path),
         commanded: Vec<Exemption>,
         first_seen: Vec<FirstSeen>,
+        before: Before,
     ) -> Self {
         Self {
             management,
@@ -72,6 +82,7 @@ impl Lists {
                 .map(|seen| (seen.key, seen.first))
                 .collect(),
             commanded,
+            before,
             exempt: Exempt::default(),
             standing: BTreeSet::new(),
             again: None,
@@ -84,15 +95,24 @@ impl Lists {
         &self.exempt
     }
 
-    /// Reads the whitelist anew. What cannot be read leaves the list as it was.
+    /// Reads the whitelist anew. What cannot be read leaves the list as it was, at a start as the
+    /// data plane has it.
     pub(super) fn read_whitelist(&mut self) {
         let path = self.whitelist_path.display();
-        let Some(text) = read(
-            trust::read_bytes,
-            &self.whitelist_path,
-            !self.whitelist.is_empty(),
-        ) else {
-            return;
+        let before = std::mem::take(&mut self.before.whitelist);
+        let text = match trust::read_bytes(&self.whitelist_path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                say_gone(&path, !self.whitelist.is_empty(), before.len());
+                return;
+            }
+            Err(error) => {
+                if self.whitelist.is_empty() {
+                    self.whitelist = before;
+                }
+                say_unread(&format!("{path}: {error}"), !self.whitelist.is_empty());
+                return;
+            }
         };
         let whitelist = Whitelist::parse(&text);
         for bad in &whitelist.bad {
@@ -108,25 +128,40 @@ impl Lists {
     /// Reads the feedback anew and answers with the sources that it forgives for the first time.
     pub(super) fn read_feedback(&mut self, now: Moment) -> Vec<Source> {
         let path = self.feedback_path.display();
-        let Some(text) = read(
-            trust::read_to_string,
-            &self.feedback_path,
-            !self.feedback.is_empty(),
-        ) else {
-            return Vec::new();
-        };
-        let said = match Feedback::parse(&text) {
-            Ok(feedback) => feedback.entries,
-            Err(why) => {
-                log::error!(target: IQ, "{path}:{why}; what was read before stays in force");
+        let read = trust::read_to_string(&self.feedback_path);
+        let parsed = read.map(|text| Feedback::parse(&text).map_err(|why| format!("{path}:{why}")));
+        let said = match parsed {
+            Ok(Ok(feedback)) => {
+                self.before.feedback.clear();
+                feedback.entries
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let before = std::mem::take(&mut self.before.feedback);
+                say_gone(&path, !self.feedback.is_empty(), before.len());
+                return Vec::new();
+            }
+            Ok(Err(why)) => {
+                say_unread(&why, self.exempts_by_feedback());
+                return Vec::new();
+            }
+            Err(error) => {
+                say_unread(&format!("{path}: {error}"), self.exempts_by_feedback());
                 return Vec::new();
             }
         };
         if said != self.feedback {
-            let exempt = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
-            let exempt = counted(exempt.count(), "source is", "sources are");
+            let today = wall(now);
+            let first = |one: &Said| self.first_seen.get(&one.key()).copied().unwrap_or(today);
+            let whitelist = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
+            let (over, exempt): (Vec<_>, Vec<_>) =
+                whitelist.partition(|one| one.ends(first(one)) <= today);
+            let over = match over.len() {
+                0 => String::new(),
+                over => format!("; {} over", counted(over, "entry is", "entries are")),
+            };
+            let exempt = counted(exempt.len(), "source is", "sources are");
             let entries = counted(said.len(), "entry", "entries");
-            log::info!(target: IQ, "{path}: {entries}, by which {exempt} exempt");
+            log::info!(target: IQ, "{path}: {entries}, by which {exempt} exempt{over}");
             let whitelisted = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
             warn_of_everyone(&path, whitelisted.map(|one| &one.target));
         }
@@ -143,6 +178,10 @@ impl Lists {
             }
         }
         forgiven
+    }
+
+    fn exempts_by_feedback(&self) -> bool {
+        !self.feedback.is_empty() || !self.before.feedback.is_empty()
     }
 
     pub(super) fn exempt_until(&mut self, source: Source, until: Wall) {
@@ -191,9 +230,12 @@ impl Lists {
             .filter(|one| one.action == Feedbacks::Whitelist)
         {
             let first = self.first_seen.get(&entry.key()).copied().unwrap_or(now);
-            add(entry.target, By::Feedback, Some(entry.ends(first)));
+            let ends = entry.ends(first);
+            if now < ends {
+                add(entry.target, By::Feedback, Some(ends));
+            }
         }
-        for one in &self.commanded {
+        for one in self.commanded.iter().chain(&self.before.feedback) {
             add(one.source, one.by, Some(one.until));
         }
         self.exempt = exempt;
@@ -404,23 +446,24 @@ fn same_end(a: Option<Ktime>, b: Option<Ktime>) -> bool {
     }
 }
 
-/// What a list holds, `None` if there is nothing to go by. `had` says whether it was read before:
-/// then its absence is news, and what was read stays.
-fn read<T>(from: impl FnOnce(&Path) -> std::io::Result<T>, path: &Path, had: bool) -> Option<T> {
-    let shown = path.display();
-    match from(path) {
-        Ok(read) => Some(read),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if had {
-                log::warn!(target: IQ, "{shown} is gone; what was read before stays in force until it is back");
-            }
-            None
-        }
-        Err(error) => {
-            log::error!(target: IQ, "{shown}: {error}; what was read before stays in force");
-            None
-        }
+/// `had`: it was read by this IQ. `before` are exempt by it in the data plane since another.
+fn say_gone(path: &dyn Display, had: bool, before: usize) {
+    if had {
+        log::warn!(target: IQ, "{path} is gone; what was read before stays in force until it is back");
+    } else if before > 0 {
+        let sources = counted(before, "source is", "sources are");
+        log::warn!(target: IQ, "there is no {path} any more: {sources} not exempt that it exempted before this start");
     }
+}
+
+/// `exempts`: somebody is exempt by what it said before.
+fn say_unread(what: &str, exempts: bool) {
+    let effect = if exempts {
+        "what was read before stays in force"
+    } else {
+        "nobody is exempt by it"
+    };
+    log::error!(target: IQ, "{what}; {effect}");
 }
 
 #[cfg(test)]
@@ -443,6 +486,7 @@ mod tests {
             (Path::new("/w"), Path::new("/f")),
             Vec::new(),
             Vec::new(),
+            Before::default(),
         );
         lists.whitelist = sources.iter().map(|one| one.parse().unwrap()).collect();
         lists.compile(now(0));

@@ -9,7 +9,7 @@ use super::super::shield::{attached_somewhere, open_way_in};
 use super::daemon::Iq;
 use super::exposed::Exposed;
 use super::keep::{self, Keeper, Kernel};
-use super::lists::{Lists, warn_of_everyone};
+use super::lists::{Before as Exempted, Lists, warn_of_everyone};
 use super::recorder::Recorder;
 use super::{GraphSettings, IQ, Settings};
 use crate::dataplane::{
@@ -17,6 +17,7 @@ use crate::dataplane::{
     interface_index,
 };
 use crate::error::{Error, Result};
+use crate::exempt::By;
 use crate::graph::Mode;
 use crate::host::Host;
 use crate::model::{Moment, format_duration};
@@ -25,7 +26,7 @@ use crate::runtime::{
     ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, only_keeper,
     patiently, shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
 };
-use crate::state::State;
+use crate::state::{Exemption, State};
 use crate::trust::directory_of;
 
 pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
@@ -61,7 +62,7 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     if keeper.went_back() {
         keep_unknown(&mut state, &before.kernel)?;
     }
-    let lists = lists(host, &settings, &state);
+    let lists = lists(host, &settings, &state, &before.kernel)?;
     let graph = if settings.graph.wanted {
         let graph = &settings.graph;
         Some(begin_graph(&shield, &settings.iq.store, graph, graph.mode)?)
@@ -96,7 +97,7 @@ fn keep_unknown(state: &mut State, kernel: &Kernel) -> Result<()> {
 }
 
 /// Whom to leave alone, by what is known before any file is read.
-fn lists(host: &Host, settings: &Settings, state: &State) -> Lists {
+fn lists(host: &Host, settings: &Settings, state: &State, kernel: &Kernel) -> Result<Lists> {
     if let Some(path) = settings.iq.missing_whitelist() {
         log::warn!(
             target: IQ,
@@ -105,12 +106,22 @@ fn lists(host: &Host, settings: &Settings, state: &State) -> Lists {
         );
     }
     warn_of_everyone(&"management", &host.management);
-    Lists::new(
+    let feedback = keep::unknown(state, kernel, moment()?);
+    let feedback = feedback.into_iter().map(|one| Exemption {
+        by: By::Feedback,
+        ..one
+    });
+    let before = Exempted {
+        whitelist: keep::whitelisted(kernel),
+        feedback: feedback.collect(),
+    };
+    Ok(Lists::new(
         host.management.clone(),
         (&settings.iq.whitelist, &settings.iq.feedback),
         state.exemptions.clone(),
         state.feedback.clone(),
-    )
+        before,
+    ))
 }
 
 /// Where the state is, and the graph if there is one.
