@@ -164,7 +164,7 @@ pub struct DecisionsArgs {
     #[arg(long, value_name = "SOURCE")]
     pub source: Option<Source>,
     /// Most decisions printed, the newest
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub count: usize,
     /// One JSON object instead of text
     #[arg(long)]

@@ -102,6 +102,8 @@ impl Profile {
     /// # Errors
     /// What is wrong in the text, and where.
     pub fn parse(origin: &str, text: &str) -> Result<Self, ProfileError> {
+        // Some editors write a byte order mark, which YAML 1.2 allows (5.2) and the parser does not.
+        let text = text.trim_start_matches('\u{feff}');
         check_header(origin, text)?;
         let refuse = |error: serde_yaml::Error| explain(origin, &error);
         let strict: Document = serde_yaml::from_str(text).map_err(refuse)?;

@@ -138,6 +138,13 @@ fn stages(soft: u64, hard: u64, block: u64) -> PerStage<Duration> {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_first_key() {
+    let marked = format!("\u{feff}{LEAST}");
+    let read = Profile::parse("marked.yaml", &marked).unwrap();
+    assert_eq!(read.name(), "least");
+}
+
+#[test]
 fn every_documented_key_is_read() {
     let profile = parse(MOST);
     let config = profile.resolve(&Overrides::default()).unwrap();

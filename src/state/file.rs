@@ -203,22 +203,27 @@ impl Write for Check {
 /// `None` if there is no such file; `Some(Err)` with the reason if it cannot be used.
 fn read(path: &Path) -> Result<Option<Result<State, String>>> {
     let doing = || format!("reading {}", path.display());
-    let bytes = match fs::read(path) {
+    let unusable = |why: &str| Ok(Some(Err(format!("{}: {why}", path.display()))));
+    let meta = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.doing(doing)?,
+        meta => meta.doing(doing)?,
     };
-    let meta = fs::metadata(path).doing(doing)?;
+    // Reading a pipe would wait for whoever writes it, and a device may never end.
+    if !meta.is_file() {
+        return unusable("it is not a regular file");
+    }
     let own = nix::unistd::geteuid().as_raw();
     let read = if meta.uid() != own && meta.uid() != 0 {
         Err(format!("it belongs to user {}", meta.uid()))
     } else if meta.mode() & 0o022 != 0 {
         Err("others may write it; 'chmod 600' it if it is yours".to_owned())
     } else {
-        decode(&bytes)
+        decode(&fs::read(path).doing(doing)?)
     };
-    Ok(Some(
-        read.map_err(|why| format!("{}: {why}", path.display())),
-    ))
+    match read {
+        Ok(state) => Ok(Some(Ok(state))),
+        Err(why) => unusable(&why),
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<State, String> {

@@ -80,6 +80,25 @@ fn w53_a_damaged_newest_never_becomes_the_previous() {
     );
 }
 
+/// Reading it waited for a writer, or never ended.
+#[test]
+fn what_is_no_regular_file_is_no_state() {
+    let dir = two();
+    let newest = dir.path().join("state.json");
+    fs::remove_file(&newest).unwrap();
+    nix::unistd::mkfifo(&newest, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let Found::Previous(read, why) = open(dir.path()).1 else {
+        panic!("the previous one is whole");
+    };
+    assert_eq!(read, state("first"));
+    assert!(
+        why.ends_with("state.json: it is not a regular file"),
+        "{why}"
+    );
+    std::os::unix::fs::symlink("/dev/zero", &newest).unwrap();
+    assert!(matches!(open(dir.path()).1, Found::Previous(old, _) if old == state("first")));
+}
+
 #[test]
 fn w53_a_crash_between_the_steps_of_a_write_loses_nothing() {
     // After the new file, before any rename.

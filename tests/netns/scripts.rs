@@ -328,7 +328,37 @@ fn an_exemption_that_the_disk_refuses_is_in_force_and_said_not_to_be_stored() {
     assert!(said.ends_with("let go of 0 sources\n"), "{said}");
     iq.process().signal(Signal::SIGKILL).unwrap();
     iq.process().wait(SOON).unwrap();
-    let _again = begin();
+    let mut again = begin();
     let why = text(&lab, "iq why 198.51.100.8");
     assert!(why.contains("exempt: "), "{why}");
+    // An end whose state is lost is no success.
+    let _filler = small.fill();
+    again.process().signal(Signal::SIGTERM).unwrap();
+    let end = again.process().wait(SOON).unwrap();
+    assert_eq!(end.code(), Some(1), "{}", again.text());
+    assert!(
+        again
+            .text()
+            .contains("kernloom: the state could not be stored, see above"),
+        "{}",
+        again.text()
+    );
+}
+
+#[test]
+fn commands_refuse_what_they_would_have_to_ignore() {
+    let Some(lab) = lab("refuse", 0) else { return };
+    let file = lab.dir().join("day.klrec");
+    let words = format!("iq record {} --profile=idp --dry-run=false", file.display());
+    let said = ask(&lab, &words);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(
+        said.err.contains(&format!(
+            "'kernloom iq --dry-run=false --record {}'",
+            file.display()
+        )),
+        "{said:?}"
+    );
+    assert!(!file.exists());
+    assert_eq!(ask(&lab, "iq decisions -n 0").code, Some(2));
 }

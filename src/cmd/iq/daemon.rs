@@ -499,7 +499,7 @@ impl<'a> Iq<'a> {
         if let Some(graph) = &mut self.graph {
             graph.flush(now)?;
         }
-        self.save(now)?;
+        let stored = self.save(now)?;
         let held = self.engine.held().count();
         if self.settings.iq.dry_run || held == 0 {
             log::info!(target: IQ, "stopping; iq holds nobody{}", self.graph_does(now));
@@ -518,7 +518,13 @@ impl<'a> Iq<'a> {
                 self.graph_does(now)
             );
         }
-        Ok(())
+        if stored {
+            return Ok(());
+        }
+        Err(Error::world(
+            "the state could not be stored, see above: the next start knows nothing of what was learned, held and \
+             exempted since the one on disk",
+        ))
     }
 
     /// Who exempts a source, in words, and until when.

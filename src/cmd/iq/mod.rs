@@ -70,6 +70,12 @@ pub(super) fn run(host: &Host, args: &IqArgs) -> Result<()> {
             run::run(host, settings)
         }
         Some(IqCommand::Record { file, run }) => {
+            if run.host.dry_run == Some(false) {
+                return Err(Error::operator(format!(
+                    "'iq record' judges as a dry run; 'kernloom iq --dry-run=false --record {}' records while enforcing",
+                    file.display()
+                )));
+            }
             let mut settings = Settings::read(host, run)?;
             settings.iq.dry_run = true;
             settings.record = Some((file.clone(), run.record_max));
