@@ -8,8 +8,8 @@ use kernloom::state::{Found, StateFile};
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
-use super::iq::{SOON, ask, lab, start};
-use crate::lab::{Lab, wait_until};
+use super::iq::{SOON, ask, flood, lab, start};
+use crate::lab::{Family, Flood, Lab, Stage, wait_until};
 
 /// Writes the whitelist as one file in the place of another.
 fn whitelist(lab: &Lab, text: &str) {
@@ -67,6 +67,40 @@ fn lists_longer_than_the_policy_table_are_told_once_and_iq_goes_on() {
     let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(owner(&lab, "198.51.100.9"), "iq");
+}
+
+/// Each tick said so again, as if it had limited anybody.
+#[test]
+fn whom_a_full_table_keeps_from_being_held_is_told_once_and_held_once_there_is_room() {
+    let Some(lab) = lab("full", 0) else { return };
+    let attach = ask(&lab, "shield attach eth0 --max-deny 64 --no-guard");
+    assert_eq!(attach.code, Some(0), "{attach:?}");
+    let many: String = (1..=64).map(|host| format!("192.0.2.{host}\n")).collect();
+    let list = lab.dir().join("many.txt");
+    fs::write(&list, many).unwrap();
+    let said = ask(&lab, &format!("shield deny import {}", list.display()));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let mut iq = start(&lab, &["--dry-run=false", "--interval=200ms"]);
+    let source = lab.source("evil", Family::V4).unwrap();
+    let _attack = flood(&lab, Flood::Udp4, 200_000);
+    let told = format!("not in force: source={source} OBSERVE -> RATE_SOFT ");
+    let line = iq.wait_line(SOON, &told).unwrap().text;
+    assert!(line.contains(": no room for "), "{line}");
+    let ticks = || {
+        let page = ask(&lab, "iq status --json").out;
+        let page: Value = serde_json::from_str(&page).unwrap();
+        page["ticks"].as_u64()
+    };
+    let then = ticks();
+    wait_until(SOON, "ten more ticks", || {
+        Ok(ticks() >= then.map(|ticks| ticks + 10))
+    })
+    .unwrap();
+    assert_eq!(iq.text().matches(&told).count(), 1, "{}", iq.text());
+    let said = ask(&lab, "shield deny del 192.0.2.1");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    iq.wait_transition(SOON, &source, |step| step.to == Stage::RateSoft)
+        .unwrap();
 }
 
 #[test]

@@ -37,6 +37,9 @@ use crate::telemetry::{Meter, Sample, Window, linear_count, linear_ones};
 const MOST_LINES: u32 = 20;
 const MOST_RECORDS: u32 = 5_000;
 
+/// How often it is logged that a source could not be held.
+const FAILURE_EVERY: Duration = Duration::from_secs(60);
+
 /// How often one edge's violation is logged: the program reports it by CPU, and each doubling of its
 /// packets.
 const VIOLATION_EVERY: Duration = Duration::from_secs(60);
@@ -64,6 +67,7 @@ pub(super) struct Iq<'a> {
     lines: LogGate,
     records: LogGate,
     violations: Once<Edge>,
+    failures: Once<Source>,
     last_tick: Moment,
     resets: u32,
     events_lost: u64,
@@ -116,6 +120,7 @@ impl<'a> Iq<'a> {
             lines: LogGate::new(MOST_LINES),
             records: LogGate::new(MOST_RECORDS),
             violations: Once::per(VIOLATION_EVERY),
+            failures: Once::per(FAILURE_EVERY),
             operators: Operators::default(),
             last_tick: now,
             resets: shield.resets(),

@@ -48,14 +48,14 @@ impl Iq<'_> {
                     self.tell(decision, &line, now);
                 }
                 Ok(Outcome::OperatorRules) => {
-                    if self.lines.admits("stands") {
+                    if self.is_news(decision.source, "stands", now) {
                         log::info!(target: IQ, "{line} (left alone: an entry that is not IQ's stands)");
                     }
                     stands.push(decision.source);
                 }
                 Err(error) => {
-                    if self.lines.admits("error") {
-                        log::error!(target: IQ, "{line}: {error}");
+                    if self.is_news(decision.source, "error", now) {
+                        log::error!(target: IQ, "not in force: {line}: {error}");
                     }
                     failed.push(decision.source);
                 }
@@ -69,6 +69,15 @@ impl Iq<'_> {
             recorder.forget(&failed);
         }
         Ok(())
+    }
+
+    /// What could not be carried out is decided again with each tick.
+    fn is_news(&mut self, source: Source, reason: &str, now: Moment) -> bool {
+        let news = self.failures.is_due(&source, now.ktime) && self.lines.admits(reason);
+        if news {
+            self.failures.told(source, now.ktime);
+        }
+        news
     }
 
     /// Transitions are news; renewals are not.
