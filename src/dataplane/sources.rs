@@ -13,6 +13,7 @@ use crate::model::Source;
 use crate::telemetry::Row;
 
 /// The identity of a table key: the tracked prefix.
+#[inline]
 pub(super) fn source_of(key: [u32; 4], v6_bits: u8) -> Source {
     let mut octets = [0; 16];
     for (to, word) in octets.chunks_exact_mut(4).zip(key) {
@@ -105,10 +106,12 @@ impl SourceTable {
         }
     }
 
+    #[inline]
     fn entry(&self, slot: usize) -> Option<*mut kl_source> {
         self.memory.at(0, slot)
     }
 
+    #[inline]
     fn read(&self, entry: *mut kl_source) -> Option<Row> {
         // SAFETY: `at` returned it: aligned, inside the mapping. The program writes concurrently,
         // so the copy is volatile and kept only if its key stood still around it.

@@ -76,6 +76,7 @@ impl<T: Copy> Sorted<T> {
     }
 
     /// The next value of this pass before `source`; before the end if that is `None`.
+    #[inline]
     pub(super) fn next_before(&mut self, source: Option<&Source>) -> Option<&mut (Source, T)> {
         let next = self.items.get_mut(self.cursor)?;
         if source.is_some_and(|source| next.0 >= *source) {
@@ -86,6 +87,7 @@ impl<T: Copy> Sorted<T> {
     }
 
     /// The value of `source`, which the pass has then seen; all before it are passed over.
+    #[inline]
     pub(super) fn pass_to(&mut self, source: &Source) -> Option<&mut T> {
         while self.next_before(Some(source)).is_some() {}
         let (_, value) = self

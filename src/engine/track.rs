@@ -73,6 +73,7 @@ pub(super) struct Track {
 }
 
 impl Track {
+    #[inline]
     fn turn_to(&mut self, secs: u32) {
         // Longer spans turn with the shortest.
         if secs / (MINUTE / 2) == self.updated / (MINUTE / 2) {
@@ -94,6 +95,7 @@ impl Track {
     }
 
     /// `most_syns`: what counts of one window, so that a short flood is not an hour's worth.
+    #[inline]
     fn add(&mut self, sample: &Sample, most_syns: f64) {
         for ports in [&mut self.minute, &mut self.hour, &mut self.day] {
             ports.running |= sample.port_bits;

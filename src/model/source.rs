@@ -42,6 +42,7 @@ impl Source {
     }
 
     /// The prefix of `bits` (of 128, mapped form) that holds `addr`; longer lengths count as 128.
+    #[inline]
     pub fn containing(addr: [u8; 16], bits: u8) -> Self {
         let bits = bits.min(128);
         let addr = (u128::from_be_bytes(addr) & mask(bits)).to_be_bytes();
@@ -57,6 +58,7 @@ impl Source {
     }
 
     /// Length of the identity that packets from this prefix have, see [`Self::tracked`].
+    #[inline]
     pub fn tracked_bits(&self, v6_bits: u8) -> u8 {
         if self.is_ipv4() || self.is_inside(LINK_LOCAL, LINK_LOCAL_BITS) {
             128
@@ -75,6 +77,7 @@ impl Source {
     }
 
     /// The upper and the lower 64 bits of the address.
+    #[inline]
     pub const fn halves(&self) -> (u64, u64) {
         let [a, b, c, d, e, f, g, h, lower @ ..] = self.addr;
         let upper = [a, b, c, d, e, f, g, h];
@@ -122,6 +125,7 @@ impl Source {
 
 impl Ord for Source {
     /// By address, then by length. As numbers: byte by byte it would be a call each time.
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let whole = |source: &Self| (source.halves(), source.bits);
         whole(self).cmp(&whole(other))

@@ -45,6 +45,7 @@ impl Counts {
     };
 
     /// What came after `then`; 32-bit counts wrap.
+    #[inline]
     fn since(&self, then: &Self) -> Self {
         Self {
             bytes: self.bytes.wrapping_sub(then.bytes),
@@ -133,6 +134,7 @@ impl Slot {
     };
 
     /// What its source sent since the reading before.
+    #[inline]
     fn sample(&self) -> Sample {
         let Counts {
             bytes,
@@ -294,6 +296,7 @@ fn sorted(mut keys: Vec<Key>) -> Vec<Key> {
 
 /// A number that orders as sources do, and is the same only for neighbours and for prefixes of
 /// one address.
+#[inline]
 fn rank(source: &Source) -> u64 {
     let (upper, lower) = source.halves();
     match upper {
@@ -314,6 +317,7 @@ fn fetch(slots: &[Slot], near: &[u32]) {
 
 impl<'a> Samples<'a> {
     /// The next slot that was read this time and whose source sent.
+    #[inline]
     fn slot(&mut self) -> Option<&'a Slot> {
         loop {
             if self.near.is_empty() {

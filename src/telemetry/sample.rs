@@ -66,6 +66,7 @@ impl Sample {
 
     /// Adds what another CPU, or another source of the prefix, saw. The estimates are those of
     /// `self` until they are made anew from the joined sketches.
+    #[inline]
     pub(crate) fn join(&mut self, other: &Self) {
         self.packets += other.packets;
         self.bytes += other.bytes;

@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use serde_json::Value;
 
 use super::iq::{SOON, ask, flood, lab, start};
-use crate::lab::{Family, Flood, Lab, Stage, wait_until};
+use crate::lab::{Family, Flood, Lab, wait_until};
 
 /// Writes the whitelist as one file in the place of another.
 fn whitelist(lab: &Lab, text: &str) {
@@ -99,8 +99,8 @@ fn whom_a_full_table_keeps_from_being_held_is_told_once_and_held_once_there_is_r
     assert_eq!(iq.text().matches(&told).count(), 1, "{}", iq.text());
     let said = ask(&lab, "shield deny del 192.0.2.1");
     assert_eq!(said.code, Some(0), "{said:?}");
-    iq.wait_transition(SOON, &source, |step| step.to == Stage::RateSoft)
-        .unwrap();
+    let held = format!("iq] source={source} OBSERVE -> RATE_SOFT ");
+    iq.wait_line(SOON, &held).unwrap();
 }
 
 #[test]
