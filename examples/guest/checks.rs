@@ -63,7 +63,8 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
     if knows(&["shield"], "doctor") {
         report.check("doctor", || kernloom(&["shield", "doctor", device]));
     }
-    if matches!(cell.card, Card::Veth | Card::Loopback) {
+    // What they find is the same at another MTU.
+    if matches!(cell.card, Card::Veth | Card::Loopback) && cell.mtu.is_none() {
         report.check("packet-tests", packet_tests);
     }
     if let Some(wire) = wire.as_mut() {
@@ -310,6 +311,8 @@ fn upgrade(wire: &mut Wire) -> Result<String> {
         .args(["shield", "upgrade"])
         .spawn()
         .doing("starting the upgrade")?;
+    // The one emulated CPU is for the upgrade: frames come in whatever time it leaves.
+    give_way(STREAM_NICE)?;
     let mut leaked = 0;
     let status = loop {
         leaked += wire.passed(&frame, FRAMES)?;
@@ -317,11 +320,27 @@ fn upgrade(wire: &mut Wire) -> Result<String> {
             break status;
         }
     };
+    give_way(0)?;
     leaked += wire.passed(&frame, FRAMES)?;
     if leaked != 0 || !status.success() {
         return Err(format!("{leaked} denied frames passed; {status}"));
     }
     Ok("no denied frame passed meanwhile".to_owned())
+}
+
+/// How willing this process is to wait while it streams: setpriority(2).
+const STREAM_NICE: i32 = 5;
+
+fn give_way(nice: i32) -> Result<()> {
+    // SAFETY: takes three numbers; 0 names the calling process.
+    let code = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    if code < 0 {
+        return Err(format!(
+            "changing the priority: {}",
+            std::io::Error::last_os_error()
+        ));
+    }
+    Ok(())
 }
 
 /// With a tick of a minute, what is decided at once came through the ring buffer.
