@@ -286,6 +286,8 @@ fn operators_entries_come_back_after_a_reboot_in_a_dry_run_too() {
 fn what_the_operator_purges_ends_iq_without_a_failure() {
     let Some(lab) = lab("purged") else { return };
     let mut iq = start(&lab, &ENFORCE);
+    // As with a package that is purged, the state has gone, too.
+    fs::remove_dir_all(lab.state_dir()).unwrap();
     run(&lab, &["shield", "detach", "--all", "--purge"]);
     iq.wait_line(SOON, "stopping: the operator removed the data plane")
         .unwrap();

@@ -499,7 +499,8 @@ impl<'a> Iq<'a> {
         Ok(self.keeper.write(state, now))
     }
 
-    pub(super) fn farewell(&mut self) -> Result<()> {
+    /// Whether the state is stored.
+    pub(super) fn farewell(&mut self) -> Result<bool> {
         let now = moment()?;
         if let Some(graph) = &mut self.graph {
             graph.flush(now)?;
@@ -523,13 +524,7 @@ impl<'a> Iq<'a> {
                 self.graph_does(now)
             );
         }
-        if stored {
-            return Ok(());
-        }
-        Err(Error::world(
-            "the state could not be stored, see above: the next start knows nothing of what was learned, held and \
-             exempted since the one on disk",
-        ))
+        Ok(stored)
     }
 
     /// Who exempts a source, in words, and until when.

@@ -183,7 +183,15 @@ fn purged(iq: &mut Iq<'_>) -> Result<()> {
         "stopping: the operator removed the data plane ('kernloom shield detach --purge'); \
          'kernloom shield attach', then start iq again to protect"
     );
-    iq.farewell()
+    // The state may have gone with it.
+    iq.farewell().map(drop)
+}
+
+fn not_stored() -> Error {
+    Error::world(
+        "the state could not be stored, see above: the next start knows nothing of what was learned, held and \
+         exempted since the one on disk",
+    )
 }
 
 /// Files that were not there before a start, and go with it if it fails: the next one makes them anew.
@@ -247,7 +255,11 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
             match wake {
                 Wake::Shutdown => {
                     tell_stopping();
-                    return iq.farewell();
+                    return if iq.farewell()? {
+                        Ok(())
+                    } else {
+                        Err(not_stored())
+                    };
                 }
                 Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
