@@ -255,11 +255,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
             match wake {
                 Wake::Shutdown => {
                     tell_stopping();
-                    return if iq.farewell()? {
-                        Ok(())
-                    } else {
-                        Err(not_stored())
-                    };
+                    return iq.farewell()?.then_some(()).ok_or_else(not_stored);
                 }
                 Wake::Events => events.iter().try_for_each(|events| iq.on_events(events))?,
                 Wake::Tick => {
