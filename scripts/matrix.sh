@@ -66,8 +66,10 @@ main() {
         number=$((number + 1))
         prepare "$number" "$cell"
     done
-    local running=0
-    for ((number = 1; number <= ${#cells[@]}; number++)); do
+    # The newest kernels take longest: begun last, one would run alone at the end.
+    local running=0 order=()
+    mapfile -t order < <(printf '%s\n' "${cells[@]}" | awk '{ print !/^(newest|second|6\.18) /, NR }' | sort -n | cut -d' ' -f2)
+    for number in "${order[@]}"; do
         ((running < most)) || { wait -n || true; running=$((running - 1)); }
         guest "$number" &
         running=$((running + 1))
