@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 
+use super::sources::tracked;
 use crate::error::{Doing, Result};
 use crate::model::Source;
 
@@ -26,8 +27,7 @@ pub(super) fn connected(v6_bits: u8, most: usize) -> Result<HashSet<Source>> {
             let Some(octets) = peer_of(&line) else {
                 continue;
             };
-            let bits = Source::containing(octets, 128).tracked_bits(v6_bits);
-            peers.insert(Source::containing(octets, bits));
+            peers.insert(tracked(octets, v6_bits));
             if peers.len() >= most {
                 return Ok(peers);
             }

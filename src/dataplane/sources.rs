@@ -19,6 +19,12 @@ pub(super) fn source_of(key: [u32; 4], v6_bits: u8) -> Source {
     for (to, word) in octets.chunks_exact_mut(4).zip(key) {
         to.copy_from_slice(&word.to_ne_bytes());
     }
+    tracked(octets, v6_bits)
+}
+
+/// The identity under which this address counts.
+#[inline]
+pub(super) fn tracked(octets: [u8; 16], v6_bits: u8) -> Source {
     let bits = Source::containing(octets, 128).tracked_bits(v6_bits);
     Source::containing(octets, bits)
 }
@@ -37,11 +43,8 @@ pub(super) fn entries_of<T>(
         .chunks_exact(sizes.0)
         .zip(values.chunks_exact(sizes.1))
         .filter_map(|(key, value)| {
-            let mut words = [0; 4];
-            for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
-                *word = u32::from_ne_bytes(*bytes);
-            }
-            Some((source_of(words, v6_bits), read(value)?))
+            let octets = *key.first_chunk()?;
+            Some((tracked(octets, v6_bits), read(value)?))
         });
     let mut entries: Vec<_> = entries.collect();
     entries.sort_unstable_by_key(|(source, _)| *source);
