@@ -128,33 +128,29 @@ impl Lists {
     /// Reads the feedback anew and answers with the sources that it forgives for the first time.
     pub(super) fn read_feedback(&mut self, now: Moment) -> Vec<Source> {
         let path = self.feedback_path.display();
-        let read = trust::read_to_string(&self.feedback_path);
-        let parsed = read.map(|text| Feedback::parse(&text).map_err(|why| format!("{path}:{why}")));
-        let said = match parsed {
-            Ok(Ok(feedback)) => {
-                self.before.feedback.clear();
-                feedback.entries
-            }
+        let parsed = match trust::read_to_string(&self.feedback_path) {
+            Ok(text) => Feedback::parse(&text).map_err(|why| format!("{path}:{why}")),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let before = std::mem::take(&mut self.before.feedback);
                 say_gone(&path, !self.feedback.is_empty(), before.len());
                 return Vec::new();
             }
-            Ok(Err(why)) => {
-                say_unread(&why, self.exempts_by_feedback());
-                return Vec::new();
-            }
-            Err(error) => {
-                say_unread(&format!("{path}: {error}"), self.exempts_by_feedback());
+            Err(error) => Err(format!("{path}: {error}")),
+        };
+        let said = match parsed {
+            Ok(feedback) => feedback.entries,
+            Err(why) => {
+                let exempts = !self.feedback.is_empty() || !self.before.feedback.is_empty();
+                say_unread(&why, exempts);
                 return Vec::new();
             }
         };
+        self.before.feedback.clear();
         if said != self.feedback {
             let today = wall(now);
-            let first = |one: &Said| self.first_seen.get(&one.key()).copied().unwrap_or(today);
-            let whitelist = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
+            let whitelist = || said.iter().filter(|one| one.action == Feedbacks::Whitelist);
             let (over, exempt): (Vec<_>, Vec<_>) =
-                whitelist.partition(|one| one.ends(first(one)) <= today);
+                whitelist().partition(|one| self.end_of(one, today) <= today);
             let over = match over.len() {
                 0 => String::new(),
                 over => format!("; {} over", counted(over, "entry is", "entries are")),
@@ -162,8 +158,7 @@ impl Lists {
             let exempt = counted(exempt.len(), "source is", "sources are");
             let entries = counted(said.len(), "entry", "entries");
             log::info!(target: IQ, "{path}: {entries}, by which {exempt} exempt{over}");
-            let whitelisted = said.iter().filter(|one| one.action == Feedbacks::Whitelist);
-            warn_of_everyone(&path, whitelisted.map(|one| &one.target));
+            warn_of_everyone(&path, whitelist().map(|one| &one.target));
         }
         self.feedback = said;
         let keys: BTreeSet<String> = self.feedback.iter().map(Said::key).collect();
@@ -180,8 +175,9 @@ impl Lists {
         forgiven
     }
 
-    fn exempts_by_feedback(&self) -> bool {
-        !self.feedback.is_empty() || !self.before.feedback.is_empty()
+    /// When an entry of the feedback is over, if it is new at `now` unless it was seen before.
+    fn end_of(&self, entry: &Said, now: Wall) -> Wall {
+        entry.ends(self.first_seen.get(&entry.key()).copied().unwrap_or(now))
     }
 
     pub(super) fn exempt_until(&mut self, source: Source, until: Wall) {
@@ -229,8 +225,7 @@ impl Lists {
             .iter()
             .filter(|one| one.action == Feedbacks::Whitelist)
         {
-            let first = self.first_seen.get(&entry.key()).copied().unwrap_or(now);
-            let ends = entry.ends(first);
+            let ends = self.end_of(entry, now);
             if now < ends {
                 add(entry.target, By::Feedback, Some(ends));
             }
