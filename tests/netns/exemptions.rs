@@ -8,6 +8,7 @@ use kernloom::state::{Found, StateFile};
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
+use super::daemon::json;
 use super::iq::{SOON, ask, flood, lab, start};
 use crate::lab::{Family, Flood, Lab, wait_until};
 
@@ -86,11 +87,7 @@ fn whom_a_full_table_keeps_from_being_held_is_told_once_and_held_once_there_is_r
     let told = format!("not in force: source={source} OBSERVE -> RATE_SOFT ");
     let line = iq.wait_line(SOON, &told).unwrap().text;
     assert!(line.contains(": no room for "), "{line}");
-    let ticks = || {
-        let page = ask(&lab, "iq status --json").out;
-        let page: Value = serde_json::from_str(&page).unwrap();
-        page["ticks"].as_u64()
-    };
+    let ticks = || json(&lab, &["iq", "status", "--json"])["ticks"].as_u64();
     let then = ticks();
     wait_until(SOON, "ten more ticks", || {
         Ok(ticks() >= then.map(|ticks| ticks + 10))
@@ -143,8 +140,7 @@ fn a_list_that_cannot_be_read_exempts_over_a_restart_whom_it_exempted_before() {
     for source in ["192.0.2.1", "192.0.2.2"] {
         wait_exempt(&lab, source);
     }
-    let status = ask(&lab, "iq status --json").out;
-    let status: Value = serde_json::from_str(&status).unwrap();
+    let status = json(&lab, &["iq", "status", "--json"]);
     assert_eq!(status["exempt"], 2, "{status}");
     iq.process().stop().unwrap();
     fs::set_permissions(listed, PermissionsExt::from_mode(0o664)).unwrap();

@@ -19,7 +19,7 @@ fn datagrams(net: &Namespace) -> u64 {
 }
 
 /// A second interface of the server, `eth1`, whose peer is in the router.
-fn second_interface(bench: &Bench) {
+pub(super) fn second_interface(bench: &Bench) {
     let server = &bench.lab.server().net;
     server
         .ip("link add eth1 type veth peer name eth1p\nlink set eth1 up\nlink set eth1p up")

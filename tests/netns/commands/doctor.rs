@@ -1,5 +1,6 @@
 //! What the doctor finds is what the other commands meet.
 
+use super::attach::second_interface;
 use super::{Bench, json};
 
 /// The line of a subject, and its mend below it, if there is one.
@@ -155,10 +156,7 @@ fn the_doctor_looks_at_what_is_protected_or_is_to_be() {
     let Some(bench) = Bench::new("doctor-all") else {
         return;
     };
-    let server = &bench.lab.server().net;
-    server
-        .ip("link add eth1 type veth peer name eth1p\nlink set eth1 up\nlink set eth1p up")
-        .unwrap();
+    second_interface(&bench);
     let settings = bench.lab.config();
     let settings = settings.to_str().unwrap();
     let looked_at = |given: &[&str]| -> Vec<String> {
