@@ -228,7 +228,7 @@ fn w50_prefixes_are_denied_removed_and_exempt_from_the_default_limit() {
 }
 
 /// Two CPUs at once, on the machine's own clock. What passes up to a refusal is the burst and what
-/// the rate gave since the first packet, to the packet and the jiffy; a CPU that others keep from sending may be
+/// the rate gave since the first packet, to the packet; a CPU that others keep from sending may be
 /// away for five seconds before the bucket overflows.
 #[test]
 fn a_limit_is_exact_across_cpus() {
@@ -251,35 +251,37 @@ fn a_limit_is_exact_across_cpus() {
     let before = clock();
     shield.test_run(&frame, 1).unwrap();
     let first = clock();
+    let empty = || shield.test_run(&frame, 2 * burst).unwrap();
     let send = &|cpu: usize| {
         let mut set = nix::sched::CpuSet::new();
         set.set(cpu).unwrap();
         nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).unwrap();
-        loop {
-            let begin = clock();
-            shield.test_run(&frame, 2 * burst).unwrap();
-            if clock().since(before) >= Duration::from_secs(3) {
-                return begin;
-            }
+        while clock().since(before) < Duration::from_secs(3) {
+            empty();
         }
     };
-    let last = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let cpus = libbpf_rs::num_possible_cpus().unwrap().min(2);
-        let senders: Vec<_> = (0..cpus)
-            .map(|cpu| scope.spawn(move || send(cpu)))
-            .collect();
-        let begins = senders.into_iter().map(|sender| sender.join().unwrap());
-        begins.max().unwrap()
+        for cpu in 0..cpus {
+            scope.spawn(move || send(cpu));
+        }
     });
+    // A refused source waits for the jiffy to be over, and that comes late where the hypervisor
+    // keeps the CPU that counts them. Who passes is past it: what was due by then passes now.
+    let asked = loop {
+        let asked = clock();
+        if !shield.test_run(&frame, 1).unwrap().dropped {
+            break asked;
+        }
+    };
+    empty();
     let end = clock();
     let due = |span: Duration| {
         u64::from(burst) + u64::try_from(span.as_nanos()).unwrap() * u64::from(rate) / 1_000_000_000
     };
-    // Every run is longer than the bucket is deep: each saw a refusal, the last one after `last`.
-    // What another CPU had taken by then and not used is a lease each, and a refused source waits
-    // for the jiffy to be over: 10 ms at most.
+    // What another CPU had taken by then and not used is a lease each.
     let leases = 8 * u64::try_from(libbpf_rs::num_possible_cpus().unwrap()).unwrap();
-    let least = due(last.since(first)) - leases - u64::from(rate / 100);
+    let least = due(asked.since(first)) - leases;
     let most = due(end.since(before)) + 1;
     let passed = shield.counters().unwrap().of(Reason::WithinLimit);
     assert!(
