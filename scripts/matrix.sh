@@ -9,7 +9,7 @@
 # --fetch   only download what they take from elsewhere
 # --keep    do not build first
 # --resume  a cell that was fine with the same binaries and the same kernel is not booted again
-# --at-once guests that run at the same time, 4 if not given: they wait for half of their time
+# --at-once guests that run at the same time, 4 if not given: some of them always wait for something
 #
 # Succeeds only if every cell keeps what it promises; exit code 3 is a package that cannot be had.
 # Guests are niced and have one emulated CPU. Kernels are the newest of their series in the index of

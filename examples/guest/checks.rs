@@ -44,14 +44,17 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
         return;
     };
     let device = device.as_str();
+    // The program stays from mode to mode, and after the last one: each load verifies it anew.
+    let mut denied = 0;
     for mode in ["driver", "generic", "tc"] {
         if knows(&["shield", "attach"], mode) {
             let wire = wire.as_mut();
-            report.check(mode, || attach(cell, device, mode, wire));
+            report.check(mode, || attach(cell, device, mode, wire, &mut denied));
         }
     }
-    // This one stays for what follows: each attachment verifies the program anew.
-    report.check("auto", || attach(cell, device, "auto", wire.as_mut()));
+    report.check("auto", || {
+        attach(cell, device, "auto", wire.as_mut(), &mut denied)
+    });
     if let Some(wire) = wire.as_mut() {
         report.check("expiry", || expiry(wire));
         if knows(&["shield"], "upgrade") {
@@ -162,7 +165,14 @@ fn knows(command: &[&str], word: &str) -> bool {
 }
 
 /// Attaches in one mode and counts passed and dropped frames exactly. Detaches again but in `auto`.
-fn attach(cell: &Cell, device: &str, mode: &str, wire: Option<&mut Wire>) -> Result<String> {
+/// `denied` is how many sources the program denies since it was loaded.
+fn attach(
+    cell: &Cell,
+    device: &str,
+    mode: &str,
+    wire: Option<&mut Wire>,
+    denied: &mut u8,
+) -> Result<String> {
     let lo = cell.card == Card::Loopback;
     let expected = match mode {
         "auto" if lo => "generic",
@@ -186,7 +196,7 @@ fn attach(cell: &Cell, device: &str, mode: &str, wire: Option<&mut Wire>) -> Res
         return Err(format!("not in {expected} mode: {said}"));
     }
     let counts = match wire {
-        Some(wire) => counted(wire)?,
+        Some(wire) => counted(wire, denied)?,
         None => String::new(),
     };
     let status = kernloom(&["shield", "status"])?;
@@ -194,7 +204,7 @@ fn attach(cell: &Cell, device: &str, mode: &str, wire: Option<&mut Wire>) -> Res
         return Err(format!("status says {status}"));
     }
     if mode != "auto" {
-        detach()?;
+        kernloom(&["shield", "detach", device])?;
     }
     Ok(format!("{expected}: {counts} {}", said.trim()))
 }
@@ -206,7 +216,7 @@ fn graph(device: &str, wire: Option<&mut Wire>) -> Result<String> {
     match kernloom(&["shield", "attach", device, "--features", "graph"]) {
         Ok(said) => {
             let counts = match wire {
-                Some(wire) => format!("{}, {}", enforced(wire)?, counted(wire)?),
+                Some(wire) => format!("{}, {}", enforced(wire)?, counted(wire, &mut 0)?),
                 None => String::new(),
             };
             detach()?;
@@ -242,12 +252,14 @@ fn enforced(wire: &mut Wire) -> Result<String> {
     Ok("enforced, the allowed edge alone passed".to_owned())
 }
 
-/// Twenty frames pass; denied, twenty are dropped; both as the program counts them.
-fn counted(wire: &mut Wire) -> Result<String> {
-    for source in families() {
+/// Twenty frames pass; denied, twenty are dropped; both as the program counts them. The sources are
+/// new to it.
+fn counted(wire: &mut Wire, denied: &mut u8) -> Result<String> {
+    for source in hosts(10 + *denied) {
         let frame = Frame::syn(source, 443).build();
         let passed = wire.passed(&frame, FRAMES)?;
         kernloom(&["shield", "deny", "add", &source.to_string()])?;
+        *denied += 1;
         let leaked = wire.passed(&frame, FRAMES)?;
         if (passed, leaked) != (FRAMES, 0) {
             return Err(format!(
@@ -256,23 +268,26 @@ fn counted(wire: &mut Wire) -> Result<String> {
         }
     }
     let stats = kernloom(&["shield", "stats"])?;
-    let denied = stats
+    let counted = stats
         .lines()
         .find_map(|line| line.strip_prefix("deny "))
         .and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
-    if denied != Some(2 * FRAMES) {
-        return Err(format!(
-            "{denied:?} denied instead of {}: {stats}",
-            2 * FRAMES
-        ));
+    let sent = FRAMES * u32::from(*denied);
+    if counted != Some(sent) {
+        return Err(format!("{counted:?} denied instead of {sent}: {stats}"));
     }
     Ok(format!("{FRAMES} passed, {FRAMES} dropped, per family"))
 }
 
 fn families() -> [IpAddr; 2] {
+    hosts(7)
+}
+
+/// One of each family.
+fn hosts(number: u8) -> [IpAddr; 2] {
     [
-        IpAddr::from([192, 0, 2, 7]),
-        IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, 7]),
+        IpAddr::from([192, 0, 2, number]),
+        IpAddr::from([0x2001, 0xdb8, 1, 2, 0, 0, 0, u16::from(number)]),
     ]
 }
 
