@@ -147,7 +147,7 @@ pub enum IqCommand {
     Exempt {
         source: Source,
         /// How long
-        #[arg(long, value_name = "TIME", value_parser = positive_duration, required_unless_present = "end", conflicts_with = "end")]
+        #[arg(long, value_name = "TIME", value_parser = positive_duration, allow_hyphen_values = true, required_unless_present = "end", conflicts_with = "end")]
         ttl: Option<Duration>,
         /// End what this command exempted before, now
         #[arg(long)]

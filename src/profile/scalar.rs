@@ -129,7 +129,7 @@ impl Visitor<'_> for AmountVisitor {
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_f64(AmountVisitor)
+        deserializer.deserialize_any(AmountVisitor)
     }
 }
 

@@ -187,6 +187,14 @@ fn every_documented_key_is_read() {
 }
 
 #[test]
+fn a_number_may_be_written_in_any_base_of_yaml() {
+    for (given, value) in [("0x10", 16.0), ("0o20", 16.0), ("1.6e1", 16.0)] {
+        let config = resolve(&least("pps_trigger: 100", &format!("pps_trigger: {given}")));
+        assert_eq!(config.triggers.pps, value, "{given}");
+    }
+}
+
+#[test]
 fn what_is_left_out_has_safe_defaults() {
     let config = resolve(LEAST);
     assert_eq!(config.ttl, stages(60, 600, 1800));

@@ -129,7 +129,8 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
     let count = "give a whole number, 1 to 4294967295";
     let limit = ["shield", "limit", "set", "192.0.2.7", "--rate=5pps"];
     let deny = ["shield", "deny", "add", "192.0.2.7"];
-    let cases: [(&[&str], [&str; 2], &str, &str); 9] = [
+    let exempt = ["iq", "exempt", "192.0.2.7"];
+    let cases: [(&[&str], [&str; 2], &str, &str); 10] = [
         (
             &limit[..4],
             ["--rate", "-5"],
@@ -155,6 +156,12 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
         ),
         (
             &deny,
+            ["--ttl", "-5s"],
+            "TIME",
+            "'-5s' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
+        ),
+        (
+            &exempt,
             ["--ttl", "-5s"],
             "TIME",
             "'-5s' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
