@@ -96,6 +96,9 @@ pub struct Meter {
     /// The slots that ever held a source, in the order of sources unless `moved`.
     order: Vec<u32>,
     moved: bool,
+    /// Where they are brought into that order. Kept, because new memory comes a page at a time.
+    keys: Vec<Key>,
+    spare: Vec<Key>,
     /// The number of the running reading.
     reading: u16,
     /// Its samples have been given: the next row begins another.
@@ -169,6 +172,8 @@ impl Meter {
             totals: vec![Counts::NONE; slots],
             order: Vec::new(),
             moved: false,
+            keys: Vec::new(),
+            spare: Vec::new(),
             reading: FIRST,
             given: false,
         }
@@ -244,15 +249,17 @@ impl Meter {
         let used = (0..)
             .zip(&self.slots)
             .filter(|(_, slot)| slot.reading != NEVER);
-        let mut keys: Vec<Key> = Vec::with_capacity(self.slots.len());
-        keys.extend(used.map(|(at, slot)| (rank(&slot.source), at)));
-        let mut keys = sorted(keys);
+        self.keys.clear();
+        self.keys.reserve_exact(self.slots.len());
+        self.keys
+            .extend(used.map(|(at, slot)| (rank(&slot.source), at)));
+        sort_keys(&mut self.keys, &mut self.spare);
         let source = |slot: u32| self.slots.get(slot as usize).map(|slot| slot.source);
-        for equals in keys.chunk_by_mut(|a, b| a.0 == b.0) {
+        for equals in self.keys.chunk_by_mut(|a, b| a.0 == b.0) {
             equals.sort_by_key(|(_, slot)| (source(*slot), *slot));
         }
         self.order.clear();
-        self.order.extend(keys.iter().map(|(_, slot)| *slot));
+        self.order.extend(self.keys.iter().map(|(_, slot)| *slot));
     }
 }
 
@@ -263,13 +270,13 @@ type Key = (u64, u32);
 const DIGIT_BITS: u32 = 11;
 const DIGITS: usize = 1 << DIGIT_BITS;
 
-/// Keys by their numbers; those of one number stay as they are. A radix sort (Knuth, "The Art of
+/// Sorts keys by their numbers; those of one number stay as they are. A radix sort (Knuth, "The Art of
 /// Computer Programming", volume 3, 5.2.5) over the digits that are not the same in all: addresses
-/// that a sender chooses make it no slower.
-fn sorted(mut keys: Vec<Key>) -> Vec<Key> {
+/// that a sender chooses make it no slower. What `spare` holds does not matter.
+fn sort_keys(keys: &mut Vec<Key>, spare: &mut Vec<Key>) {
     let first = keys.first().map_or(0, |key| key.0);
     let differs = keys.iter().fold(0, |bits, key| bits | (key.0 ^ first));
-    let mut spare: Vec<Key> = vec![(0, 0); keys.len()];
+    spare.resize(keys.len(), (0, 0));
     for shift in (0..u64::BITS).step_by(DIGIT_BITS as usize) {
         #[expect(clippy::cast_possible_truncation, reason = "the digit is kept")]
         let digit = |number: u64| (number >> shift) as usize % DIGITS;
@@ -277,21 +284,20 @@ fn sorted(mut keys: Vec<Key>) -> Vec<Key> {
             continue;
         }
         let mut places = [0; DIGITS];
-        for (number, _) in &keys {
+        for (number, _) in keys.iter() {
             places[digit(*number)] += 1;
         }
         let mut place = 0;
         for count in &mut places {
             place += std::mem::replace(count, place);
         }
-        for key in &keys {
+        for key in keys.iter() {
             let place = &mut places[digit(key.0)];
             spare[*place] = *key;
             *place += 1;
         }
-        std::mem::swap(&mut keys, &mut spare);
+        mem::swap(keys, spare);
     }
-    keys
 }
 
 /// A number that orders as sources do, and is the same only for neighbours and for prefixes of
