@@ -47,6 +47,27 @@ impl Tick<'_> {
         let spare = self.config.down_need.saturating_add(SPARE_TICKS);
         self.length.saturating_mul(spare)
     }
+
+    /// Whether a source with nothing to remember has nothing to remember after this score, either:
+    /// most of a window's sources, which then need no ladder.
+    #[inline]
+    pub(super) fn leaves_blank(&self, score: &Score) -> bool {
+        let config = self.config;
+        score.severity < HIGH
+            && config
+                .gate
+                .is_none_or(|gate| score.severity < gate.severity)
+            && !ignores_limit(config, score.drops)
+            && !score.flashes(config)
+            && !score.lasted
+    }
+}
+
+/// Whether so many drops per second are a source's that does not yield to its limit.
+fn ignores_limit(config: &Config, drops: f64) -> bool {
+    config
+        .noncompliance
+        .is_some_and(|rule| reaches(drops, rule.drops))
 }
 
 /// A decision before its source is named.
@@ -323,10 +344,7 @@ impl Ladder {
 
     fn mood(&self, config: &Config, score: &Score) -> Mood {
         let drops = self.drops(score);
-        let ignores_limit = config
-            .noncompliance
-            .is_some_and(|rule| reaches(drops, rule.drops));
-        if score.severity >= HIGH || ignores_limit {
+        if score.severity >= HIGH || ignores_limit(config, drops) {
             Mood::High
         } else if score.severity < LOW && drops <= 0.0 {
             Mood::Low

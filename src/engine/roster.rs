@@ -57,6 +57,12 @@ impl Roster {
             seen = Some(round.advance(source, ladder, score));
         }
         seen.unwrap_or_else(|| {
+            if round.tick.leaves_blank(score) {
+                return Seen {
+                    stage: Stage::Observe,
+                    exempt: false,
+                };
+            }
             if !self.has_room(score, 0) {
                 return Seen {
                     stage: Stage::Observe,

@@ -98,6 +98,18 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// Around every bound of `config`.
+    fn score()(
+        severity in prop_oneof![0.0..3.5f64, prop::sample::select(vec![0.0, 0.5, 1.0, 2.8, 3.0])],
+        drops in prop_oneof![Just(0.0), 0.0..13.0f64],
+        ratio in prop_oneof![0.0..2.0f64, 9.0..11.0f64],
+        lasted in any::<bool>(),
+    ) -> Score {
+        Score { severity, drops, ratio, lasted, signal: Signal::Packets, ..Score::SILENT }
+    }
+}
+
 /// What the kernel would hold: stage, since when, until when.
 #[derive(Default)]
 struct Kernel(BTreeMap<Source, (Stage, u64, Ktime)>);
@@ -174,6 +186,20 @@ fn play(world: &mut World, kernel: &mut Kernel, samples: &[Sample]) -> Vec<Decis
 }
 
 proptest! {
+    /// Who needs no ladder would have had one with nothing in it, and nobody else would.
+    #[test]
+    fn a_source_goes_without_a_ladder_exactly_where_it_would_stay_blank(
+        config in config(), score in score(), flash in prop::sample::select(vec![0.0, 10.0]),
+    ) {
+        let config = Config { flash, ..config };
+        let length = Duration::from_secs(1);
+        let tick = Tick { config: &config, now: Ktime::from_secs(9), length, many: false };
+        let mut ladder = Ladder::default();
+        let step = ladder.advance(&tick, &score);
+        let blank = step.is_none() && ladder.is_blank();
+        prop_assert_eq!(tick.leaves_blank(&score), blank);
+    }
+
     /// Decisions are well-formed, every stage is kept for its stay, and the kernel's entry never
     /// ends first, whatever the traffic.
     #[test]
