@@ -6,6 +6,7 @@ mod properties;
 mod restart;
 mod room;
 mod scenarios;
+mod spared;
 
 use std::num::NonZeroU32;
 

@@ -1,0 +1,124 @@
+//! What a flood in the name of a peer, or behind a shared address, costs whoever is meant by neither.
+
+use super::evidence::{half_open, harshest, measured, peer, proven};
+use super::*;
+use crate::model::{Hold, LimitScope, Moment};
+
+#[test]
+fn w21_what_anybody_could_have_sent_in_its_name_blocks_nobody() {
+    let mut world = measured(web());
+    world.ticks(600, &[half_open(peer(), 2_400)]);
+    assert_eq!(harshest(&world, peer()), Stage::RateHard);
+    // The same in the name of a peer that did complete a handshake.
+    let mut world = measured(web());
+    world.ticks(600, &[proven(half_open(peer(), 1_100))]);
+    assert_eq!(harshest(&world, peer()), Stage::RateSoft);
+}
+
+/// Beside the connections of a peer, `packets` of them.
+fn beside_connections(packets: u64, flood: Sample) -> Sample {
+    Sample {
+        packets: flood.packets + packets,
+        bytes: flood.bytes + packets * 600,
+        ..proven(flood)
+    }
+}
+
+fn holds(world: &World) -> Vec<(Stage, Option<LimitScope>)> {
+    let scope = |hold: Option<Hold>| match hold {
+        Some(Hold::Limit { scope, .. }) => Some(scope),
+        Some(Hold::Deny) | None => None,
+    };
+    let escalations = world.log.iter().filter(|(_, d)| d.kind == Kind::Escalate);
+    escalations.map(|(_, d)| (d.to, scope(d.hold))).collect()
+}
+
+/// Floods whose volume is many times what one host may, in the name of a peer at work: it lost its
+/// connections to the limit of RATE_HARD, then to BLOCK.
+#[test]
+fn a_flood_in_a_peers_name_costs_it_nothing_that_is_under_way() {
+    let datagrams = |packets: u32| Sample {
+        opens: packets,
+        ..udp_flood(peer(), packets.into())
+    };
+    for flood in [half_open(peer(), 30_000), datagrams(30_000)] {
+        let mut world = measured(web());
+        world.ticks(600, &[beside_connections(400, flood)]);
+        let [soft, hard] = holds(&world)[..] else {
+            panic!("{:?}", world.log);
+        };
+        assert_eq!(hard, (Stage::RateHard, Some(LimitScope::New)));
+        assert_eq!(soft.0, Stage::RateSoft);
+    }
+}
+
+#[test]
+fn an_address_that_hosts_share_is_never_held_to_packets_for_what_they_open() {
+    let hosts = Sample {
+        stack_bits: 0b1_0110_1001,
+        stacks: 5,
+        ..syn_flood(peer(), 300)
+    };
+    let mut world = measured(web());
+    // They become known, then one of them floods, and nothing of that is followed up.
+    world.ticks(10, &[beside_connections(3_000, hosts)]);
+    let flood = Sample {
+        stack_bits: 0b1_0110_1001,
+        stacks: 5,
+        ..half_open(peer(), 30_000)
+    };
+    world.ticks(600, &[beside_connections(3_000, flood)]);
+    assert!(
+        (holds(&world).iter()).all(|(stage, scope)| *stage < Stage::Block
+            && (*stage == Stage::RateSoft || *scope == Some(LimitScope::New))),
+        "{:?}",
+        world.log
+    );
+}
+
+#[test]
+fn what_is_spared_at_first_is_limited_once_it_harms_and_not_spared_again() {
+    let mut world = measured(web());
+    let openings = beside_connections(400, half_open(peer(), 30_000));
+    world.until(peer(), Stage::RateHard, &[openings]);
+    // Packets of no connection, which no limit of what is new would hold.
+    let strays = Sample {
+        refusals: 40_000,
+        ..beside_connections(40_000, half_open(peer(), 1_000))
+    };
+    let decisions = world.tick(&[strays]);
+    assert_eq!(decisions.len(), 1, "{decisions:?}");
+    let limit = |decision: &Decision| match decision.hold {
+        Some(Hold::Limit { scope, .. }) => scope,
+        hold => panic!("{hold:?}"),
+    };
+    assert_eq!(decisions[0].kind, Kind::Renew);
+    assert_eq!(limit(&decisions[0]), LimitScope::All);
+    let renewed = world.ticks(600, &[openings]);
+    assert!(!renewed.is_empty());
+    assert!(
+        renewed.iter().all(|d| limit(d) == LimitScope::All),
+        "{renewed:?}"
+    );
+}
+
+#[test]
+fn what_is_spared_stays_so_over_a_restart() {
+    let mut world = measured(web());
+    let openings = beside_connections(400, half_open(peer(), 30_000));
+    world.until(peer(), Stage::RateHard, &[openings]);
+    let now = Moment {
+        ktime: Ktime::from_secs(world.secs),
+        unix: Duration::from_secs(1_800_000_000),
+    };
+    let state = world.engine.state(now);
+    let restored = Engine::new(web()).restore(&state, now);
+    assert_eq!(restored[0].hold, world.log.last().unwrap().1.hold);
+    assert!(matches!(
+        restored[0].hold,
+        Some(Hold::Limit {
+            scope: LimitScope::New,
+            ..
+        })
+    ));
+}
