@@ -38,6 +38,9 @@ pub struct Revision {
 pub struct TunerState<E = Histograms> {
     /// The profile that `triggers` started from.
     pub profile: String,
+    /// What it said then; states of before it was kept have none.
+    #[serde(default)]
+    pub start: Option<Triggers>,
     pub triggers: Triggers,
     /// Seconds of traffic seen: the age of the bootstrap.
     pub observed: f64,
@@ -66,6 +69,7 @@ impl<E: Estimator + Default> Tuner<E> {
     pub fn new(plan: Plan, profile: &str, start: Triggers) -> Self {
         let state = TunerState {
             profile: profile.to_owned(),
+            start: Some(start),
             triggers: start,
             observed: 0.0,
             since_tuning: 0.0,
@@ -80,17 +84,21 @@ impl<E: Estimator + Default> Tuner<E> {
 
     /// Goes on from `state`. What was seen and the age of the bootstrap belong to the host and
     /// stay, whatever the configuration; thresholds that were learned from another profile do
-    /// not, and neither do thresholds of signals that the profile does not use.
+    /// not, and neither do thresholds of signals that the profile does not use, or of which it says
+    /// something else by now.
     pub fn restore(plan: Plan, profile: &str, start: Triggers, mut state: TunerState<E>) -> Self {
         if state.profile != profile {
             profile.clone_into(&mut state.profile);
             state.triggers = start;
             state.replaced.clear();
         }
+        let before = values(&state.start.unwrap_or(start));
         let keep = |learned: Triggers| {
             let mut kept = values(&learned);
-            for (kept, start) in kept.iter_mut().zip(values(&start)) {
-                if start <= 0.0 || !kept.is_finite() || *kept <= 0.0 {
+            let starts = values(&start).into_iter().zip(before);
+            for (kept, (start, before)) in kept.iter_mut().zip(starts) {
+                let anew = (start - before).abs() > f64::EPSILON;
+                if anew || start <= 0.0 || !kept.is_finite() || *kept <= 0.0 {
                     *kept = start;
                 }
             }
@@ -100,6 +108,7 @@ impl<E: Estimator + Default> Tuner<E> {
         for (_, triggers) in &mut state.replaced {
             *triggers = keep(*triggers);
         }
+        state.start = Some(start);
         Self { plan, start, state }
     }
 

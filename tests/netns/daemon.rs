@@ -596,3 +596,5 @@ fn a_profile_file_is_read_again_and_a_broken_version_never_replaces_a_working_on
     iq.wait_line(SOON, "profile ours read again").unwrap();
     assert_eq!(trigger(), 900.0, "left to what was learned so far");
 }
+    fs::write(&path, profile("700")).unwrap();
+    wait_until(SOON, "what is written now", || Ok(trigger() == 700.0)).unwrap();

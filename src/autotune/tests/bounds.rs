@@ -139,6 +139,31 @@ fn w33_another_profile_keeps_the_samples_and_not_the_thresholds() {
     assert_eq!(idp.state().estimator, router.state().estimator);
 }
 
+/// Thresholds went on from what they had started from: an operator's edit of it counted for nothing.
+#[test]
+fn a_trigger_that_is_written_anew_counts_and_what_was_learned_from_the_old_one_does_not() {
+    let mut tuner = tuner(100.0, 10.0, 1_000.0);
+    let learned = tune(&mut tuner);
+    let restored = |pps: f64, state: &TunerState| {
+        let start = Triggers {
+            pps,
+            ..Triggers::default()
+        };
+        Tuner::restore(tuner.plan().clone(), "test", start, state.clone())
+    };
+    let same = restored(100.0, tuner.state());
+    assert_eq!((same.triggers().pps * 1_000.0).round() / 1_000.0, learned);
+    let anew = restored(42.0, same.state());
+    assert_eq!(anew.triggers().pps, 42.0);
+    assert_eq!(anew.observed(), tuner.observed());
+    // Of a state from before this was kept nobody knows.
+    let old = TunerState {
+        start: None,
+        ..tuner.state().clone()
+    };
+    assert_eq!(restored(42.0, &old).triggers(), tuner.triggers());
+}
+
 #[test]
 fn a_damaged_state_is_refused_or_harmless() {
     let tuner = tuner(100.0, 10.0, 1_000.0);
