@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 
 use kernloom::state::{Found, StateFile};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde_json::Value;
 
@@ -306,6 +307,35 @@ fn what_the_kernel_still_exempts_and_an_older_state_does_not_know_stays_and_is_t
     assert_eq!(owner(&lab, "198.51.100.9"), "iq");
     let why = ask(&lab, "iq why 198.51.100.9").out;
     assert!(why.contains("by iq exempt"), "{why}");
+}
+
+/// It was taken for one of a feedback file that is gone, and ended.
+#[test]
+fn what_a_command_exempted_stays_so_though_no_state_was_ever_stored() {
+    let Some(lab) = lab("unstored", 0) else {
+        return;
+    };
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    iq.wait_line(SOON, "a tick every").unwrap();
+    let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    iq.process().signal(Signal::SIGKILL).unwrap();
+    iq.process().wait(SOON).unwrap();
+    for file in ["state.json", "state.json.previous"] {
+        let removed = fs::remove_file(lab.state_dir().join(file));
+        assert!(removed.is_ok() || file.ends_with("previous"), "{removed:?}");
+    }
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    let line = iq
+        .wait_line(SOON, "198.51.100.9 stays exempt until ")
+        .unwrap();
+    assert!(
+        line.text
+            .contains("though no state says so: none was stored"),
+        "{line:?}"
+    );
+    iq.wait_line(SOON, "a tick every").unwrap();
+    assert_eq!(owner(&lab, "198.51.100.9"), "iq");
 }
 
 #[test]

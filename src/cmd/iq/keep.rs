@@ -28,15 +28,19 @@ pub(super) struct Keeper {
     written: Ktime,
     changed: bool,
     failing: bool,
-    /// The newest state was lost.
-    went_back: bool,
+    /// Why the state may lack what the kernel still knows.
+    lost: Option<&'static str>,
 }
 
 impl Keeper {
     /// Opens the state; what was found is the caller's to restore.
     pub(super) fn open(dir: &std::path::Path, fresh: bool) -> Result<(Self, State)> {
         let (file, found) = StateFile::open(dir, fresh)?;
-        let went_back = matches!(found, Found::Previous(..));
+        let lost = match found {
+            Found::Previous(..) => Some("the newest was lost"),
+            Found::Nothing => Some("none was stored"),
+            Found::Newest(_) | Found::Refused(_) => None,
+        };
         let state = match found {
             Found::Nothing => {
                 log::info!(target: IQ, "no state in {}; starting to learn", dir.display());
@@ -58,7 +62,7 @@ impl Keeper {
             written: now()?,
             changed: false,
             failing: false,
-            went_back,
+            lost,
         };
         Ok((keeper, state))
     }
@@ -67,9 +71,9 @@ impl Keeper {
         &self.boot
     }
 
-    /// The state is the one before the newest, which was damaged or gone.
-    pub(super) const fn went_back(&self) -> bool {
-        self.went_back
+    /// Why the state may lack what the kernel still knows: it is older than that, or there is none.
+    pub(super) const fn lost(&self) -> Option<&'static str> {
+        self.lost
     }
 
     /// There is something that should not be lost.

@@ -59,8 +59,8 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
     made.keep();
     keep_way_in(&shield, &pins, host, &settings)?;
     let before = Before::find(&keeper, &state, (&shield, &pins), reused)?;
-    if keeper.went_back() {
-        keep_unknown(&mut state, &before.kernel)?;
+    if let Some(lost) = keeper.lost() {
+        keep_unknown(&mut state, &before.kernel, lost)?;
     }
     let lists = lists(host, &settings, &state, &before.kernel)?;
     let graph = if settings.graph.wanted {
@@ -83,11 +83,11 @@ pub(super) fn run(host: &Host, mut settings: Settings) -> Result<()> {
 }
 
 /// Takes what the kernel still exempts into a state that is older than that.
-fn keep_unknown(state: &mut State, kernel: &Kernel) -> Result<()> {
+fn keep_unknown(state: &mut State, kernel: &Kernel, lost: &str) -> Result<()> {
     for one in keep::unknown(state, kernel, moment()?) {
         log::warn!(
             target: IQ,
-            "{} stays exempt until {}, though no state says so: the newest was lost; 'kernloom iq exempt {} --end' \
+            "{} stays exempt until {}, though no state says so: {lost}; 'kernloom iq exempt {} --end' \
              ends that",
             one.source, one.until, one.source
         );
