@@ -141,6 +141,7 @@ fn run(load: &Load) -> Result<(Vec<f64>, usize, f64)> {
                 refusals: true,
                 consent: true,
             },
+            all: None,
         };
         let now = Ktime::from_secs(1_000 + u64::from(tick));
         let mut learn = |_: &_, rates: &_, fit| {

@@ -148,6 +148,7 @@ impl Host {
             length: WINDOW,
             samples: samples.into_iter(),
             coverage: ALL,
+            all: None,
         };
         let tuner = &mut self.tuner;
         self.engine.tick_learning(

@@ -98,6 +98,21 @@ impl Reason {
         )
     }
 
+    /// Whether packets counted under this reason have a row of their source in the table, all of
+    /// them.
+    pub(super) const fn has_source(self) -> bool {
+        let unread = matches!(
+            self,
+            Self::NotIp
+                | Self::VlanDepth
+                | Self::Truncated
+                | Self::VlanDepthDrop
+                | Self::TruncatedDrop
+        );
+        // The edge stage also judges what leaves.
+        !unread && !self.is_of_graph()
+    }
+
     /// Whether packets counted under this reason were dropped.
     pub const fn drops(self) -> bool {
         self.number() >= kl_reason::KL_REASON_DROPS.0

@@ -5,6 +5,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use super::abi::{Reason, kl_counts, kl_limits};
 use super::pod;
 use crate::error::{Doing, Error, Result};
+use crate::telemetry::Traffic;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReasonCount {
@@ -67,6 +68,27 @@ impl Counters {
             .iter()
             .find(|count| count.reason == reason)
             .map_or(0, |count| count.packets)
+    }
+
+    /// What all sources sent since `then`, if one had to make room for another meanwhile: what it
+    /// had sent is in no row of the table any more.
+    pub fn crowded_since(&self, then: &Self) -> Option<Traffic> {
+        if self.replaced == then.replaced {
+            return None;
+        }
+        let mut all = Traffic::default();
+        for (now, then) in self.reasons.iter().zip(&then.reasons) {
+            if !now.reason.has_source() {
+                continue;
+            }
+            let packets = now.packets.saturating_sub(then.packets);
+            all.packets += packets;
+            all.bytes += now.bytes.saturating_sub(then.bytes);
+            if now.reason.drops() {
+                all.drops += packets;
+            }
+        }
+        Some(all)
     }
 
     pub fn packets(&self) -> u64 {

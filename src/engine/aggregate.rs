@@ -5,7 +5,7 @@
 
 use super::config::{Config, whole};
 use crate::model::Source;
-use crate::telemetry::{Sample, linear_count};
+use crate::telemetry::{Sample, Traffic, linear_count};
 
 /// Prefix lengths of the 128 bits of a mapped address: IPv4 /24 and IPv6 /48.
 const V4_BITS: u8 = 96 + 24;
@@ -45,6 +45,10 @@ const MOST_PREFIXES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Aggregate {
     overall: Sample,
+    /// What sources sent of which nothing was known before.
+    fresh: Sample,
+    /// Of no source any more.
+    unseen: Traffic,
     /// Prefixes of which several sources were seen, sorted.
     prefixes: Vec<Sample>,
     /// The prefix under way, and its sources so far.
@@ -68,6 +72,8 @@ impl Aggregate {
         };
         Self {
             overall: Sample::silent(everyone()),
+            fresh: Sample::silent(everyone()),
+            unseen: Traffic::default(),
             prefixes: Vec::new(),
             running: None,
             least,
@@ -77,6 +83,9 @@ impl Aggregate {
     /// Adds a source; sources come in order.
     pub(super) fn add(&mut self, sample: &Sample) {
         let passed = passed(sample);
+        if sample.fresh {
+            self.fresh.join(&passed);
+        }
         let prefix = prefix_of(&sample.source);
         match &mut self.running {
             Some((sum, sources)) if sum.source == prefix => {
@@ -94,9 +103,20 @@ impl Aggregate {
         }
     }
 
+    /// Adds what came from sources that had to make room for others. Who still has a place and is
+    /// new came the same way: they are a sample of all of them.
+    pub(super) fn add_unseen(&mut self, unseen: Traffic) {
+        self.unseen = unseen;
+    }
+
     /// The sums of everyone, and of each prefix.
     pub(super) fn close(mut self) -> (Sample, Vec<Sample>) {
         self.end_prefix();
+        let like = match self.fresh.packets {
+            0 => self.overall,
+            _ => self.fresh,
+        };
+        self.overall.join(&alike(&self.unseen, &like));
         (self.overall, self.prefixes)
     }
 
@@ -114,6 +134,25 @@ impl Aggregate {
             }
         }
     }
+}
+
+/// So much traffic of the kind that `like` is of.
+fn alike(traffic: &Traffic, like: &Sample) -> Sample {
+    let packets = traffic.packets.saturating_sub(traffic.drops);
+    let part = |count: u32| {
+        let part = u128::from(count) * u128::from(packets) / u128::from(like.packets.max(1));
+        u32::try_from(part).unwrap_or(u32::MAX)
+    };
+    let drops = u32::try_from(traffic.drops).unwrap_or(u32::MAX);
+    passed(&Sample {
+        packets: traffic.packets,
+        bytes: traffic.bytes,
+        drops,
+        syns: part(like.syns),
+        half_open: part(like.half_open),
+        opens: part(like.opens),
+        ..Sample::silent(everyone())
+    })
 }
 
 /// What got through and was not asked for.

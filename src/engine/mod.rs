@@ -39,7 +39,7 @@ pub(crate) use tests::web;
 use track::Tracks;
 
 use crate::model::{Ktime, Source, Stage};
-use crate::telemetry::{Coverage, Sample, Window};
+use crate::telemetry::{Coverage, Sample, Traffic, Window};
 
 /// Shortest time that an alert's counts are spread over.
 const SECOND: Duration = Duration::from_secs(1);
@@ -123,6 +123,7 @@ impl Engine {
             samples: samples.into_iter(),
             length: window.length,
             coverage: window.coverage,
+            all: window.all,
         };
         self.tick_learning(now, window, exempt, &mut |_, _, fit| fit)
     }
@@ -166,6 +167,7 @@ impl Engine {
         crowd: &mut Crowd,
     ) -> Vec<Decision> {
         let (coverage, pressure) = (window.coverage, self.overview.pressure.max(1.0));
+        let (all, mut seen_of_all) = (window.all, Traffic::default());
         let mut overview = Overview::default();
         let mut allowance = collateral::Allowance::new(&self.config);
         let tick = Tick {
@@ -185,6 +187,7 @@ impl Engine {
                 continue;
             }
             last = Some(sample.source);
+            seen_of_all.add(sample);
             let mut standing = self
                 .tracks
                 .follow(now, sample, seconds, &self.config, coverage);
@@ -207,6 +210,11 @@ impl Engine {
                 crowd.aggregate.add(sample);
             }
             crowd.shelter.see(sample);
+        }
+        if coverage.proof
+            && let Some(all) = all
+        {
+            crowd.aggregate.add_unseen(all.without(&seen_of_all));
         }
         self.sources.finish(&mut round);
         let Round {

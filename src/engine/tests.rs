@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 
 use super::*;
 use crate::model::RateLimit;
-use crate::telemetry::Coverage;
+use crate::telemetry::{Coverage, Traffic};
 
 /// A data plane that measures everything.
 const ALL: Coverage = Coverage {
@@ -131,6 +131,8 @@ struct World {
     engine: Engine,
     secs: u64,
     coverage: Coverage,
+    /// What everybody sent, where some had to make room.
+    all: Option<Traffic>,
     exempt: Vec<Source>,
     log: Vec<(u64, Decision)>,
 }
@@ -141,6 +143,7 @@ impl World {
             engine: Engine::new(config),
             secs: 1000,
             coverage: Coverage::default(),
+            all: None,
             exempt: Vec::new(),
             log: Vec::new(),
         }
@@ -152,6 +155,7 @@ impl World {
             length: SECOND,
             samples,
             coverage: self.coverage,
+            all: self.all,
         };
         let exempt = &self.exempt;
         let decisions = self

@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Decision;
 use crate::error::{CONFINED, Doing, Error, Result};
 use crate::model::{Ktime, Source};
-use crate::telemetry::{Coverage, Sample};
+use crate::telemetry::{Coverage, Sample, Traffic};
 
 /// The last byte is the version.
-pub const MAGIC: [u8; 8] = *b"KLREC\0\0\x01";
+pub const MAGIC: [u8; 8] = *b"KLREC\0\0\x02";
 
 /// No frame is longer: some three million sources in one tick.
 const LONGEST_FRAME: u32 = 256 << 20;
@@ -41,6 +41,7 @@ pub enum Frame {
         unix_ms: u64,
         length: Duration,
         coverage: Coverage,
+        all: Option<Traffic>,
         samples: Vec<Sample>,
         decisions: Vec<Decision>,
     },
@@ -251,6 +252,7 @@ mod tests {
             unix_ms: secs,
             length: Duration::from_nanos(999_999_999),
             coverage: Coverage::default(),
+            all: None,
             samples: vec![sample],
             decisions: Vec::new(),
         }
@@ -323,7 +325,7 @@ mod tests {
         newer[7] = 9;
         for (bytes, why) in [
             (flipped, "damaged at byte 8"),
-            (newer, "it has version 9, this binary reads 1"),
+            (newer, "it has version 9, this binary reads 2"),
             (b"hello".to_vec(), "it is no recording"),
         ] {
             std::fs::write(&path, bytes).unwrap();

@@ -125,6 +125,7 @@ impl Network {
                 refusals: true,
                 consent: true,
             },
+            all: None,
         };
         let decisions = self.engine.tick(now, window, &|_| false);
         for decision in decisions {

@@ -4,4 +4,6 @@ mod meter;
 mod sample;
 
 pub use meter::{Meter, Row, Samples};
-pub use sample::{Coverage, Sample, Window, linear_count, linear_count_of_32, linear_ones};
+pub use sample::{
+    Coverage, Sample, Traffic, Window, linear_count, linear_count_of_32, linear_ones,
+};

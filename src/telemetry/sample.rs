@@ -99,12 +99,44 @@ pub struct Coverage {
 pub struct Window<S> {
     pub length: Duration,
     pub samples: S,
+/// What all sources together sent, dropped packets included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    pub packets: u64,
+    /// Frame bytes.
+    pub bytes: u64,
+    /// Packets dropped.
+    pub drops: u64,
+}
+
+impl Traffic {
+    /// Adds what one source sent.
+    #[inline]
+    pub(crate) fn add(&mut self, sample: &Sample) {
+        self.packets += sample.packets;
+        self.bytes += sample.bytes;
+        self.drops += u64::from(sample.drops);
+    }
+
+    /// What is left without `other`, at least nothing.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(other.packets),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            drops: self.drops.saturating_sub(other.drops),
+        }
+    }
+}
+
     pub coverage: Coverage,
 }
 
 /// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
 /// a bitmap of 64 bits: `-64 ln(unset / 64)`, rounded. A full bitmap answers as with one bit unset,
 /// 266: so many and more.
+    /// What everybody sent, if sources had to make room for others meanwhile: samples lack what
+    /// those had sent by then.
+    pub all: Option<Traffic>,
 pub fn linear_count(bitmap: u64) -> u32 {
     static ESTIMATES: LazyLock<[u16; 65]> = LazyLock::new(estimates);
     estimate(&*ESTIMATES, bitmap.count_ones())

@@ -71,6 +71,42 @@ fn policy_outlives_any_flood_of_sources() {
     }
 }
 
+/// A table that is too small says less the more there is: what is in it, and what was in all.
+#[test]
+fn what_sources_sent_that_made_room_is_known_in_sum() {
+    let plane = Plane::with(LoadOptions {
+        sources: 16,
+        ..LoadOptions::default()
+    });
+    let before = plane.shield.counters().unwrap();
+    plane.syn(random_v4(1));
+    let one = plane.shield.counters().unwrap();
+    assert_eq!(one.crowded_since(&before), None, "the table has it");
+    plane.set("192.0.2.7", Action::Deny);
+    for n in 0..2_000 {
+        plane.syn(random_v4(n));
+    }
+    for _ in 0..30 {
+        plane.syn(ip("192.0.2.7"));
+    }
+    assert_eq!(plane.send(&[0; 60]), Reason::NotIp);
+    let all = plane
+        .shield
+        .counters()
+        .unwrap()
+        .crowded_since(&one)
+        .unwrap();
+    assert_eq!(
+        (all.packets, all.drops),
+        (2_030, 30),
+        "and no frame without a source"
+    );
+    assert_eq!(
+        all.bytes,
+        2_030 * Frame::syn(random_v4(0), 443).build().len() as u64
+    );
+}
+
 #[test]
 fn a_silent_source_makes_room_before_a_busy_one() {
     let mut plane = Plane::with(LoadOptions {

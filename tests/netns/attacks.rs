@@ -364,6 +364,46 @@ fn a_spoofed_flood_is_held_and_clients_and_answers_of_a_resolver_pass() {
     assert_everyone_held_in_time(&lab);
 }
 
+/// Of sources that made room for others nothing is in the table: the faster such a flood was, the less
+/// was seen of it.
+#[test]
+fn a_flood_of_more_sources_than_the_table_holds_is_held_whatever_it_is_made_of() {
+    for (name, kind) in [
+        ("manysyn", "-S -p 80"),
+        ("manyudp", "--udp -p 9999"),
+        ("manyack", "-A -p 80"),
+    ] {
+        let plan = Plan {
+            clients: &["spoofer"],
+            office_hosts: 4,
+        };
+        let Some(lab) = Lab::for_test(name, &plan) else {
+            return;
+        };
+        let _web = WebServer::start(&lab).unwrap();
+        lab.router().ip("route add blackhole default").unwrap();
+        // Everyone's trigger is 1 200 packets per second, and half of 500 SYNs; 64 sources show at most.
+        let changes = [
+            "signal_engine.pps_trigger=60",
+            "signal_engine.syn_trigger=25",
+        ];
+        let changes = changes.iter().flat_map(|change| ["--set", *change]);
+        let args = ["--profile=web-server", "--dry-run=false", "--sources=64"];
+        let args: Vec<&str> = args.into_iter().chain(changes).collect();
+        let mut iq = Kernloom::iq(&lab, binary(), &args).unwrap();
+        let mut load = browse(&lab, 10);
+        let line = format!(
+            "hping3 -q {kind} -i u100 -c 60000 --rand-source {}",
+            lab.server().v4
+        );
+        let mut flood = spawn(&lab, "spoofer", &line);
+        wait_for_everyone(&mut iq);
+        flood.wait(SOON * 2).unwrap();
+        assert_nothing_lost(&mut load);
+        stop(iq, &lab);
+    }
+}
+
 /// The most of a process's memory that was ever resident, in MB of 10^6 bytes.
 fn peak_memory(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

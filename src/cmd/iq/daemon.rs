@@ -20,7 +20,8 @@ use super::run::Before;
 use super::witness::Witness;
 use super::{IQ, Settings};
 use crate::dataplane::{
-    DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Retired, Shield, SourceTable, What,
+    Action, Counters, DryRun, Entry, Events, MapEnforcer, Owner, PinDir, Retired, Shield,
+    SourceTable, What,
 };
 use crate::engine::{Decision, Engine, EngineState};
 use crate::error::{Error, Result};
@@ -70,7 +71,8 @@ pub(super) struct Iq<'a> {
     failures: Once<Source>,
     last_tick: Moment,
     resets: u32,
-    events_lost: u64,
+    /// As of the last tick.
+    counted: Counters,
     exposed: Option<Exposed>,
     recorder: Option<Recorder>,
 }
@@ -92,6 +94,7 @@ impl<'a> Iq<'a> {
         witness.stand_at(&links.interfaces());
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
+        let counted = shield.counters()?;
         table.take(|slot, row| meter.row(slot, row));
         meter.skip();
         let enforcer: Box<dyn Enforcer + 'a> = if settings.iq.dry_run {
@@ -124,7 +127,7 @@ impl<'a> Iq<'a> {
             operators: Operators::default(),
             last_tick: now,
             resets: shield.resets(),
-            events_lost: shield.counters()?.events_lost,
+            counted,
             links,
             shield,
             pins,
@@ -283,7 +286,6 @@ impl<'a> Iq<'a> {
         if let Some(graph) = &mut self.graph {
             graph.tick(now, length);
         }
-        self.watch_ring()?;
         if let Some(exposed) = &mut self.exposed {
             let dry_run = self.settings.iq.dry_run;
             let plane = (self.shield, &self.table);
@@ -296,6 +298,10 @@ impl<'a> Iq<'a> {
     /// What the sources did in the last `length`, and what is to be done about it.
     fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
         let meter = &mut self.meter;
+        let counted = self.shield.counters()?;
+        let all = counted.crowded_since(&self.counted);
+        say_lost(&counted, &self.counted);
+        self.counted = counted;
         self.table.take(|slot, row| meter.row(slot, row));
         let mut known = self.witness.ask(now.ktime)?;
         let coverage = known.coverage;
@@ -325,6 +331,7 @@ impl<'a> Iq<'a> {
             samples,
             coverage,
         };
+            all,
         let decisions = self.engine.tick_learning(
             now.ktime,
             window,
@@ -338,6 +345,7 @@ impl<'a> Iq<'a> {
                 samples: recorded,
                 coverage,
             };
+                all,
             recorder.tick(now, window, &decisions);
         }
         if let Some(exposed) = &mut self.exposed {
@@ -473,15 +481,6 @@ impl<'a> Iq<'a> {
         Ok(true)
     }
 
-    fn watch_ring(&mut self) -> Result<()> {
-        let lost = self.shield.counters()?.events_lost;
-        if lost > self.events_lost {
-            log::warn!(target: IQ, "{} found the ring full; the tick sees those sources", counted(lost - self.events_lost, "alert", "alerts"));
-            self.events_lost = lost;
-        }
-        Ok(())
-    }
-
     fn save(&mut self, now: Moment) -> Result<bool> {
         let policy = keep::Policy::read(self.shield, now)?;
         let state = State {
@@ -547,6 +546,33 @@ impl<'a> Iq<'a> {
 }
 
 /// What an alert tells of its source: ports only; each of them took a packet.
+/// What a dry run must not be taken for the cause of, nor be thought to have ended.
+fn say_enforced(entries: &[Entry], now: Moment) {
+    let left = entries.iter().filter(|entry| {
+        let enforces = entry.rule.action != Action::Allow && entry.is_live(now.ktime);
+        entry.rule.owner == Owner::Iq && enforces
+    });
+    let left: Vec<String> = left.map(|entry| entry.source.to_string()).collect();
+    if !left.is_empty() {
+        let most = 3.min(left.len());
+        log::warn!(
+            target: IQ,
+            "{} from before is still in force, though this is a dry run: {}{}; 'kernloom reset' ends that, else it \
+             expires",
+            counted(left.len(), "entry of an iq", "entries of an iq"),
+            left[..most].join(", "),
+            if most < left.len() { ", ..." } else { "" }
+        );
+    }
+}
+
+fn say_lost(now: &Counters, then: &Counters) {
+    let lost = now.events_lost.saturating_sub(then.events_lost);
+    if lost > 0 {
+        log::warn!(target: IQ, "{} found the ring full; the tick sees those sources", counted(lost, "alert", "alerts"));
+    }
+}
+
 pub(super) fn alerted(source: Source, bits: u32) -> Sample {
     let ports = linear_count(u64::MAX.checked_shr(64 - bits.min(64)).unwrap_or(0));
     Sample {

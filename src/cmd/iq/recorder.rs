@@ -84,6 +84,7 @@ impl Recorder {
             unix_ms: now.unix_ms(now.ktime),
             length: window.length,
             coverage: window.coverage,
+            all: window.all,
             samples: window.samples,
             decisions: decisions.to_vec(),
         });

@@ -15,7 +15,9 @@ use super::judged_by_names;
 use super::learn::{Learner, Pupils};
 use crate::capture::{Capture, Captured, Ends, Handshakes};
 use crate::cli::ReplayArgs;
-use crate::dataplane::{Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What};
+use crate::dataplane::{
+    Counters, Events, LoadOptions, MapEnforcer, PinDir, Shield, SourceTable, What,
+};
 use crate::engine::{Decision, Engine, Kind};
 use crate::error::{Doing, Error, Result};
 use crate::model::{Ktime, Moment, Source, Stage, counted, format_duration};
@@ -119,6 +121,7 @@ struct Replay<'a> {
     table: SourceTable,
     events: Events,
     meter: Meter,
+    counted: Counters,
     engine: Engine,
     learner: Learner,
     interval: Duration,
@@ -158,6 +161,7 @@ impl<'a> Replay<'a> {
                 .events()?
                 .ok_or_else(|| Error::world("the loaded program has no event ring"))?,
             meter: Meter::new(table.capacity()),
+            counted: shield.counters()?,
             table,
             engine,
             learner,
@@ -242,7 +246,11 @@ impl<'a> Replay<'a> {
         self.shield.set_test_time(now);
         // A table that no packet touched since it was read has nothing new in it.
         if std::mem::take(&mut self.busy) {
+        let mut all = None;
             let meter = &mut self.meter;
+            let counted = self.shield.counters()?;
+            all = counted.crowded_since(&self.counted);
+            self.counted = counted;
             self.table.take(|slot, row| meter.row(slot, row));
         }
         let proven = &self.proven;
@@ -258,6 +266,7 @@ impl<'a> Replay<'a> {
                 ..Coverage::default()
             },
         };
+            all,
         let (learner, mut pupils) = (&mut self.learner, Pupils::default());
         let decisions =
             self.engine

@@ -206,6 +206,7 @@ impl Judge {
                 unix_ms,
                 length,
                 coverage,
+                all,
                 samples,
                 decisions,
             } => {
@@ -213,6 +214,7 @@ impl Judge {
                     length,
                     samples,
                     coverage,
+                    all,
                 };
                 let ours = self.tick(now, unix_ms, window);
                 self.simulated
@@ -237,6 +239,7 @@ impl Judge {
             length,
             samples: window.samples.into_iter(),
             coverage: window.coverage,
+            all: window.all,
         };
         let decisions =
             self.engine

@@ -362,6 +362,55 @@ fn the_collateral_budget_takes_back_the_mildest() {
         Sample {
             opens: u32::try_from(syns).unwrap(),
             ..proven(syn_flood(Source::host(address.into()), syns))
+/// Of sources that had to make room, the table keeps nothing: a flood of more than it holds was the
+/// less seen the faster it was.
+#[test]
+fn what_came_from_sources_that_made_room_counts_as_what_is_new_beside_it() {
+    let spoofed = |kind: fn(Source, u64) -> Sample| -> Vec<Sample> {
+        let address = |n: u32| std::net::Ipv4Addr::from(n.wrapping_mul(2_654_435_761));
+        (0..2_000)
+            .map(|n| Sample {
+                fresh: true,
+                ..kind(Source::host(address(n).into()), 1)
+            })
+            .collect()
+    };
+    let syns: fn(Source, u64) -> Sample = |of, count| half_open(of, count.try_into().unwrap());
+    for (kind, signal) in [(syns, Signal::HalfOpen), (udp_flood, Signal::Packets)] {
+        let kept = spoofed(kind);
+        let mut world = measured(web());
+        let sent = |packets| {
+            Some(Traffic {
+                packets,
+                bytes: packets * 60,
+                drops: 0,
+            })
+        };
+        world.all = sent(2_000);
+        assert_eq!(world.ticks(10, &kept), [], "all of them have their places");
+        world.all = sent(200_000);
+        let decisions = world.ticks(2, &kept);
+        let [decision] = &decisions[..] else {
+            panic!("{decisions:?}");
+        };
+        assert_eq!(decision.source.to_string(), "::/0");
+        assert_eq!(
+            (decision.why.signal, decision.why.rate),
+            (signal, 200_000.0)
+        );
+        // The limit holds, and nothing of what it drops got through.
+        world.all = Some(Traffic {
+            drops: 199_000,
+            ..sent(200_000).unwrap()
+        });
+        world.ticks(200, &kept[..500]);
+        assert_eq!(world.stage(decision.source), Stage::RateSoft);
+        world.all = None;
+        world.ticks(300, &[]);
+        assert!(world.engine.is_empty());
+    }
+}
+
         }
     };
     // A misfitting threshold: every client is too loud. A few far more than the others.
@@ -534,3 +583,4 @@ fn rates_are_shown_of_whom_nothing_is_held_against_and_whether_they_are_fit_to_l
 fn numbered_peer(n: u8) -> Source {
     Source::host(std::net::Ipv4Addr::new(192, 0, 2, n).into())
 }
+        all: None,

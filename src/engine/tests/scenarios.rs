@@ -507,6 +507,7 @@ fn a_late_tick_stretches_the_kernel_entry_by_a_minute_a_tick_at_most() {
         length: Duration::from_secs(3_600),
         samples: &[syn_flood(attacker(), 2_500 * 3_600)],
         coverage: Coverage::default(),
+        all: None,
     };
     let decisions = engine.tick(Ktime::from_secs(5_000), hour, &|_| false);
     let until = Ktime::from_secs(5_000 + 60 + (8 + 3) * 60);
@@ -567,6 +568,7 @@ fn a_sample_out_of_order_is_passed_over() {
         length: Duration::from_secs(1),
         samples: [second, first, second].into_iter(),
         coverage: Coverage::default(),
+        all: None,
     };
     let decisions =
         engine.tick_learning(Ktime::from_secs(5), window, &|_| false, &mut |_, _, _| {
@@ -597,6 +599,7 @@ fn one_packet_in_a_tiny_window_is_no_flood() {
         length: Duration::from_micros(10),
         samples: &[port_scan(attacker(), 1)],
         coverage: Coverage::default(),
+        all: None,
     };
     assert_eq!(engine.tick(Ktime::from_secs(5), window, &|_| false), []);
 }
