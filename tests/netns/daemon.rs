@@ -119,6 +119,22 @@ fn w18_killed_and_started_again_it_keeps_attackers_held_and_frees_nothing() {
     drop(iq);
 }
 
+/// It said that it enforced nothing and held nobody, while the data plane dropped.
+#[test]
+fn a_dry_run_tells_of_what_an_iq_before_it_still_enforces() {
+    let Some(lab) = lab("leftover") else { return };
+    let (iq, evil) = holding(&lab, &ENFORCE);
+    kill(iq);
+    let mut iq = start(&lab, &["--profile=web-server"]);
+    let told = "is still in force, though this is a dry run: ";
+    let line = iq.wait_line(SOON, told).unwrap().text;
+    let ends = format!("{told}{evil}; 'kernloom reset' ends that, else it expires");
+    assert!(line.ends_with(&ends), "{line}");
+    run(&lab, &["reset"]);
+    stop(iq);
+    assert!(!stop(start(&lab, &["--profile=web-server"])).contains(told));
+}
+
 #[test]
 fn state_alone_holds_attackers_again_when_the_kernels_tables_are_gone() {
     let Some(lab) = lab("reload") else { return };
@@ -595,6 +611,6 @@ fn a_profile_file_is_read_again_and_a_broken_version_never_replaces_a_working_on
     fs::write(&path, profile("0.0")).unwrap();
     iq.wait_line(SOON, "profile ours read again").unwrap();
     assert_eq!(trigger(), 900.0, "left to what was learned so far");
-}
     fs::write(&path, profile("700")).unwrap();
     wait_until(SOON, "what is written now", || Ok(trigger() == 700.0)).unwrap();
+}

@@ -179,6 +179,7 @@ impl<'a> Iq<'a> {
         let dry_run = self.settings.iq.dry_run;
         let reading = before.reading;
         if dry_run {
+            say_enforced(&before.kernel.entries, moment()?);
             if state.dry_run {
                 self.engine.restore(&state.engine, reading);
             }
