@@ -298,6 +298,7 @@ impl Engine {
     /// Scores one source between ticks, on an alert of the data plane. `sample` holds what the
     /// running window has counted so far, which is not extrapolated. Only a flash leads to a
     /// decision, and the tick that follows scores the whole window as if there had been no alert.
+    /// A proven peer is left to that: only then is it known what of its openings failed.
     pub fn alert(&mut self, now: Ktime, sample: &Sample, exempt: Exempt<'_>) -> Option<Decision> {
         let elapsed = self.window_start.map_or(SECOND, |start| now.since(start));
         let tick = Tick {
@@ -310,7 +311,7 @@ impl Engine {
         let (length, coverage) = (elapsed.max(SECOND), Coverage::default());
         let scale = Scale::new(tick.config, length, coverage);
         let score = scale.score(sample, &Standing::default()).score;
-        if !score.flashes(tick.config) || exempt(&source) {
+        if sample.proven || !score.flashes(tick.config) || exempt(&source) {
             return None;
         }
         let room = self.sources.has_room(&score, self.alerted.len());

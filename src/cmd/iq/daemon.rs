@@ -298,11 +298,11 @@ impl<'a> Iq<'a> {
 
     /// What the sources did in the last `length`, and what is to be done about it.
     fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
-        let meter = &mut self.meter;
         let counted = self.shield.counters()?;
         let all = counted.crowded_since(&self.counted);
         say_lost(&counted, &self.counted);
         self.counted = counted;
+        let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
         let mut known = self.witness.ask(now.ktime)?;
         let coverage = known.coverage;
@@ -331,8 +331,8 @@ impl<'a> Iq<'a> {
             length,
             samples,
             coverage,
-        };
             all,
+        };
         let decisions = self.engine.tick_learning(
             now.ktime,
             window,
@@ -345,8 +345,8 @@ impl<'a> Iq<'a> {
                 length,
                 samples: recorded,
                 coverage,
-            };
                 all,
+            };
             recorder.tick(now, window, &decisions);
         }
         if let Some(exposed) = &mut self.exposed {
@@ -451,7 +451,7 @@ impl<'a> Iq<'a> {
             if event.time < self.last_tick.ktime {
                 continue;
             }
-            let sample = alerted(event.source, bits);
+            let sample = alerted(event.source, bits, self.witness.proves(&event.source)?);
             let covered = |source: &Source| exempt.cover(source);
             let decision = self.engine.alert(now.ktime, &sample, &covered);
             if let Some(recorder) = &mut self.recorder {
@@ -546,7 +546,6 @@ impl<'a> Iq<'a> {
     }
 }
 
-/// What an alert tells of its source: ports only; each of them took a packet.
 /// What a dry run must not be taken for the cause of, nor be thought to have ended.
 fn say_enforced(entries: &[Entry], now: Moment) {
     let left = entries.iter().filter(|entry| {
@@ -574,11 +573,13 @@ fn say_lost(now: &Counters, then: &Counters) {
     }
 }
 
-pub(super) fn alerted(source: Source, bits: u32) -> Sample {
+/// What an alert tells of its source: ports only; each of them took a packet.
+pub(super) fn alerted(source: Source, bits: u32, proven: bool) -> Sample {
     let ports = linear_count(u64::MAX.checked_shr(64 - bits.min(64)).unwrap_or(0));
     Sample {
         packets: ports.into(),
         ports,
+        proven,
         ..Sample::silent(source)
     }
 }

@@ -214,7 +214,8 @@ impl<'a> Replay<'a> {
             let What::Ports(bits) = event.what else {
                 continue;
             };
-            let sample = alerted(event.source, bits);
+            let proven = self.both_ways && self.proven.contains(&event.source);
+            let sample = alerted(event.source, bits, proven);
             decisions.extend(self.engine.alert(then, &sample, &|_| false));
         }
         self.carry_out(then, decisions)
@@ -245,12 +246,12 @@ impl<'a> Replay<'a> {
         self.now = now;
         self.shield.set_test_time(now);
         // A table that no packet touched since it was read has nothing new in it.
-        if std::mem::take(&mut self.busy) {
         let mut all = None;
-            let meter = &mut self.meter;
+        if std::mem::take(&mut self.busy) {
             let counted = self.shield.counters()?;
             all = counted.crowded_since(&self.counted);
             self.counted = counted;
+            let meter = &mut self.meter;
             self.table.take(|slot, row| meter.row(slot, row));
         }
         let proven = &self.proven;
@@ -265,8 +266,8 @@ impl<'a> Replay<'a> {
                 proof: self.both_ways,
                 ..Coverage::default()
             },
-        };
             all,
+        };
         let (learner, mut pupils) = (&mut self.learner, Pupils::default());
         let decisions =
             self.engine

@@ -52,6 +52,23 @@ fn who_asks_right_after_an_alert_is_told_its_ports_and_later_what_the_tick_saw()
     assert_eq!(ports(&world, world.secs + 100), [0, 266, 266]);
 }
 
+/// It was held as one host: of many behind one address, one that scanned had all of them limited.
+#[test]
+fn a_proven_peer_is_left_to_the_tick() {
+    let mut world = World::new(web());
+    world.tick(&[]);
+    let now = Ktime::from_nanos(1_001_050_000_000);
+    let seen = Sample {
+        proven: true,
+        ..port_scan(attacker(), 200)
+    };
+    assert_eq!(world.engine.alert(now, &seen, &|_| false), None);
+    assert_eq!(
+        moves(&world.tick(&[seen])),
+        [(Kind::Escalate, Stage::RateSoft)]
+    );
+}
+
 #[test]
 fn an_alert_below_flash_or_of_an_exempt_source_does_nothing() {
     let mut world = World::new(web());
