@@ -459,8 +459,9 @@ impl Ladder {
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
         self.asked = score.answers;
-        // Drops say that the limit is exceeded, not why it was set.
-        if kind == Kind::Escalate || score.signal != Signal::Drops {
+        // What is left of it while the limit works says not why it was set, nor do drops.
+        let leads = score.severity >= HIGH && score.signal != Signal::Drops;
+        if kind == Kind::Escalate || leads {
             self.set_cause(&score.reading());
         }
         self.settle(tick, to);

@@ -347,7 +347,15 @@ fn w08_under_pressure_less_is_too_much_for_who_proves_nothing() {
     let decisions = world.ticks(4, &far_apart);
     let hosts = decisions.iter().filter(|d| d.source.bits() == 128).count();
     assert_eq!(hosts, 300);
+    assert!(sheltered.rate > 10_000.0);
 }
+    // Nor that nothing led there, once the limit works.
+    world.ticks(40, &[known]);
+    assert_eq!(world.stage(source("203.0.113.0/24")), Stage::RateSoft);
+    let cause = world
+        .engine
+        .explain(&decisions[0].source, Ktime::from_secs(world.secs));
+    assert_eq!(cause.cause, sheltered);
 
 #[test]
 fn without_proof_nobody_is_summed_up() {
