@@ -19,6 +19,10 @@ const DAY: u32 = 24 * HOUR;
 /// Sources followed at the same time.
 const MOST_TRACKS: usize = 65_536;
 
+/// Of that, what is kept for others than those who opened a single port and prove nothing: any number
+/// of them is made up in no time.
+const KEPT: usize = MOST_TRACKS / 8;
+
 /// Seconds between two looks for tracks to give up.
 const PRUNE_EVERY: u32 = MINUTE;
 
@@ -105,8 +109,12 @@ impl Track {
         }
         let syns = whole((sample.syns as f64).min(most_syns));
         self.syns.running = self.syns.running.saturating_add(syns);
-        let failures = sample.half_open.saturating_add(sample.refusals);
-        self.failures.running = self.failures.running.saturating_add(failures);
+        self.failures.running = self.failures.running.saturating_add(failures(sample));
+    }
+
+    /// Whether it opened no more than one port, and no more than one host shows.
+    fn is_single(&self) -> bool {
+        self.day.count() <= 1 && self.stacks.count() <= 1
     }
 
     /// Hosts behind the address, as far as they show, 1 to `most`.
@@ -198,7 +206,12 @@ impl Tracks {
             ..Track::default()
         };
         track.add(sample, most_syns);
-        if self.tracks.len() < MOST_TRACKS {
+        let most = if sample.proven || !track.is_single() {
+            MOST_TRACKS
+        } else {
+            MOST_TRACKS - KEPT
+        };
+        if self.tracks.len() < most {
             self.tracks.insert(sample.source, track, MOST_TRACKS);
         }
         standing(&track, config, sample, coverage)
@@ -228,10 +241,9 @@ impl Tracks {
         }
         self.pruned = secs;
         let idle = |track: &Track| secs.saturating_sub(track.updated);
-        let short = self.tracks.len() >= MOST_TRACKS;
+        let short = self.tracks.len() >= MOST_TRACKS - KEPT;
         self.tracks.end_pass(|track| {
-            let single = track.day.count() <= 1 && track.stacks.count() <= 1;
-            let most = match (single, short) {
+            let most = match (track.is_single(), short) {
                 (true, true) => PRUNE_EVERY,
                 (true, false) => HOUR,
                 (false, _) => DAY,

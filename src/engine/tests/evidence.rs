@@ -221,6 +221,30 @@ fn a_flood_of_made_up_sources_does_not_displace_a_slow_scanner() {
 }
 
 #[test]
+fn a_flood_of_made_up_sources_leaves_room_for_who_shows_more_than_one_port_or_proves_itself() {
+    let flood: Vec<_> = (0..80_000)
+        .map(|n| probe(Source::host(std::net::Ipv4Addr::from(n).into()), 1))
+        .collect();
+    let mut world = measured(web());
+    world.tick(&flood);
+    let scanner = Sample {
+        port_bits: 0b111,
+        ports: 3,
+        ..probe(source("203.0.113.9"), 0)
+    };
+    let office = proven(Sample {
+        stack_bits: 0b1_0110_1001,
+        stacks: 5,
+        ..syn_flood(source("203.0.113.10"), 20)
+    });
+    world.tick(&[scanner, office]);
+    world.tick(&flood);
+    let told = |of: Source| world.engine.explain(&of, Ktime::from_secs(world.secs));
+    assert_eq!(told(scanner.source).ports, [3; 3]);
+    assert_eq!(told(office.source).nat, 5);
+}
+
+#[test]
 fn w08_a_low_rate_kept_up_for_an_hour_is_limited_to_what_is_not_too_much() {
     let mut world = measured(web());
     let steady = Sample {
