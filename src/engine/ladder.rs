@@ -550,7 +550,7 @@ fn is_shared(score: &Score) -> bool {
     score.hosts > 1 || (peer && score.spoofable)
 }
 
-/// Whether RATE_HARD is to leave alone what is under way: others may depend on it, and a limit of
+/// Whether a limit is to leave alone what is under way: others may depend on it, and a limit of
 /// what is new holds all that harms.
 fn spares(score: &Score) -> bool {
     is_shared(score) && score.under_way < HIGH
@@ -571,10 +571,12 @@ fn reaches(value: f64, bound: f64) -> bool {
 /// harms, and where nothing of it opens any. Drops only say that the limit in force is exceeded.
 fn scope_for(score: &Score, now: LimitScope) -> LimitScope {
     match score.signal {
-        Signal::Packets | Signal::Bytes => LimitScope::All,
+        Signal::Packets | Signal::Bytes if !spares(score) => LimitScope::All,
         Signal::Refusals if score.strays => LimitScope::All,
         Signal::Drops => now,
-        Signal::Syns
+        Signal::Packets
+        | Signal::Bytes
+        | Signal::Syns
         | Signal::Ports
         | Signal::HalfOpen
         | Signal::Refusals

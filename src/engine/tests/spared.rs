@@ -47,8 +47,8 @@ fn a_flood_in_a_peers_name_costs_it_nothing_that_is_under_way() {
         let [soft, hard] = holds(&world)[..] else {
             panic!("{:?}", world.log);
         };
+        assert_eq!(soft, (Stage::RateSoft, Some(LimitScope::New)));
         assert_eq!(hard, (Stage::RateHard, Some(LimitScope::New)));
-        assert_eq!(soft.0, Stage::RateSoft);
     }
 }
 
