@@ -272,8 +272,12 @@ struct kl_refusals_state {
 struct kl_told {
 	__u32 epoch;
 	__u32 refused;		/* its packets that were */
+	__u32 strays;		/* of those, TCP with ACK that belonged to no connection */
+	__u32 datagrams;	/* of those, no TCP */
 	__u32 asked;		/* UDP to a service of its own */
-	__u32 refused_before;	/* in the epoch before, which may be read only now */
+	__u32 refused_before;	/* in the epoch before, which may be read only now; the same four */
+	__u32 strays_before;
+	__u32 datagrams_before;
 	__u32 asked_before;
 };
 

@@ -55,19 +55,30 @@ struct {
 	__type(value, __u32);
 } kl_questions SEC(".maps");
 
-enum kl_leaves { KL_LEAVES, KL_REFUSES, KL_ASKS };
+enum kl_leaves {
+	KL_LEAVES,
+	KL_REFUSES,		/* TCP that would have opened something, or that says nothing */
+	KL_REFUSES_STRAY,	/* TCP with ACK */
+	KL_REFUSES_DATAGRAM,	/* anything else */
+	KL_ASKS,
+};
 
 /* RFC 791, 3.1: where in the datagram a fragment begins. */
 #define KL_FRAGMENT_OFFSET 0x1fff
 
-/* What belongs to no connection: RFC 9293, 3.10.7.1. Whoever aborts one names its sequence number. */
-static __always_inline int kl_resets_stranger(struct __sk_buff *skb, __u32 off)
+/*
+ * What belongs to no connection: RFC 9293, 3.10.7.1. It is reset with an ACK if it had none, and without
+ * if it had one. Whoever aborts a connection names its sequence number.
+ */
+static __always_inline enum kl_leaves kl_resets_stranger(struct __sk_buff *skb, __u32 off)
 {
 	struct tcphdr tcp;
 
-	if (bpf_skb_load_bytes(skb, off, &tcp, sizeof(tcp)))
-		return 0;
-	return tcp.rst && (!tcp.ack || !tcp.seq);
+	if (bpf_skb_load_bytes(skb, off, &tcp, sizeof(tcp)) || !tcp.rst)
+		return KL_LEAVES;
+	if (!tcp.ack)
+		return KL_REFUSES_STRAY;
+	return tcp.seq ? KL_LEAVES : KL_REFUSES;
 }
 
 /* From a client's high port to a service's low one, as kl_parse_udp tells replies (W19). */
@@ -119,12 +130,13 @@ static __always_inline enum kl_leaves kl_leaves4(struct __sk_buff *skb, struct k
 	to->addr[2] = bpf_htonl(0xffff);
 	to->addr[3] = ip.daddr;
 	if (ip.protocol == IPPROTO_TCP)
-		return kl_resets_stranger(skb, off) ? KL_REFUSES : KL_LEAVES;
+		return kl_resets_stranger(skb, off);
 	if (ip.protocol == IPPROTO_UDP && !(ip.frag_off & bpf_htons(KL_FRAGMENT_OFFSET)))
 		return kl_asks(skb, off, to);
 	if (ip.protocol != IPPROTO_ICMP || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
 		return KL_LEAVES;
-	return icmp[0] == KL_ICMP_UNREACHABLE && kl_unreachable4(icmp[1]) ? KL_REFUSES : KL_LEAVES;
+	return icmp[0] == KL_ICMP_UNREACHABLE && kl_unreachable4(icmp[1]) ? KL_REFUSES_DATAGRAM
+									  : KL_LEAVES;
 }
 
 static __always_inline enum kl_leaves kl_leaves6(struct __sk_buff *skb, struct kl_identity *to)
@@ -137,12 +149,12 @@ static __always_inline enum kl_leaves kl_leaves6(struct __sk_buff *skb, struct k
 		return KL_LEAVES;
 	__builtin_memcpy(to->addr, &ip.daddr, sizeof(to->addr));
 	if (ip.nexthdr == IPPROTO_TCP)
-		return kl_resets_stranger(skb, off) ? KL_REFUSES : KL_LEAVES;
+		return kl_resets_stranger(skb, off);
 	if (ip.nexthdr == IPPROTO_UDP)
 		return kl_asks(skb, off, to);
 	if (ip.nexthdr != IPPROTO_ICMPV6 || bpf_skb_load_bytes(skb, off, icmp, sizeof(icmp)))
 		return KL_LEAVES;
-	return kl_unreachable6(icmp[0], icmp[1]) ? KL_REFUSES : KL_LEAVES;
+	return kl_unreachable6(icmp[0], icmp[1]) ? KL_REFUSES_DATAGRAM : KL_LEAVES;
 }
 
 static __always_inline enum kl_leaves kl_look(struct __sk_buff *skb, struct kl_identity *to)
@@ -162,16 +174,22 @@ int kernloom_refusals(struct __sk_buff *skb)
 	if (what == KL_LEAVES)
 		return TC_ACT_UNSPEC;
 	kl_identify(&to, kl_refusals_config.v6_mask);
-	fresh.refused = what == KL_REFUSES;
 	fresh.asked = what == KL_ASKS;
+	fresh.refused = !fresh.asked;
+	fresh.strays = what == KL_REFUSES_STRAY;
+	fresh.datagrams = what == KL_REFUSES_DATAGRAM;
 	known = bpf_map_lookup_elem(&kl_refusals, &to);
 	/* Two CPUs at once may lose one: a count of many needs no lock. */
 	if (known && known->epoch == fresh.epoch) {
 		known->refused += fresh.refused;
+		known->strays += fresh.strays;
+		known->datagrams += fresh.datagrams;
 		known->asked += fresh.asked;
 	} else {
 		if (known && known->epoch + 1 == fresh.epoch) {
 			fresh.refused_before = known->refused;
+			fresh.strays_before = known->strays;
+			fresh.datagrams_before = known->datagrams;
 			fresh.asked_before = known->asked;
 		}
 		bpf_map_update_elem(&kl_refusals, &to, &fresh, BPF_ANY);

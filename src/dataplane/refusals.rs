@@ -42,6 +42,10 @@ impl Drop for Place {
 pub struct Told {
     /// Its packets that were refused.
     pub refused: u32,
+    /// Of those, TCP with ACK that belonged to no connection.
+    pub strays: u32,
+    /// Of those, no TCP.
+    pub datagrams: u32,
     /// UDP packets from a high port of this host to a lower one of the source.
     pub asked: u32,
 }
@@ -171,19 +175,21 @@ impl Refusals {
     /// What each source was told in the epoch that ended last, in the order of sources.
     pub fn told_in(&self, ended: u32) -> Result<Vec<(Source, Told)>> {
         entries_of(&self.refused, self.v6_bits, |value| {
-            let words = value.as_chunks::<4>().0;
-            let [epoch, now @ .., refused_before, asked_before] = words else {
-                return None;
-            };
-            let [refused, asked] = match u32::from_ne_bytes(*epoch).wrapping_sub(ended) {
-                0 => now.try_into().ok()?,
+            let (epoch, counts) = value.as_chunks::<4>().0.split_first()?;
+            let (now, before) = counts.split_at_checked(4)?;
+            let of_epoch = match u32::from_ne_bytes(*epoch).wrapping_sub(ended) {
+                0 => now,
                 // Sent more since the epoch ended, and who is loudest always is.
-                1 => [*refused_before, *asked_before],
+                1 => before,
                 _ => return None,
             };
+            let counts: &[[u8; 4]; 4] = of_epoch.try_into().ok()?;
+            let [refused, strays, datagrams, asked] = counts.map(u32::from_ne_bytes);
             Some(Told {
-                refused: u32::from_ne_bytes(refused),
-                asked: u32::from_ne_bytes(asked),
+                refused,
+                strays,
+                datagrams,
+                asked,
             })
         })
     }

@@ -249,7 +249,7 @@ impl<'a> Scale<'a> {
             proven: sample.proven,
             answers: sample.answers > 0,
             spoofable: is_spoofable(sample, coverage),
-            strays: u64::from(sample.refusals) > 2 * u64::from(sample.syns),
+            strays: u64::from(sample.strays) * 2 > sample.refusals.into(),
             ..Score::SILENT
         };
         self.weigh(sample, &rates, &mut score);
@@ -300,7 +300,7 @@ impl<'a> Scale<'a> {
             }
         };
         let per_second = |count: u32| f64::from(count) * self.per_second;
-        let (half_open, refusals) = (per_second(sample.half_open), per_second(sample.refusals));
+        let (half_open, refusals) = (per_second(sample.half_open), per_second(refused(sample)));
         consider(
             Signal::Syns,
             rates.syn,
@@ -336,8 +336,19 @@ impl<'a> Scale<'a> {
     }
 }
 
-fn failures(sample: &Sample) -> u32 {
-    sample.half_open.saturating_add(sample.refusals)
+/// What was refused and counts: strays in a peer's name may be anybody's, and to hold them would be
+/// to hold its connections. Their volume still counts.
+fn refused(sample: &Sample) -> u32 {
+    if sample.proven {
+        sample.refusals.saturating_sub(sample.strays)
+    } else {
+        sample.refusals
+    }
+}
+
+/// Openings that came to nothing.
+pub(super) fn failures(sample: &Sample) -> u32 {
+    sample.half_open.saturating_add(refused(sample))
 }
 
 /// How much a packet counts on average, up to 1: answers to this host, and what a proven peer

@@ -7,7 +7,7 @@
 use std::ops::BitOr;
 
 use super::config::{Config, Evidence, whole};
-use super::severity::{Signal, Standing};
+use super::severity::{Signal, Standing, failures};
 use super::sorted::Sorted;
 use crate::model::{Ktime, Source};
 use crate::telemetry::{Coverage, Sample, linear_count};

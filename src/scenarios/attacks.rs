@@ -59,6 +59,7 @@ fn acks(source: Source, rate: u32) -> Offer {
         packets: rate.into(),
         bytes: u64::from(rate) * 60,
         refusals: rate,
+        strays: rate,
         ..Sample::silent(source)
     })
 }
@@ -81,6 +82,7 @@ fn probes(kind: Scan, rate: u32, seed: u64) -> Offer {
         syns,
         opens,
         refusals,
+        strays: if kind == Scan::Fin { refusals } else { 0 },
         port_bits: if kind == Scan::Fin { 0 } else { bits },
         proven: kind == Scan::Connect,
         ..Sample::silent(attacker())

@@ -219,6 +219,7 @@ fn passed(traffic: &Sample, share: f64, scope: LimitScope) -> Sample {
         opens: answers + small(traffic.opens.saturating_sub(traffic.answers)),
         half_open: small(traffic.half_open),
         refusals: small(traffic.refusals),
+        strays: small(traffic.strays),
         answers,
         port_bits,
         ports: linear_count(port_bits),

@@ -28,6 +28,9 @@ pub struct Sample {
     pub half_open: u32,
     /// Packets that this host refused: answered with RST or an ICMP unreachable.
     pub refusals: u32,
+    /// Of those, what belonged to no connection and opened none: anybody could have sent it in the
+    /// source's name, and no limit of what is new holds it.
+    pub strays: u32,
     /// Packets that may open something: all but TCP with ACK and neither SYN nor RST.
     pub opens: u32,
     /// Packets that answer a flow which this host opened.
@@ -55,6 +58,7 @@ impl Sample {
             stack_bits: 0,
             half_open: 0,
             refusals: 0,
+            strays: 0,
             opens: 0,
             answers: 0,
             ports: 0,
@@ -76,6 +80,7 @@ impl Sample {
         self.stack_bits |= other.stack_bits;
         self.half_open = self.half_open.saturating_add(other.half_open);
         self.refusals = self.refusals.saturating_add(other.refusals);
+        self.strays = self.strays.saturating_add(other.strays);
         self.opens = self.opens.saturating_add(other.opens);
         self.answers = self.answers.saturating_add(other.answers);
         self.proven |= other.proven;
@@ -94,11 +99,6 @@ pub struct Coverage {
     pub consent: bool,
 }
 
-/// Samples, as a slice or one after the other, and the window they were counted in.
-#[derive(Debug, Clone, Copy)]
-pub struct Window<S> {
-    pub length: Duration,
-    pub samples: S,
 /// What all sources together sent, dropped packets included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
@@ -128,15 +128,20 @@ impl Traffic {
     }
 }
 
+/// Samples, as a slice or one after the other, and the window they were counted in.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<S> {
+    pub length: Duration,
+    pub samples: S,
     pub coverage: Coverage,
+    /// What everybody sent, if sources had to make room for others meanwhile: samples lack what
+    /// those had sent by then.
+    pub all: Option<Traffic>,
 }
 
 /// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
 /// a bitmap of 64 bits: `-64 ln(unset / 64)`, rounded. A full bitmap answers as with one bit unset,
 /// 266: so many and more.
-    /// What everybody sent, if sources had to make room for others meanwhile: samples lack what
-    /// those had sent by then.
-    pub all: Option<Traffic>,
 pub fn linear_count(bitmap: u64) -> u32 {
     static ESTIMATES: LazyLock<[u16; 65]> = LazyLock::new(estimates);
     estimate(&*ESTIMATES, bitmap.count_ones())

@@ -77,6 +77,52 @@ fn what_belongs_to_no_connection_is_counted_where_it_is_refused() {
     });
 }
 
+/// What opens nothing is held by no limit of what is new.
+#[test]
+fn what_had_an_ack_and_what_was_no_tcp_are_told_from_what_would_have_opened_something() {
+    apart(|| {
+        let run = |line: &str| {
+            let (program, args) = line.split_once(' ').unwrap();
+            let done = std::process::Command::new(program)
+                .args(args.split(' '))
+                .output();
+            assert!(
+                done.as_ref().is_ok_and(|done| done.status.code() < Some(2)),
+                "{done:?}"
+            );
+        };
+        run("ip addr add 198.51.100.1/32 dev lo");
+        run("ip route add 192.0.2.0/24 dev lo");
+        let mut refusals = Refusals::load(64, 1_024).unwrap();
+        refusals.watch(&[1]).unwrap();
+        for kind in ["-A -c 5", "-S -c 2"] {
+            run(&format!(
+                "hping3 -q {kind} -i u1000 -p 443 -a 192.0.2.7 198.51.100.1"
+            ));
+        }
+        unheard("127.31.0.5", closed("127.31.0.4"));
+        let told: HashMap<String, _> = refusals
+            .take()
+            .unwrap()
+            .into_iter()
+            .map(|(source, told)| {
+                (
+                    source.to_string(),
+                    (told.refused, told.strays, told.datagrams),
+                )
+            })
+            .filter(|(_, counts)| counts.0 > 0)
+            .collect();
+        let expected = [("192.0.2.7", (7, 5, 0)), ("127.31.0.5", (1, 0, 1))];
+        assert_eq!(
+            told,
+            expected
+                .map(|(source, counts)| (source.to_owned(), counts))
+                .into()
+        );
+    });
+}
+
 #[test]
 fn what_is_refused_while_counts_are_read_hides_nothing_that_was_before() {
     apart(|| {

@@ -70,10 +70,19 @@ impl Known {
         }
         if let Some(told) = self.told.of(&sample.source) {
             sample.refusals = told.refused;
+            sample.strays = strays(told, sample.syns);
             // What is no connection's may be an answer; connections have their proof.
             sample.answers = told.asked.saturating_mul(FRAGMENTS).min(sample.opens);
         }
     }
+}
+
+/// Refused TCP that tried to open nothing: with ACK, or without ACK and SYN, which a reset does not
+/// tell from a SYN.
+fn strays(told: &Told, syns: u32) -> u32 {
+    let neither = told.refused.saturating_sub(told.strays);
+    let neither = neither.saturating_sub(told.datagrams);
+    told.strays.saturating_add(neither.saturating_sub(syns))
 }
 
 impl Witness {
@@ -145,6 +154,26 @@ mod tests {
         let found = [0, 1, 2, 3, 4, 4, 5, 8, 9, 10, 11].map(|n| values.of(&host(n)).copied());
         let expected = [0, 1, 0, 0, 4, 4, 5, 0, 9, 0, 0].map(|n| (n > 0).then_some(n));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_was_reset_and_opened_nothing_is_told_from_what_did() {
+        let told = |refused, strays, datagrams| Told {
+            refused,
+            strays,
+            datagrams,
+            asked: 0,
+        };
+        for (told, syns, expected) in [
+            (told(50, 0, 0), 50, 0),
+            (told(50, 0, 50), 0, 0),
+            (told(50, 50, 0), 50, 50),
+            (told(50, 0, 0), 0, 50),
+            (told(50, 10, 10), 5, 35),
+            (told(50, 10, 10), 500, 10),
+        ] {
+            assert_eq!(strays(&told, syns), expected, "{told:?} beside {syns}");
+        }
     }
 
     #[test]

@@ -347,32 +347,8 @@ fn w07_a_spoofed_flood_is_seen_and_known_networks_keep_limits_of_their_own() {
         .explain(&decisions[0].source, Ktime::from_secs(world.secs))
         .cause;
     assert_eq!(sheltered.signal, Signal::Everyone);
-    assert!(world.engine.overview().pressure > 4.0);
-    // Peace: everything is let go.
-    world.ticks(300, &[known]);
-    assert!(world.engine.is_empty());
-    assert_eq!(world.engine.overview().pressure, 1.0);
-}
-
-#[test]
-fn w08_under_pressure_less_is_too_much_for_who_proves_nothing() {
-    let far_apart: Vec<_> = (0..300u32)
-        .map(|n| {
-            let address = std::net::Ipv4Addr::from(n.wrapping_mul(2_654_435_761));
-            half_open(Source::host(address.into()), 110)
-        })
-        .collect();
-    let mut world = measured(web());
-    assert_eq!(
-        world.ticks(20, &far_apart[..20]),
-        [],
-        "few of them are below every bound"
-    );
-    let decisions = world.ticks(4, &far_apart);
-    let hosts = decisions.iter().filter(|d| d.source.bits() == 128).count();
-    assert_eq!(hosts, 300);
     assert!(sheltered.rate > 10_000.0);
-}
+    assert!(world.engine.overview().pressure > 4.0);
     // Nor that nothing led there, once the limit works.
     world.ticks(40, &[known]);
     assert_eq!(world.stage(source("203.0.113.0/24")), Stage::RateSoft);
@@ -380,20 +356,12 @@ fn w08_under_pressure_less_is_too_much_for_who_proves_nothing() {
         .engine
         .explain(&decisions[0].source, Ktime::from_secs(world.secs));
     assert_eq!(cause.cause, sheltered);
-
-#[test]
-fn without_proof_nobody_is_summed_up() {
-    let mut world = World::new(web());
-    assert_eq!(world.ticks(60, &neighbours("198.51.100", 60)), []);
+    // Peace: everything is let go.
+    world.ticks(300, &[known]);
+    assert!(world.engine.is_empty());
+    assert_eq!(world.engine.overview().pressure, 1.0);
 }
 
-#[test]
-fn the_collateral_budget_takes_back_the_mildest() {
-    let loud = |n: u32, syns| {
-        let address = std::net::Ipv4Addr::from(0x0a00_0000 + n * 256);
-        Sample {
-            opens: u32::try_from(syns).unwrap(),
-            ..proven(syn_flood(Source::host(address.into()), syns))
 /// Of sources that had to make room, the table keeps nothing: a flood of more than it holds was the
 /// less seen the faster it was.
 #[test]
@@ -443,6 +411,38 @@ fn what_came_from_sources_that_made_room_counts_as_what_is_new_beside_it() {
     }
 }
 
+#[test]
+fn w08_under_pressure_less_is_too_much_for_who_proves_nothing() {
+    let far_apart: Vec<_> = (0..300u32)
+        .map(|n| {
+            let address = std::net::Ipv4Addr::from(n.wrapping_mul(2_654_435_761));
+            half_open(Source::host(address.into()), 110)
+        })
+        .collect();
+    let mut world = measured(web());
+    assert_eq!(
+        world.ticks(20, &far_apart[..20]),
+        [],
+        "few of them are below every bound"
+    );
+    let decisions = world.ticks(4, &far_apart);
+    let hosts = decisions.iter().filter(|d| d.source.bits() == 128).count();
+    assert_eq!(hosts, 300);
+}
+
+#[test]
+fn without_proof_nobody_is_summed_up() {
+    let mut world = World::new(web());
+    assert_eq!(world.ticks(60, &neighbours("198.51.100", 60)), []);
+}
+
+#[test]
+fn the_collateral_budget_takes_back_the_mildest() {
+    let loud = |n: u32, syns| {
+        let address = std::net::Ipv4Addr::from(0x0a00_0000 + n * 256);
+        Sample {
+            opens: u32::try_from(syns).unwrap(),
+            ..proven(syn_flood(Source::host(address.into()), syns))
         }
     };
     // A misfitting threshold: every client is too loud. A few far more than the others.
@@ -539,11 +539,13 @@ fn what_opens_nothing_is_held_to_its_packets() {
         packets: 1_000,
         opens: 1_000,
         refusals: 1_000,
+        strays: 1_000,
         ..quiet(source("198.51.100.7"))
     };
     assert_eq!(scope(fins), LimitScope::All);
     let syns = Sample {
         syns: 1_000,
+        strays: 0,
         ..fins
     };
     assert_eq!(scope(syns), LimitScope::New);
@@ -596,6 +598,7 @@ fn rates_are_shown_of_whom_nothing_is_held_against_and_whether_they_are_fit_to_l
         length: SECOND,
         samples: samples.into_iter(),
         coverage: ALL,
+        all: None,
     };
     let mut shown = Vec::new();
     let exempts = |source: &Source| *source == exempt;
@@ -615,4 +618,3 @@ fn rates_are_shown_of_whom_nothing_is_held_against_and_whether_they_are_fit_to_l
 fn numbered_peer(n: u8) -> Source {
     Source::host(std::net::Ipv4Addr::new(192, 0, 2, n).into())
 }
-        all: None,

@@ -84,6 +84,7 @@ fn what_is_spared_at_first_is_limited_once_it_harms_and_not_spared_again() {
     // Packets of no connection, which no limit of what is new would hold.
     let strays = Sample {
         refusals: 40_000,
+        strays: 40_000,
         ..beside_connections(40_000, half_open(peer(), 1_000))
     };
     let decisions = world.tick(&[strays]);
@@ -100,6 +101,41 @@ fn what_is_spared_at_first_is_limited_once_it_harms_and_not_spared_again() {
         renewed.iter().all(|d| limit(d) == LimitScope::All),
         "{renewed:?}"
     );
+}
+
+/// Anybody can send packets of no connection in a peer's name, and what would hold them holds its
+/// connections: 66 of them per second did.
+#[test]
+fn strays_in_a_peers_name_count_by_their_volume_alone() {
+    let strays = Sample {
+        packets: 66,
+        bytes: 66 * 54,
+        refusals: 66,
+        strays: 66,
+        ..quiet(peer())
+    };
+    let mut world = measured(web());
+    assert_eq!(world.ticks(600, &[beside_connections(500, strays)]), []);
+    world.ticks(600, &[strays]);
+    assert_eq!(holds(&world)[0], (Stage::RateSoft, Some(LimitScope::All)));
+    // What tried to open something does count: a limit of what is new holds it.
+    let openings = Sample {
+        strays: 0,
+        ..beside_connections(500, strays)
+    };
+    let mut world = measured(web());
+    world.ticks(600, &[openings]);
+    assert_eq!(holds(&world)[0], (Stage::RateSoft, Some(LimitScope::New)));
+    // And so much of it harms.
+    let flood = Sample {
+        packets: 30_000,
+        refusals: 30_000,
+        strays: 30_000,
+        ..strays
+    };
+    let mut world = measured(web());
+    world.ticks(600, &[beside_connections(500, flood)]);
+    assert_eq!(holds(&world)[0], (Stage::RateSoft, Some(LimitScope::All)));
 }
 
 #[test]
