@@ -3,6 +3,8 @@
 //! Only what unproven sources got through is summed: who completed a handshake, answers this host
 //! or is held already answers for itself.
 
+use std::mem;
+
 use super::config::{Config, whole};
 use crate::model::Source;
 use crate::telemetry::{Sample, Traffic, linear_count};
@@ -181,22 +183,46 @@ fn passed(sample: &Sample) -> Sample {
     }
 }
 
-/// The prefixes of peers who are known from before a flood or by proof, sorted; they keep limits
-/// of their own while everyone else shares one.
+/// The prefixes of who keeps limits of their own while everyone else shares one, sorted.
 #[derive(Debug, Default)]
 pub(super) struct Shelter {
-    pub(super) prefixes: Vec<Source>,
+    /// Peers by proof, and who answers this host.
+    peers: Vec<Source>,
+    /// Who sent before this window, and opens nothing now.
+    known: Vec<Source>,
 }
 
 impl Shelter {
     /// Takes in a source; sources come in order.
     pub(super) fn see(&mut self, sample: &Sample) {
-        let known = sample.proven || sample.answers > 0 || (!sample.fresh && sample.syns == 0);
-        if known && self.prefixes.len() < MOST_SHELTERED {
+        let prefixes = if sample.proven || sample.answers > 0 {
+            &mut self.peers
+        } else if !sample.fresh && sample.syns == 0 {
+            &mut self.known
+        } else {
+            return;
+        };
+        if prefixes.len() < MOST_SHELTERED {
             let prefix = prefix_of(&sample.source);
-            if self.prefixes.last() != Some(&prefix) {
-                self.prefixes.push(prefix);
+            if prefixes.last() != Some(&prefix) {
+                prefixes.push(prefix);
             }
         }
+    }
+
+    /// Who sent before: of a window in which nobody pressed yet. In the next one a flood's own
+    /// sources would be among them.
+    pub(super) fn take_known(&mut self) -> Vec<Source> {
+        mem::take(&mut self.known)
+    }
+
+    /// All of them, with those who were `known` before.
+    pub(super) fn with(self, known: &[Source]) -> Vec<Source> {
+        let mut prefixes = self.peers;
+        let room = MOST_SHELTERED.saturating_sub(prefixes.len());
+        prefixes.extend(known.iter().take(room));
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes
     }
 }

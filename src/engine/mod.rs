@@ -69,6 +69,8 @@ pub struct Engine {
     sources: Roster,
     prefixes: Roster,
     overall: Roster,
+    /// Prefixes of who sent before everyone together was too loud.
+    known: Vec<Source>,
     tracks: Tracks,
     /// Sources that an alert brought up since the last tick; none of them is in `sources`.
     alerted: BTreeMap<Source, Ladder>,
@@ -90,6 +92,7 @@ impl Engine {
             sources: Roster::default(),
             prefixes: Roster::default(),
             overall: Roster::default(),
+            known: Vec::new(),
             tracks: Tracks::default(),
             alerted: BTreeMap::new(),
             alerted_ports: BTreeMap::new(),
@@ -235,7 +238,14 @@ impl Engine {
         exempt: Exempt<'_>,
         crowd: Crowd,
     ) -> Vec<Decision> {
-        let Crowd { aggregate, shelter } = crowd;
+        let Crowd {
+            aggregate,
+            mut shelter,
+        } = crowd;
+        let calm = |ladder: &Ladder| ladder.stage == Stage::Observe && ladder.up == 0;
+        if self.overall.ladders.get(&everyone()).is_none_or(calm) {
+            self.known = shelter.take_known();
+        }
         let (overall, prefixes) = aggregate.close();
         let standing = Standing::default();
         let scale = Scale::new(&self.prefix_config, length, coverage);
@@ -271,7 +281,7 @@ impl Engine {
             exempt,
         );
         let shelter = if limited {
-            shelter.prefixes
+            shelter.with(&self.known)
         } else {
             Vec::new()
         };
@@ -330,6 +340,7 @@ impl Engine {
         self.sources = Roster::default();
         self.prefixes = Roster::default();
         self.overall = Roster::default();
+        self.known.clear();
         self.tracks = Tracks::default();
         self.alerted.clear();
         self.alerted_ports.clear();

@@ -411,6 +411,36 @@ fn what_came_from_sources_that_made_room_counts_as_what_is_new_beside_it() {
     }
 }
 
+/// Whoever floods for two windows was there before the second one.
+#[test]
+fn who_came_with_a_flood_is_not_known_from_before_it() {
+    let unproven = |address: [u8; 4], fresh| Sample {
+        fresh,
+        ..udp_flood(Source::host(address.into()), 20)
+    };
+    let before = unproven([203, 0, 113, 9], false);
+    let windows = [true, false].map(|fresh| {
+        let flood = (0..8_000u32).map(|n| {
+            let [.., a, b] = n.to_be_bytes();
+            unproven([10, a, b, 1], fresh)
+        });
+        flood.chain([before]).collect::<Vec<_>>()
+    });
+    let mut world = measured(web());
+    world.tick(&[before]);
+    world.tick(&windows[0]);
+    for _ in 0..3 {
+        world.tick(&windows[1]);
+    }
+    let held: Vec<_> = world
+        .log
+        .iter()
+        .map(|(_, d)| (d.source.to_string(), d.to))
+        .collect();
+    let expected = ["203.0.113.0/24", "::/0"].map(|one| (one.to_owned(), Stage::RateSoft));
+    assert_eq!(held, expected);
+}
+
 #[test]
 fn w08_under_pressure_less_is_too_much_for_who_proves_nothing() {
     let far_apart: Vec<_> = (0..300u32)
