@@ -238,14 +238,8 @@ impl Engine {
         exempt: Exempt<'_>,
         crowd: Crowd,
     ) -> Vec<Decision> {
-        let Crowd {
-            aggregate,
-            mut shelter,
-        } = crowd;
-        let calm = |ladder: &Ladder| ladder.stage == Stage::Observe && ladder.up == 0;
-        if self.overall.ladders.get(&everyone()).is_none_or(calm) {
-            self.known = shelter.take_known();
-        }
+        let (aggregate, mut shelter) = (crowd.aggregate, crowd.shelter);
+        self.keep_known(&mut shelter);
         let (overall, prefixes) = aggregate.close();
         let standing = Standing::default();
         let scale = Scale::new(&self.prefix_config, length, coverage);
@@ -303,6 +297,14 @@ impl Engine {
         let mut decisions = round.decisions;
         decisions.extend(of_everyone);
         decisions
+    }
+
+    /// Who sent before this window, if it is the first in which everyone together may be too loud.
+    fn keep_known(&mut self, shelter: &mut Shelter) {
+        let calm = |ladder: &Ladder| ladder.stage == Stage::Observe && ladder.up == 0;
+        if self.overall.ladders.get(&everyone()).is_none_or(calm) {
+            self.known = shelter.take_known();
+        }
     }
 
     /// Scores one source between ticks, on an alert of the data plane. `sample` holds what the

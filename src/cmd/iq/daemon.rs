@@ -71,7 +71,7 @@ pub(super) struct Iq<'a> {
     failures: Once<Source>,
     last_tick: Moment,
     resets: u32,
-    /// As of the last tick.
+    /// Right after the table was read.
     counted: Counters,
     exposed: Option<Exposed>,
     recorder: Option<Recorder>,
@@ -94,9 +94,9 @@ impl<'a> Iq<'a> {
         witness.stand_at(&links.interfaces());
         let mut meter = Meter::new(table.capacity());
         // What was counted before this start is not one tick's traffic.
-        let counted = shield.counters()?;
         table.take(|slot, row| meter.row(slot, row));
         meter.skip();
+        let counted = shield.counters()?;
         let enforcer: Box<dyn Enforcer + 'a> = if settings.iq.dry_run {
             Box::new(DryRun)
         } else {
@@ -298,12 +298,13 @@ impl<'a> Iq<'a> {
 
     /// What the sources did in the last `length`, and what is to be done about it.
     fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
-        let counted = self.shield.counters()?;
-        let all = counted.crowded_since(&self.counted);
-        say_lost(&counted, &self.counted);
-        self.counted = counted;
+        // From reading to reading: whatever a reading takes, every row has what came between.
+        let all = self.shield.counters()?.crowded_since(&self.counted);
         let meter = &mut self.meter;
         self.table.take(|slot, row| meter.row(slot, row));
+        let counted = self.shield.counters()?;
+        say_lost(&counted, &self.counted);
+        self.counted = counted;
         let mut known = self.witness.ask(now.ktime)?;
         let coverage = known.coverage;
         let learner = &mut self.learner;
