@@ -84,7 +84,7 @@ enum kl_action {
 	KL_ACTION_NONE = 0,		/* the entry only marks longer rules inside its prefix */
 	KL_ACTION_ALLOW = 1,
 	KL_ACTION_DENY = 2,
-	KL_ACTION_LIMIT_NEW = 3,	/* limit what opens something: TCP SYN, UDP, ICMP */
+	KL_ACTION_LIMIT_NEW = 3,	/* limit what may open something: all but TCP with ACK and neither SYN nor RST */
 	KL_ACTION_LIMIT_ALL = 4,
 	KL_ACTION_LIMIT_NEW_BYTES = 5,	/* the same two, counted in bytes */
 	KL_ACTION_LIMIT_ALL_BYTES = 6,

@@ -61,7 +61,7 @@ struct kl_packet {
 	__u32 ttl;
 	__u32 cast;		/* to a multicast or the limited broadcast address */
 	/* transport, filled by kl_parse_l4 */
-	__u32 opens;		/* anything but a TCP segment of a connection under way */
+	__u32 opens;		/* anything but TCP with ACK and neither SYN nor RST: no connection has it under way */
 	__u32 syn;		/* TCP SYN without ACK */
 	__u32 ack;		/* TCP ACK without SYN or RST */
 	__u32 ports;		/* dport was read */
@@ -345,15 +345,16 @@ static __always_inline void kl_parse_tcp(void *data, void *end, struct kl_packet
 	pkt->dport = tcp->dest;
 	pkt->syn = tcp->syn & !tcp->ack;
 	pkt->ack = tcp->ack & !tcp->syn & !tcp->rst;
-	pkt->opens = pkt->syn;
+	pkt->opens = !pkt->ack;
 	if (tcp->doff < sizeof(*tcp) / 4)
 		kl_mark(pkt, KL_REASON_L4_MALFORMED);
 	if (!kl_has(data, end, pkt, off, sizeof(*tcp)) || off + tcp->doff * 4 > pkt->end)
 		kl_mark_short(pkt);
-	if (!pkt->syn)
+	/* A FIN, or no flag at all, tries a port as a SYN does where it has no ACK. */
+	if (!pkt->syn && (tcp->ack | tcp->rst))
 		return;
 	pkt->port = bpf_ntohs(tcp->dest);
-	if (kl_has(data, end, pkt, off, sizeof(*tcp)))
+	if (pkt->syn && kl_has(data, end, pkt, off, sizeof(*tcp)))
 		pkt->stack = kl_syn_stack(data, end, pkt, off, tcp);
 }
 

@@ -77,7 +77,7 @@ static __always_inline void kl_count_port(const struct kl_packet *pkt)
 	if (!port)
 		return;
 	port->syns += pkt->syn;
-	port->udp += !pkt->syn;
+	port->udp += pkt->proto == IPPROTO_UDP;
 }
 
 /* What a packet of a source that is not denied says about it. */

@@ -53,6 +53,33 @@ fn only_what_opens_counts_as_a_port() {
     }
 }
 
+/// A slow scan by these shows in nothing else.
+#[test]
+fn what_has_neither_ack_nor_rst_tries_a_port_and_opens_nothing() {
+    let [fin, rst, push, urgent] = [1, 4, 8, 32];
+    for source in families() {
+        for (flags, counts) in [
+            (fin, true),
+            (0, true),
+            (fin | push | urgent, true),
+            (fin | ACK, false),
+            (rst, false),
+            (rst | ACK, false),
+        ] {
+            let plane = Plane::new();
+            let l4 = L4::Tcp {
+                sport: 40_000,
+                dport: 443,
+                flags,
+            };
+            plane.send(&Frame::new(source, l4).build());
+            let row = plane.row(plane.tracked(source)).unwrap();
+            let seen = (row.ports.count_ones(), row.stacks, row.syns);
+            assert_eq!(seen, (u32::from(counts), 0, 0), "{flags:#x}");
+        }
+    }
+}
+
 #[test]
 fn ecn_bits_make_a_syn_no_less_a_syn() {
     for source in families() {

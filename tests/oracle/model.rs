@@ -267,7 +267,7 @@ fn tcp(packet: &mut Packet, bytes: &[u8]) {
     let (syn, rst, ack) = (flags & 2 != 0, flags & 4 != 0, flags & 16 != 0);
     packet.syn = syn && !ack;
     packet.ack = ack && !syn && !rst;
-    packet.opens = packet.syn;
+    packet.opens = !packet.ack;
     let words = bytes[12] >> 4;
     if words < 5 {
         packet.mark(Reason::L4Malformed);
@@ -275,9 +275,9 @@ fn tcp(packet: &mut Packet, bytes: &[u8]) {
     if bytes.len() < 20 || bytes.len() < usize::from(words) * 4 {
         packet.mark_short();
     }
-    if packet.syn {
+    if packet.syn || !(ack || rst) {
         packet.port = be16(bytes, 2).filter(|port| *port != 0);
-        if bytes.len() >= 20 {
+        if packet.syn && bytes.len() >= 20 {
             let mut stack = [0; 9];
             stack[..3].copy_from_slice(&[packet.hops >> 5, bytes[14], bytes[15]]);
             stack[3] = words;
@@ -514,11 +514,8 @@ impl Model {
         tally.stacks.extend(packet.stack);
         if let Some(port) = packet.port {
             let count = self.ports.entry(port).or_default();
-            if packet.syn {
-                count.0 += 1;
-            } else {
-                count.1 += 1;
-            }
+            count.0 += u64::from(packet.syn);
+            count.1 += u64::from(packet.wire.as_ref().is_some_and(|wire| wire.proto == 17));
         }
     }
 

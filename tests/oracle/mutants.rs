@@ -75,7 +75,19 @@ const MUTANTS: &[Patch] = &[
         "off + len > pkt->end",
     ),
     patch("parse.h", "if (dest < source)", "if (dest <= source)"),
-    patch("parse.h", "pkt->opens = pkt->syn;", "pkt->opens = 1;"),
+    patch("parse.h", "pkt->opens = !pkt->ack;", "pkt->opens = 1;"),
+    patch(
+        "parse.h",
+        "pkt->opens = !pkt->ack;",
+        "pkt->opens = pkt->syn;",
+    ),
+    patch(
+        "parse.h",
+        "if (!pkt->syn && (tcp->ack | tcp->rst))",
+        "if (!pkt->syn)",
+    ),
+    patch("parse.h", "(tcp->ack | tcp->rst)", "tcp->ack"),
+    patch("parse.h", "(tcp->ack | tcp->rst)", "tcp->rst"),
     patch("parse.h", "KL_ICMP_LEAST 8", "KL_ICMP_LEAST 4"),
     // Whose it is and what policy says.
     patch("policy.h", "prefix->bits < KL_MAPPED_BITS", "0"),
@@ -182,7 +194,16 @@ const MUTANTS: &[Patch] = &[
         "	src->bytes += pkt->end;\n",
     ),
     patch("telemetry.h", "	src->acks += pkt->ack;\n", ""),
-    patch("telemetry.h", "port->udp += !pkt->syn;", "port->udp++;"),
+    patch(
+        "telemetry.h",
+        "port->udp += pkt->proto == IPPROTO_UDP;",
+        "port->udp++;",
+    ),
+    patch(
+        "telemetry.h",
+        "port->udp += pkt->proto == IPPROTO_UDP;",
+        "port->udp += !pkt->syn;",
+    ),
     patch("abi.h", "KL_LENGTH_SHIFT = 7", "KL_LENGTH_SHIFT = 8"),
     patch("telemetry.h", "if (pkt->port) {", "if (pkt->opens) {"),
 ];

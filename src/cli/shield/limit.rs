@@ -44,8 +44,8 @@ pub struct RateArgs {
     /// second's worth]
     #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true)]
     pub burst: Option<NonZeroU32>,
-    /// What is limited: every packet, or only what may open something: a TCP SYN, UDP that answers no question
-    /// of this host's, ICMP, and whatever has no connection to tell by (other protocols, later fragments)
+    /// What is limited: every packet, or only what may open something or belongs to nothing: TCP but with ACK and
+    /// neither SYN nor RST, UDP that answers no question of this host's, ICMP, other protocols, later fragments
     #[arg(long, value_enum, default_value_t = Scope::All)]
     pub scope: Scope,
 }
