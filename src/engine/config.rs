@@ -99,7 +99,7 @@ impl Default for Evidence {
                 day: 20,
             },
             sustained: 0.5,
-            consent: 64.0,
+            consent: 512.0,
             nat: 8,
         }
     }
