@@ -304,7 +304,7 @@ impl Ladder {
                     self.scope == LimitScope::New
                         && scope_for(&score, self.scope) == LimitScope::All
                 }
-                Stage::RateHard => self.spares && !spares(score),
+                Stage::RateHard => self.spares && score.under_way >= HIGH,
                 Stage::Observe | Stage::Block => false,
             };
         (tick.now + stay / 2 >= self.ends || widens).then(|| self.enter(tick, self.stage, score))
@@ -335,11 +335,26 @@ impl Ladder {
 
     /// Drops per second that say something: at BLOCK every packet is one.
     fn drops(&self, score: &Score) -> f64 {
-        if self.stage == Stage::Block {
+        if self.stage == Stage::Block || self.is_pressed(score) {
             0.0
         } else {
             score.drops
         }
+    }
+
+    /// Whether a peer is held to fewer openings than it makes, all of which would not be too many:
+    /// others than who flooded may be left behind its address, and their limit is no reason for it.
+    fn is_pressed(&self, score: &Score) -> bool {
+        let of_new = match self.stage {
+            // What is too much for so long is no more than this in any window.
+            _ if self.cause_signal == Signal::Sustained => false,
+            Stage::RateSoft => self.scope == LimitScope::New,
+            Stage::RateHard => self.spares,
+            Stage::Observe | Stage::Block => false,
+        };
+        // What is dropped is of the same kind as what passes.
+        let passed = score.opens - score.drops;
+        of_new && score.proven && passed > 0.0 && score.severity * score.opens < HIGH * passed
     }
 
     fn mood(&self, config: &Config, score: &Score) -> Mood {
@@ -455,7 +470,9 @@ impl Ladder {
             Kind::Renew
         };
         self.scope = new;
-        self.spares = to == Stage::RateHard && (kind == Kind::Escalate || spared) && spares(score);
+        // That a peer's floods stopped, and it still exceeds their limit, does not make it harsher.
+        let spares = score.under_way < HIGH && (spared || is_shared(score) || score.proven);
+        self.spares = to == Stage::RateHard && (kind == Kind::Escalate || spared) && spares;
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
         self.asked = score.answers;

@@ -147,6 +147,8 @@ pub(super) struct Score {
     pub(super) packets: f64,
     /// Dropped packets per second.
     pub(super) drops: f64,
+    /// Packets per second, dropped ones included, that a limit of what is new holds.
+    pub(super) opens: f64,
     /// The signal farthest above its trigger, its rate and its trigger, both per second, or over
     /// the time that the signal names.
     pub(super) signal: Signal,
@@ -176,6 +178,7 @@ impl Score {
         under_way: 0.0,
         packets: 0.0,
         drops: 0.0,
+        opens: 0.0,
         signal: Signal::Silence,
         rate: 0.0,
         trigger: 0.0,
@@ -244,6 +247,7 @@ impl<'a> Scale<'a> {
         let mut score = Score {
             packets: sample.packets as f64 * per_second,
             drops: sample.drops as f64 * per_second,
+            opens: f64::from(sample.opens.saturating_sub(sample.answers)) * per_second,
             hosts: standing.hosts,
             pressure: standing.pressure,
             proven: sample.proven,

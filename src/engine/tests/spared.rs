@@ -103,6 +103,52 @@ fn what_is_spared_at_first_is_limited_once_it_harms_and_not_spared_again() {
     );
 }
 
+/// Others than who flooded may be behind the address: what they are refused for the flood's sake kept
+/// them held for good, and first made the limit one of all their packets.
+#[test]
+fn who_is_left_when_a_peers_flood_stops_is_not_held_for_exceeding_its_limit() {
+    let left = beside_connections(
+        400,
+        Sample {
+            opens: 60,
+            drops: 20,
+            ..syn_flood(peer(), 60)
+        },
+    );
+    for flood in [half_open(peer(), 30_000), half_open(peer(), 2_000)] {
+        let mut world = measured(web());
+        let flooding = beside_connections(400, flood);
+        world.until(peer(), Stage::RateSoft, &[flooding]);
+        world.ticks(1, &[flooding]);
+        let before = world.log.len();
+        world.ticks(1_000, &[left]);
+        for (_, decision) in &world.log[before..] {
+            assert_ne!(decision.kind, Kind::Escalate, "{decision:?}");
+            let limits_all = matches!(
+                decision.hold,
+                Some(Hold::Limit {
+                    scope: LimitScope::All,
+                    ..
+                })
+            );
+            assert!(!limits_all, "{decision:?}");
+        }
+        assert_eq!(world.stage(peer()), Stage::Observe);
+    }
+    // Who goes on flooding is not left alone for what the limit leaves of it.
+    let mut world = measured(web());
+    let flood = beside_connections(400, half_open(peer(), 30_000));
+    world.until(peer(), Stage::RateHard, &[flood]);
+    let limited = Sample {
+        packets: 30_000,
+        opens: 30_000,
+        drops: 29_900,
+        ..half_open(peer(), 100)
+    };
+    world.ticks(2_000, &[beside_connections(400, limited)]);
+    assert_eq!(world.stage(peer()), Stage::RateHard);
+}
+
 /// Anybody can send packets of no connection in a peer's name, and what would hold them holds its
 /// connections: 66 of them per second did.
 #[test]
