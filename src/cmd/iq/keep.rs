@@ -39,7 +39,8 @@ impl Keeper {
         let lost = match found {
             Found::Previous(..) => Some("the newest was lost"),
             Found::Nothing => Some("none was stored"),
-            Found::Newest(_) | Found::Refused(_) => None,
+            Found::Refused(_) => Some("it starts afresh"),
+            Found::Newest(_) => None,
         };
         let state = match found {
             Found::Nothing => {
