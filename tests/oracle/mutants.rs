@@ -81,13 +81,6 @@ const MUTANTS: &[Patch] = &[
         "pkt->opens = !pkt->ack;",
         "pkt->opens = pkt->syn;",
     ),
-    patch(
-        "parse.h",
-        "if (!pkt->syn && (tcp->ack | tcp->rst))",
-        "if (!pkt->syn)",
-    ),
-    patch("parse.h", "(tcp->ack | tcp->rst)", "tcp->ack"),
-    patch("parse.h", "(tcp->ack | tcp->rst)", "tcp->rst"),
     patch("parse.h", "KL_ICMP_LEAST 8", "KL_ICMP_LEAST 4"),
     // Whose it is and what policy says.
     patch("policy.h", "prefix->bits < KL_MAPPED_BITS", "0"),

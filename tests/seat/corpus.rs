@@ -1,7 +1,7 @@
 //! Captures that others labelled, replayed, against what they say is in them.
 //!
 //! A capture does not hold this host's refusals, and handshakes only if it has both directions: what
-//! only those give away (FIN, NULL, Xmas and ACK scans, spoofed floods) is not expected to be held.
+//! only those give away (Maimon and ACK scans, spoofed floods) is not expected to be held.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,21 @@ use super::replay::kernloom;
 use super::valid;
 
 /// Captures whose attacker is held; in all others nobody is.
-const HELD: [&str; 14] = [
+const HELD: [&str; 16] = [
     "derived/iot-http-get-flood",
     "original/ddos/ipv6-exthdr-flood-denial6-6",
     "original/ics/s4x15-modicon",
     "original/infected/slips-test7-bot-scan",
     "original/scan/masscan-tcp-0-1000-100pps",
     "original/scan/nmap-b-ftp-bounce",
+    "original/scan/nmap-sN-null",
     "original/scan/nmap-sR-rpc",
     "original/scan/nmap-sS-syn",
     "original/scan/nmap-sS-three-hosts-2023",
     "original/scan/nmap-sT-connect",
     "original/scan/nmap-sU-udp",
     "original/scan/nmap-sV-version",
+    "original/scan/nmap-sX-xmas",
     "original/scan/ports-1-10000",
     "original/scan/whitehat-os-fingerprint",
 ];
