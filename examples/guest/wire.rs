@@ -91,6 +91,10 @@ impl Wire {
             }
             while let Some(frame) = self.receive(Duration::from_millis(50))? {
                 if frame == marker {
+                    // Both sockets may have filled while the first one was looked at.
+                    while let Some(before) = self.receive(Duration::ZERO)? {
+                        seen.push(before);
+                    }
                     return Ok(seen);
                 }
                 seen.push(frame);
