@@ -56,7 +56,7 @@ under qemu's software emulation, each with the static binary alone in an initram
 denied frame passes while the program is replaced; a port scan is decided through the ring buffer; a flood climbs two
 stages, which outlive the process; nothing is left behind. \`auto\` is what \`--mode auto\` came to; \`graph\` the
 program with \`--features graph\`, which, enforced, lets the edge that was allowed alone pass; \`tests\` how many packet
-tests of \`make test\` ran there.
+tests of \`make test\` ran there; both once a kernel and way of running programs, because no card changes them.
 
 | kernel | arch | card | special | auto | driver | generic | tc | graph | tests | seconds | outcome |
 |---|---|---|---|---|---|---|---|---|---|---|---|
