@@ -28,8 +28,8 @@ pub struct Sample {
     pub half_open: u32,
     /// Packets that this host refused: answered with RST or an ICMP unreachable.
     pub refusals: u32,
-    /// Of those, what belonged to no connection and opened none: anybody could have sent it in the
-    /// source's name, and no limit of what is new holds it.
+    /// Of those, what belonged to no connection and tried to open none: anybody could have sent it in
+    /// the source's name, and where it had an ACK no limit of what is new holds it.
     pub strays: u32,
     /// Packets that may open something: all but TCP with ACK and neither SYN nor RST.
     pub opens: u32,
