@@ -265,18 +265,21 @@ proptest! {
         }
     }
 
-    /// An alert changes when a source is first limited, never how many strikes it has.
+    /// An alert changes when a source is first limited, never how many strikes it has. Drops are
+    /// left out: they count by the stage, which an alert brings a tick earlier.
     #[test]
     fn alerts_earn_no_strikes(story in story()) {
         let mut alerted = World::new(web());
         let mut plain = World::new(web());
         for (_, samples) in &story {
-            for sample in samples {
+            let samples: Vec<_> =
+                samples.iter().map(|sample| Sample { drops: 0, ..*sample }).collect();
+            for sample in &samples {
                 let now = Ktime::from_secs(alerted.secs);
                 alerted.engine.alert(now, sample, &|_| false);
             }
-            alerted.tick(samples);
-            plain.tick(samples);
+            alerted.tick(&samples);
+            plain.tick(&samples);
             for text in SOURCES {
                 let of = source(text);
                 prop_assert!(alerted.strikes(of) <= plain.strikes(of).max(2));
