@@ -44,7 +44,7 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
         return;
     };
     let device = device.as_str();
-    // The program stays from mode to mode, and after the last one: each load verifies it anew.
+    // The program stays from check to check: each load verifies it anew.
     let mut denied = 0;
     for mode in ["driver", "generic", "tc"] {
         if knows(&["shield", "attach"], mode) {
@@ -60,6 +60,8 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
         if knows(&["shield"], "upgrade") {
             report.check("upgrade", || upgrade(wire));
         }
+        report.check("ring", || ring_buffer(device, wire));
+        report.check("escalation", || escalation(device, wire));
     }
     report.check("detach", detach);
     // What they find no card, no MTU and no limit changes, and each load takes seconds.
@@ -73,11 +75,6 @@ pub(crate) fn run(report: &mut Report, cell: &Cell) {
     let limited = ["nobtf", "memlock", "cpus"].iter().any(|one| cell.is(one));
     if pure && !limited {
         report.check("packet-tests", packet_tests);
-    }
-    if let Some(wire) = wire.as_mut() {
-        report.check("ring", || ring_buffer(device, wire));
-        report.check("escalation", || escalation(device, wire));
-        report.check("off", detach);
     }
     report.check("clean", clean);
 }
