@@ -2,6 +2,7 @@
 
 mod alerts;
 mod evidence;
+mod many;
 mod properties;
 mod restart;
 mod room;
