@@ -3,9 +3,10 @@
 //! Up: one stage per tick, to at most the stage its strikes justify, after `up_need` high ticks;
 //! or from RATE_HARD to BLOCK when it does not yield to the limit. BLOCK also needs its gate.
 //! OBSERVE to RATE_SOFT needs a single tick if one signal flashes, or if what decides took long
-//! to gather. Evidence that somebody else could have sent in the source's name does not block,
-//! unless its volume is itself the harm; a peer whose name it bears, and hosts behind one address,
-//! are not held to a packet limit for what a limit of new connections would hold.
+//! to gather; that alone leads no further. Evidence that somebody else could have sent in the
+//! source's name does not block, unless its volume is itself the harm; a peer whose name it bears,
+//! and hosts behind one address, are not held to a packet limit for what a limit of new connections
+//! would hold.
 //!
 //! Down: one stage at a time, after the stage has lasted its stay (TTL and minimum hold, counted
 //! from entry or last renewal) and `down_need` low ticks came last. Strikes never release.
@@ -16,7 +17,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::config::{Config, whole};
+use super::config::{BlockGate, Config, whole};
 use super::decision::{Kind, Why};
 use super::explain::Reading;
 use super::severity::{Score, Signal};
@@ -27,6 +28,9 @@ pub(super) const HIGH: f64 = 1.0;
 
 /// A tick is low below this severity, if no limit dropped anything.
 pub(super) const LOW: f64 = 0.25;
+
+/// How many times what a peer opened with success it may open beside what failed.
+const SUCCESSES: f64 = 2.0;
 
 /// Ticks that may come late before the kernel's entry ends on its own.
 const SPARE_TICKS: u32 = 3;
@@ -54,13 +58,17 @@ impl Tick<'_> {
     pub(super) fn leaves_blank(&self, score: &Score) -> bool {
         let config = self.config;
         score.severity < HIGH
-            && config
-                .gate
-                .is_none_or(|gate| score.severity < gate.severity)
+            && !reaches_gate(config, score)
             && !ignores_limit(config, score.drops)
             && !score.flashes(config)
             && !score.lasted
     }
+}
+
+/// Whether what goes on is as bad as what may be blocked.
+fn reaches_gate(config: &Config, score: &Score) -> bool {
+    let enough = |gate: BlockGate| score.present() >= gate.severity;
+    config.gate.is_some_and(enough)
 }
 
 /// Whether so many drops per second are a source's that does not yield to its limit.
@@ -117,6 +125,8 @@ pub(super) struct Ladder {
     pub(super) asked: bool,
     /// Hosts behind the address when the limit was set.
     pub(super) hosts: u8,
+    /// Openings per second that did not fail, of late, when the limit was set.
+    pub(super) succeeds: u16,
     /// Of the last window in which it sent.
     pub(super) proven: bool,
 }
@@ -176,6 +186,7 @@ impl Default for Ladder {
             pressure: 1,
             asked: false,
             hosts: 1,
+            succeeds: 0,
             proven: false,
         }
     }
@@ -241,22 +252,28 @@ impl Ladder {
     }
 
     /// A single host that this host asks nothing of is held to what would not have been too much
-    /// of what it opened, and so are many together; an address that hosts share is not. A source's
-    /// own limit goes before that of everyone, so it must not be the milder one under pressure.
+    /// of what it opened, and so are many together; an address that hosts share is not, nor a peer to
+    /// less than it had use for. A source's own limit goes before that of everyone, so it must not be
+    /// the milder one under pressure.
     fn soft_limit(&self, tick: &Tick<'_>) -> RateLimit {
         let config = tick.config;
         let usual = config
             .soft_limit()
             .times(self.hosts.into())
             .over(self.pressure.into());
-        let slow = if self.proven {
-            1.0
-        } else {
-            config.triggers.ports
-        };
         let allowed = match self.cause_signal {
-            Signal::Ports | Signal::Refusals if !tick.many => config.triggers.ports,
-            Signal::PortsMinute | Signal::PortsHour | Signal::PortsDay => slow,
+            Signal::Ports
+            | Signal::Refusals
+            | Signal::PortsMinute
+            | Signal::PortsHour
+            | Signal::PortsDay
+                if !tick.many =>
+            {
+                config
+                    .triggers
+                    .ports
+                    .max(f64::from(self.succeeds) * SUCCESSES)
+            }
             Signal::Sustained => f64::from(self.cause.trigger),
             Signal::Syns | Signal::HalfOpen if tick.many || self.pressure > 1 => {
                 config.triggers.syn / f64::from(self.pressure.max(1))
@@ -267,6 +284,9 @@ impl Ladder {
             | Signal::Ports
             | Signal::HalfOpen
             | Signal::Refusals
+            | Signal::PortsMinute
+            | Signal::PortsHour
+            | Signal::PortsDay
             | Signal::Drops
             | Signal::Silence
             | Signal::Everyone => return usual,
@@ -378,7 +398,7 @@ impl Ladder {
                 self.down = self.down.saturating_sub(1);
             }
         }
-        let earned = [1.0, 2.0, 3.0].map(|step| u32::from(score.severity >= step));
+        let earned = [1.0, 2.0, 3.0].map(|step| u32::from(score.present() >= step));
         self.strikes = self
             .strikes
             .saturating_add(earned.iter().sum())
@@ -386,8 +406,7 @@ impl Ladder {
         if mood == Mood::Low {
             self.strikes = self.strikes.saturating_sub(1);
         }
-        let gate = tick.config.gate;
-        let at_gate = gate.is_some_and(|gate| score.severity >= gate.severity);
+        let at_gate = reaches_gate(tick.config, score);
         if at_gate && !self.at_gate {
             self.gate_since = tick.now;
         }
@@ -404,9 +423,9 @@ impl Ladder {
             return;
         };
         let drops = self.drops(score);
-        if self.stage == Stage::Observe || (score.severity < rule.reset && drops <= 0.0) {
+        if self.stage == Stage::Observe || (score.present() < rule.reset && drops <= 0.0) {
             self.unyielding = 0;
-        } else if reaches(drops, rule.drops) || reaches(score.severity, rule.severity) {
+        } else if reaches(drops, rule.drops) || reaches(score.present(), rule.severity) {
             self.unyielding = self.unyielding.saturating_add(1);
         }
     }
@@ -476,6 +495,7 @@ impl Ladder {
         self.hosts = u8::try_from(score.hosts).unwrap_or(u8::MAX);
         self.pressure = whole(score.pressure).try_into().unwrap_or(u8::MAX);
         self.asked = score.answers;
+        self.succeeds = u16::try_from(score.succeeds).unwrap_or(u16::MAX);
         // What is left of it while the limit works says not why it was set, nor do drops.
         let leads = score.severity >= HIGH && score.signal != Signal::Drops;
         if kind == Kind::Escalate || leads {
@@ -548,11 +568,10 @@ impl Ladder {
 }
 
 /// The harshest stage that what was measured can lead to. Unless volume is the harm, connections
-/// are held to their limit and packets are not: of an address that hosts share, of a peer in whose
-/// name anybody could have begun them, and of one of whom nobody knows whether they fail.
+/// are held to their limit and packets are not: of an address that hosts share, and of a peer in whose
+/// name anybody could have begun them. Nor does what is remembered go further: it may be over.
 fn harshest(score: &Score) -> Stage {
-    let uncertain = score.tentative || score.signal == Signal::Sustained;
-    if uncertain || (is_shared(score) && score.volume < HIGH) {
+    if score.signal.is_memory() || (is_shared(score) && score.volume < HIGH) {
         Stage::RateSoft
     } else if spares(score) {
         Stage::RateHard

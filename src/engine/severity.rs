@@ -103,6 +103,14 @@ impl Signal {
         Self::deserialize(name).map_or("/s", Self::per)
     }
 
+    /// Whether it remembers more than a window: it may be over, and nobody knows who sent it.
+    pub(super) const fn is_memory(self) -> bool {
+        matches!(
+            self,
+            Self::PortsMinute | Self::PortsHour | Self::PortsDay | Self::Sustained
+        )
+    }
+
     /// Whether the number of packets is itself the harm.
     pub(super) const fn is_volume(self) -> bool {
         matches!(self, Self::Packets | Self::Bytes | Self::Drops)
@@ -124,6 +132,8 @@ pub(super) struct Standing {
     pub(super) pressure: f64,
     /// The worst of what took longer than a window: signal, rate or count, and trigger.
     pub(super) slow: Option<(Signal, f64, f64)>,
+    /// Openings per second that did not fail, at most within a minute; 0 if it is not proven.
+    pub(super) succeeds: u32,
 }
 
 impl Default for Standing {
@@ -132,6 +142,7 @@ impl Default for Standing {
             hosts: 1,
             pressure: 1.0,
             slow: None,
+            succeeds: 0,
         }
     }
 }
@@ -158,10 +169,10 @@ pub(super) struct Score {
     pub(super) ratio: f64,
     /// Something has gone on for longer than a window, and for too long.
     pub(super) lasted: bool,
-    /// Severity comes from that, and nobody looks whether what counts against it failed.
-    pub(super) tentative: bool,
     pub(super) hosts: u32,
     pub(super) pressure: f64,
+    /// See [`Standing::succeeds`].
+    pub(super) succeeds: u32,
     pub(super) proven: bool,
     /// It answered something that this host asked.
     pub(super) answers: bool,
@@ -184,9 +195,9 @@ impl Score {
         trigger: 0.0,
         ratio: 0.0,
         lasted: false,
-        tentative: false,
         hosts: 1,
         pressure: 1.0,
+        succeeds: 0,
         proven: false,
         answers: false,
         spoofable: false,
@@ -200,6 +211,15 @@ impl Score {
             signal: self.signal,
             rate: self.rate,
             trigger: self.trigger,
+        }
+    }
+
+    /// Severity by what goes on now.
+    pub(super) fn present(&self) -> f64 {
+        if self.signal.is_memory() {
+            0.0
+        } else {
+            self.severity
         }
     }
 
@@ -250,6 +270,7 @@ impl<'a> Scale<'a> {
             opens: f64::from(sample.opens.saturating_sub(sample.answers)) * per_second,
             hosts: standing.hosts,
             pressure: standing.pressure,
+            succeeds: standing.succeeds,
             proven: sample.proven,
             answers: sample.answers > 0,
             spoofable: is_spoofable(sample, coverage),
@@ -260,8 +281,8 @@ impl<'a> Scale<'a> {
         if let Some((signal, value, trigger)) = standing.slow {
             let severity = (value / trigger).min(self.config.cap);
             score.lasted = severity >= HIGH;
-            if severity > score.severity {
-                score.tentative = !coverage.refusals;
+            // What goes on now is not to hide behind it.
+            if score.severity < severity.min(HIGH) {
                 (score.severity, score.signal) = (severity, signal);
                 (score.rate, score.trigger) = (value, trigger);
             }
@@ -397,13 +418,13 @@ fn scanned_ports(sample: &Sample, coverage: Coverage) -> u32 {
     }
 }
 
-/// Without a completed handshake anybody could have sent it, and so could SYNs that are never
-/// followed up and what is no TCP, even if the address is also that of a peer.
+/// Without a completed handshake anybody could have sent it, and so could SYNs that are refused or
+/// never followed up and what is no TCP, even if the address is also that of a peer.
 fn is_spoofable(sample: &Sample, coverage: Coverage) -> bool {
     let loose = sample.opens.saturating_sub(sample.syns);
     let loose = u64::from(loose.saturating_sub(sample.answers));
     coverage.proof
         && (!sample.proven
-            || u64::from(sample.half_open) * 2 > sample.syns.into()
+            || u64::from(failures(sample)) * 2 > sample.syns.into()
             || loose * 2 > sample.packets)
 }

@@ -72,6 +72,8 @@ pub(super) struct Track {
     syns: Halves<u32>,
     /// Openings that failed within a day.
     failures: Halves<u32>,
+    /// The most openings of one second that did not fail, within a minute.
+    succeeded: Halves<u32>,
     /// Seconds, of the last update.
     updated: u32,
 }
@@ -90,6 +92,7 @@ impl Track {
         };
         let (minute, hour, day) = (steps(MINUTE), steps(HOUR), steps(DAY));
         self.minute.turn(minute);
+        self.succeeded.turn(minute);
         self.hour.turn(hour);
         self.stacks.turn(hour);
         self.syns.turn(hour);
@@ -100,7 +103,7 @@ impl Track {
 
     /// `most_syns`: what counts of one window, so that a short flood is not an hour's worth.
     #[inline]
-    fn add(&mut self, sample: &Sample, most_syns: f64) {
+    fn add(&mut self, sample: &Sample, seconds: f64, most_syns: f64) {
         for ports in [&mut self.minute, &mut self.hour, &mut self.day] {
             ports.running |= sample.port_bits;
         }
@@ -109,7 +112,10 @@ impl Track {
         }
         let syns = whole((sample.syns as f64).min(most_syns));
         self.syns.running = self.syns.running.saturating_add(syns);
-        self.failures.running = self.failures.running.saturating_add(failures(sample));
+        let failures = failures(sample);
+        self.failures.running = self.failures.running.saturating_add(failures);
+        let succeeded = f64::from(sample.syns.saturating_sub(failures)) / seconds.max(1.0);
+        self.succeeded.running = self.succeeded.running.max(whole(succeeded));
     }
 
     /// Whether it opened no more than one port, and no more than one host shows.
@@ -195,7 +201,7 @@ impl Tracks {
         if let Some(track) = self.tracks.pass_to(&sample.source) {
             track.turn_to(secs);
             let hosts = f64::from(track.hosts(config.evidence.nat));
-            track.add(sample, most_syns * hosts);
+            track.add(sample, window_seconds, most_syns * hosts);
             return standing(track, config, sample, coverage);
         }
         if !opens {
@@ -205,7 +211,7 @@ impl Tracks {
             updated: secs,
             ..Track::default()
         };
-        track.add(sample, most_syns);
+        track.add(sample, window_seconds, most_syns);
         let most = if sample.proven || !track.is_single() {
             MOST_TRACKS
         } else {
@@ -259,12 +265,16 @@ impl Tracks {
 }
 
 fn standing(track: &Track, config: &Config, sample: &Sample, coverage: Coverage) -> Standing {
+    let (hosts, succeeds) = if sample.proven {
+        let succeeded = track.succeeded;
+        let most = succeeded.running.max(succeeded.last);
+        (track.hosts(config.evidence.nat), most)
+    } else {
+        (1, 0)
+    };
     Standing {
-        hosts: if sample.proven {
-            track.hosts(config.evidence.nat)
-        } else {
-            1
-        },
+        hosts,
+        succeeds,
         pressure: 1.0,
         slow: track.slow(config, sample, coverage),
     }

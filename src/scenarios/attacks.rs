@@ -316,7 +316,7 @@ fn w14_a_pulse_attack_does_not_wait_out_its_limit() {
 #[test]
 fn w24_each_pure_attack_reaches_the_packet_limit() {
     for (profile, config) in profiles() {
-        for name in ["syn flood", "udp flood", "ack flood", "nmap -sT"] {
+        for name in ["syn flood", "udp flood", "ack flood", "nmap -sS"] {
             let attack = attacks().into_iter().find(|a| a.name == name).unwrap();
             let mut network = Network::new(config.clone());
             for second in 0..30 {

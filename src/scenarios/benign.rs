@@ -193,3 +193,27 @@ fn a_shared_address_whose_users_flood_is_throttled_and_keeps_its_connections() {
         );
     }
 }
+
+/// They do not show as many, and for a minute what was scanned is remembered.
+#[test]
+fn a_scan_behind_an_address_whose_hosts_look_alike_costs_them_no_packet_once_it_is_over() {
+    for (profile, config) in profiles() {
+        let mut network = Network::new(config.clone());
+        // Half of what a soft limit lets pass at most.
+        let most = config.soft_limit().pps.get() / 2;
+        let syns = most.min((config.triggers.syn * 0.4) as u32);
+        let all = opening(syns, 0b1, established(u64::from(syns) * 10, 100_000));
+        let scanned = Sample {
+            packets: all.packets + 1_000,
+            ports: 266,
+            refusals: 1_000,
+            ..opening(all.opens + 1_000, u64::MAX, all)
+        };
+        for second in 0..400 {
+            let now = if second == 60 { scanned } else { all };
+            network.second(&[benign(now)]);
+        }
+        assert_eq!(network.harshest(&peer()), Stage::RateSoft, "{profile}");
+        assert_eq!(network.benign.dropped, 0.0, "{profile}");
+    }
+}

@@ -94,7 +94,7 @@ fn w19_a_proven_client_of_many_services_is_no_scanner() {
         ..client
     };
     let mut world = measured(web());
-    assert_eq!(world.tick(&[scanner])[0].why.signal, Signal::PortsMinute);
+    assert_eq!(world.tick(&[scanner])[0].why.signal, Signal::Ports);
 }
 
 #[test]

@@ -204,3 +204,77 @@ fn what_is_spared_stays_so_over_a_restart() {
         })
     ));
 }
+
+/// SYNs to closed ports, which anybody may have sent in its name, beside what it opens itself.
+fn scan_in_its_name(ports: u32, its_own: u32) -> Sample {
+    Sample {
+        packets: u64::from(ports) + 40,
+        bytes: u64::from(ports + 40) * 60,
+        opens: ports + its_own,
+        refusals: ports,
+        ports: ports + 1,
+        port_bits: u64::MAX.checked_shl(ports).map_or(u64::MAX, |above| !above),
+        ..proven(syn_flood(peer(), (ports + its_own).into()))
+    }
+}
+
+/// A burst shorter than a second was remembered for a minute, and that blocked the peer.
+#[test]
+fn what_is_over_and_only_remembered_limits_and_blocks_nobody() {
+    let calm = scan_in_its_name(1, 1);
+    for of in [false, true] {
+        let as_seen = |sample: Sample| Sample {
+            proven: of,
+            ..sample
+        };
+        let mut world = measured(web());
+        world.ticks(30, &[as_seen(calm)]);
+        world.tick(&[as_seen(scan_in_its_name(58, 1))]);
+        world.ticks(120, &[as_seen(calm)]);
+        assert_eq!(harshest(&world, peer()), Stage::RateSoft, "proven: {of}");
+        world.until(peer(), Stage::Observe, &[as_seen(scan_in_its_name(0, 1))]);
+    }
+}
+
+#[test]
+fn a_scan_in_a_peers_name_costs_it_no_opening_that_it_had_use_for() {
+    let mut world = measured(web());
+    world.ticks(30, &[scan_in_its_name(0, 40)]);
+    let decisions = world.ticks(60, &[scan_in_its_name(1_000, 40)]);
+    let Some(Hold::Limit { limit, scope }) = decisions[0].hold else {
+        panic!("{decisions:?}");
+    };
+    assert_eq!((limit.pps.get(), scope), (80, LimitScope::New));
+    assert_eq!(harshest(&world, peer()), Stage::RateSoft);
+}
+
+/// What is remembered does not hide what goes on beside it.
+#[test]
+fn a_slow_scanner_that_floods_is_held_for_the_flood() {
+    let mut world = measured(web());
+    for n in 0..64 {
+        let slow = Sample {
+            port_bits: 1 << n,
+            proven: false,
+            ..scan_in_its_name(2, 0)
+        };
+        world.tick(&[slow]);
+    }
+    assert_eq!(world.stage(peer()), Stage::RateSoft);
+    let flood = Sample {
+        opens: 0,
+        ..udp_flood(peer(), 3_600)
+    };
+    // It goes on to probe, so that what is remembered counts.
+    let both = Sample {
+        port_bits: 1,
+        ..flood
+    };
+    world.ticks(5, &[both]);
+    let of = |decision: &&Decision| decision.kind == Kind::Escalate;
+    let last = world.log.iter().map(|(_, decision)| decision).rfind(of);
+    assert_eq!(
+        last.map(|decision| decision.why.signal),
+        Some(Signal::Packets)
+    );
+}
