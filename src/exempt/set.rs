@@ -71,7 +71,7 @@ impl Exempt {
         let lengths = self.by_length.range(..=source.bits()).rev();
         lengths
             .filter_map(|(bits, same_length)| {
-                let prefix = Source::containing(source.octets(), *bits);
+                let prefix = source.widened(*bits)?;
                 same_length.get(&prefix).map(|found| (prefix, *found))
             })
             .find(|(_, exempted)| exempted.is_live(now))
@@ -115,15 +115,23 @@ mod tests {
                 until: Some(Wall::from_secs(100)),
             },
         );
-        let by = |text: &str, now| {
+        let by_of = |exempt: &Exempt, text: &str, now| {
             exempt
                 .covering(&source(text), Wall::from_secs(now))
                 .map(|(_, exempted)| exempted.by)
         };
+        let by = |text: &str, now| by_of(&exempt, text, now);
         assert_eq!(by("10.1.2.3", 99), Some(By::Command));
         assert_eq!(by("10.1.2.3", 100), Some(By::Whitelist));
         assert_eq!(by("10.0.0.0/7", 0), None);
         assert_eq!(by("2001:db8::1", 0), None);
+        // IPv4 is carried inside these, but they do not speak of it.
+        for wide in ["::/0", "::/1"] {
+            exempt.add(source(wide), forever(By::Feedback));
+            assert_eq!(by_of(&exempt, "192.0.2.7", 0), None, "{wide}");
+        }
+        let v6 = by_of(&exempt, "2001:db8::1", 0);
+        assert_eq!(v6, Some(By::Feedback));
     }
 
     #[test]

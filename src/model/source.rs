@@ -49,6 +49,12 @@ impl Source {
         Self { addr, bits }
     }
 
+    /// The prefix of `bits` that holds it, if there is one: no IPv6 prefix holds an IPv4 address.
+    #[inline]
+    pub fn widened(&self, bits: u8) -> Option<Self> {
+        Some(Self::containing(self.addr, bits)).filter(|prefix| prefix.contains(self))
+    }
+
     /// The identity under which a packet from this address is counted: the address itself for
     /// IPv4 and for IPv6 link-local (RFC 4291, 2.5.6: all neighbours share one prefix, the gateway
     /// among them), its prefix of `v6_bits` for other IPv6.

@@ -53,6 +53,10 @@ pub struct Status {
     pub withheld: u64,
     /// Exempt sources and prefixes, whoever exempted them.
     pub exempt: u64,
+    /// Of those, not in the data plane for want of room: a default limit and an enforced graph hold
+    /// for them.
+    #[serde(default)]
+    pub exempt_no_room: u64,
     /// When this was answered.
     pub time: String,
 }
@@ -203,9 +207,13 @@ pub fn status_lines(status: &Status) -> String {
         rate_hard,
         block,
     } = status.held;
+    let no_room = match status.exempt_no_room {
+        0 => String::new(),
+        some => format!(", {some} of them without room in the data plane"),
+    };
     text.push_str(&format!(
         "sources: {} in the last tick; held: {rate_soft} RATE_SOFT, {rate_hard} RATE_HARD, {block} BLOCK; \
-         exempt entries: {}\n",
+         exempt entries: {}{no_room}\n",
         status.sources, status.exempt
     ));
     let next = status

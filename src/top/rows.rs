@@ -108,16 +108,12 @@ impl<'a> Policy<'a> {
 
     /// The entries that hold `source`, longest first.
     fn over(&self, source: &Source) -> impl Iterator<Item = &'a Entry> {
-        let octets = source.octets();
-        let shorter = self
+        let source = *source;
+        let prefixes = self
             .lengths
             .iter()
-            .filter(|bits| **bits <= source.bits())
-            .map(move |bits| Source::containing(octets, *bits));
-        // IPv4 is carried inside ::/0, but no IPv6 prefix speaks of it.
-        shorter
-            .filter(|prefix| prefix.contains(source))
-            .filter_map(|prefix| self.entries.get(&prefix).copied())
+            .filter_map(move |bits| source.widened(*bits));
+        prefixes.filter_map(|prefix| self.entries.get(&prefix).copied())
     }
 
     /// As the data plane decides: the longest prefix, but no automatic rule against an allow.

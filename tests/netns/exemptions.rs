@@ -44,13 +44,37 @@ fn lists_longer_than_the_policy_table_are_told_once_and_iq_goes_on() {
         .collect();
     whitelist(&lab, &many);
     let mut iq = start(&lab, &["--dry-run=false", "--max-deny=64"]);
-    let told = "6 exemptions are not in the data plane, 6 of ";
+    let told = "22 exemptions are not in the data plane, 22 of ";
     let line = iq.wait_line(SOON, told).unwrap().text;
     assert!(
         line.contains("whitelist.txt: ")
-            && line.ends_with("'kernloom shield upgrade --max-deny 76' makes room"),
+            && line.contains("(exemptions have 48 of 64 policy entries, ")
+            && line.ends_with("'kernloom shield upgrade --max-deny 108' makes room"),
         "{line}"
     );
+    let status = ask(&lab, "iq status").out;
+    assert!(
+        status.contains("exempt entries: 70, 22 of them without room in the data plane\n"),
+        "{status}"
+    );
+    assert_eq!(
+        json(&lab, &["iq", "status", "--json"])["exempt_no_room"],
+        22
+    );
+    // The rest of the table is for who is to be held, and whom a command exempts.
+    let source = lab.source("evil", Family::V4).unwrap();
+    let attack = flood(&lab, Flood::Udp4, 20_000);
+    iq.wait_line(SOON, &format!("iq] source={source} OBSERVE -> RATE_SOFT "))
+        .unwrap();
+    drop(attack);
+    let said = ask(&lab, "iq exempt 198.51.100.8 --ttl 1h");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let rest: String = (1..=64).map(|host| format!("203.0.113.{host}\n")).collect();
+    for line in rest.lines() {
+        if ask(&lab, &format!("shield deny add {line}")).code != Some(0) {
+            break;
+        }
+    }
     let said = ask(&lab, "iq exempt 198.51.100.9 --ttl 1h");
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(
@@ -354,5 +378,21 @@ fn lists_that_exempt_everyone_are_warned_of() {
     let said = ask(&lab, "iq exempt ::/0 --ttl 1h");
     assert_eq!(said.code, Some(0), "{said:?}");
     iq.wait_line(SOON, "'iq exempt' exempts everyone (::/0)")
+        .unwrap();
+}
+
+/// IPv4 is carried inside ::/0: with IPv6 exempt, nobody was held.
+#[test]
+fn who_exempts_all_of_ipv6_says_nothing_of_ipv4() {
+    let Some(lab) = lab("ipv6", 0) else { return };
+    let mut iq = start(&lab, &["--dry-run=false"]);
+    iq.wait_line(SOON, "a tick every").unwrap();
+    for wide in ["::/0", "::/1"] {
+        let said = ask(&lab, &format!("iq exempt {wide} --ttl 1h"));
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let source = lab.source("evil", Family::V4).unwrap();
+    let _attack = flood(&lab, Flood::Udp4, 20_000);
+    iq.wait_line(SOON, &format!("iq] source={source} OBSERVE -> RATE_SOFT "))
         .unwrap();
 }

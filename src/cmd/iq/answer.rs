@@ -210,6 +210,7 @@ impl Iq<'_> {
             held,
             withheld: overview.withheld,
             exempt: self.lists.exempt().len() as u64,
+            exempt_no_room: self.lists.unfit() as u64,
             time: wall(now).to_string(),
         }
     }

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::IQ;
-use crate::dataplane::{Action, Entry, Owner, PinDir, Rule, Shield};
+use crate::dataplane::{Action, Edit, Entry, Owner, PinDir, Rule, Shield};
 use crate::error::{Error, Result};
 use crate::exempt::{
     Action as Feedbacks, By, Entry as Said, Exempt, Exempted, Feedback, Whitelist,
@@ -51,6 +51,8 @@ pub(super) struct Before {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Work {
     stale: Vec<Source>,
+    /// IQ's own entries that are to stay, if with another end.
+    kept: BTreeSet<Source>,
     /// Those that have an entry first: a change of it needs no room.
     missing: Vec<(Source, Option<Ktime>)>,
     standing: BTreeSet<Source>,
@@ -271,25 +273,12 @@ impl Lists {
         for source in &work.stale {
             edit.remove(source)?;
         }
-        let mut left = work.missing.into_iter();
-        let mut refused = None;
-        for (source, expires) in left.by_ref() {
-            let rule = Rule {
-                action: Action::Allow,
-                owner: Owner::Iq,
-                expires,
-            };
-            if let Err(error) = edit.set(&source, &rule) {
-                refused = Some((source, error));
-                break;
-            }
-        }
-        let Some((first, error)) = refused else {
+        let most = shield.max_deny();
+        let Some((unfit, error)) = self.place(&mut edit, (work.missing, &work.kept), most) else {
             self.unfit.clear();
             self.again = self.next_end(entries, now.ktime);
             return Ok(());
         };
-        let unfit: BTreeSet<Source> = left.map(|one| one.0).chain([first]).collect();
         let news = !unfit.is_subset(&self.unfit);
         self.unfit = unfit;
         let there = edit.list()?;
@@ -297,9 +286,46 @@ impl Lists {
         self.full_at = live.count();
         self.again = self.next_end(&there, now.ktime);
         if news {
-            log::error!(target: IQ, "{}", self.no_room(&error, shield.max_deny()));
+            log::error!(target: IQ, "{}", self.no_room(&error, most));
         }
         Ok(())
+    }
+
+    /// Makes entries of what is missing, beside those `kept`, in a table of `most`: whom there was no
+    /// room for, and why, if there was anybody.
+    fn place(
+        &self,
+        edit: &mut Edit<'_>,
+        (missing, kept): (Vec<(Source, Option<Ktime>)>, &BTreeSet<Source>),
+        most: u32,
+    ) -> Option<(BTreeSet<Source>, Error)> {
+        let mut room = share_of(most).saturating_sub(kept.len());
+        let (mut unfit, mut refused) = (BTreeSet::new(), None);
+        let mut left = missing.into_iter();
+        for (source, expires) in left.by_ref() {
+            // Whom a command exempts is meant now.
+            let commanded = || self.commanded.iter().any(|one| one.source == source);
+            if !kept.contains(&source) && !commanded() {
+                if room == 0 {
+                    unfit.insert(source);
+                    refused.get_or_insert_with(|| no_more_than(most));
+                    continue;
+                }
+                room -= 1;
+            }
+            let rule = Rule {
+                action: Action::Allow,
+                owner: Owner::Iq,
+                expires,
+            };
+            if let Err(error) = edit.set(&source, &rule) {
+                unfit.insert(source);
+                refused = Some(error);
+                break;
+            }
+        }
+        unfit.extend(left.map(|one| one.0));
+        refused.map(|error| (unfit, error))
     }
 
     /// What of `entries` has to change.
@@ -324,6 +350,9 @@ impl Lists {
                 expires,
             } = entry.rule;
             let ours = owner == Owner::Iq && action == Action::Allow;
+            if ours && missing.contains_key(&entry.source) {
+                work.kept.insert(entry.source);
+            }
             match missing.get(&entry.source) {
                 None if ours => work.stale.push(entry.source),
                 Some(_) if !ours && entry.binds(now.ktime) => {
@@ -352,6 +381,11 @@ impl Lists {
         ends.filter_map(|entry| entry.rule.expires)
             .filter(|end| now < *end)
             .min()
+    }
+
+    /// How many exemptions the data plane lacks for want of room.
+    pub(super) fn unfit(&self) -> usize {
+        self.unfit.len()
     }
 
     /// Whether the data plane lacks this exemption for want of room.
@@ -427,6 +461,18 @@ pub(super) fn warn_of_everyone<'a>(
 }
 
 /// How a table of `most` entries gets room for `more`.
+/// How many of `most` policy entries exemptions may take: the others are for who is to be held.
+fn share_of(most: u32) -> usize {
+    usize::try_from(most - most / 4).unwrap_or(usize::MAX)
+}
+
+fn no_more_than(most: u32) -> Error {
+    Error::world(format!(
+        "exemptions have {} of {most} policy entries, so that there is room for who is to be held",
+        share_of(most)
+    ))
+}
+
 pub(super) fn room_for(more: usize, most: u32) -> String {
     // A source longer than what is tracked takes a second entry.
     let more = u32::try_from(more).unwrap_or(u32::MAX).saturating_mul(2);
