@@ -36,12 +36,12 @@ pub(super) fn run(host: &Host, args: &ResetArgs) -> Result<()> {
     // Whoever reads what follows takes their time.
     drop(lock);
     let told = if args.operator {
-        None
+        Ok(None)
     } else {
-        iq::tell_of_reset(&places.run_dir, args.all)?
+        iq::tell_of_reset(&places.run_dir, args.all)
     };
-    let runs = told.is_some();
-    if let Some(told) = told {
+    let runs = !matches!(told, Ok(None));
+    if let Ok(Some(told)) = &told {
         log::info!("{told}");
     }
     if args.all && !runs && !forget_exemptions(host)? {
@@ -65,7 +65,9 @@ pub(super) fn run(host: &Host, args: &ResetArgs) -> Result<()> {
     text.push_str(&format!("{} removed, {} kept", removed.len(), stand.len()));
     text.push_str(&more(&stand, args.all, &host.state_dir)?);
     text.push('\n');
-    print(&text)
+    print(&text)?;
+    // What is removed stays so, whatever the IQ that was to be told of it does.
+    told.map(drop)
 }
 
 /// What of those that stand '--all' removes, too.

@@ -17,7 +17,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use super::clock::now;
 use super::poller::{Interest, Poller, Wake};
 use crate::error::{Doing, Error, Result};
-use crate::model::Ktime;
+use crate::model::{Ktime, format_duration};
 
 const SOCKET: &str = "iq.sock";
 
@@ -265,6 +265,10 @@ impl Drop for ControlSocket {
 /// # Errors
 /// World's, if it does not answer in time.
 pub fn ask(run_dir: &Path, request: &str) -> Result<Option<String>> {
+    ask_within(PATIENCE, run_dir, request)
+}
+
+fn ask_within(patience: Duration, run_dir: &Path, request: &str) -> Result<Option<String>> {
     let path = run_dir.join(SOCKET);
     let doing = || format!("asking the IQ at {}", path.display());
     let mut stream = match UnixStream::connect(&path) {
@@ -278,13 +282,24 @@ pub fn ask(run_dir: &Path, request: &str) -> Result<Option<String>> {
         }
         stream => stream.doing(doing)?,
     };
-    stream.set_read_timeout(Some(PATIENCE)).doing(doing)?;
-    stream.set_write_timeout(Some(PATIENCE)).doing(doing)?;
+    stream.set_read_timeout(Some(patience)).doing(doing)?;
+    stream.set_write_timeout(Some(patience)).doing(doing)?;
     stream
         .write_all(format!("{request}\n").as_bytes())
         .doing(doing)?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).doing(doing)?;
+    match BufReader::new(stream).read_line(&mut line) {
+        // The time that SO_RCVTIMEO gives is over: socket(7).
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            return Err(Error::world(format!(
+                "{}: it has not answered for {}; if it hangs, end it ('systemctl kill --signal=KILL' of its unit, \
+                 or 'kill -KILL') and start it again; 'kernloom reset' removes what it enforced all the same",
+                doing(),
+                format_duration(patience)
+            )));
+        }
+        read => read.doing(doing)?,
+    };
     if line.is_empty() {
         return Err(Error::world(format!(
             "{}: it closed the connection; see its log",
@@ -323,6 +338,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// As an IQ that was stopped: the kernel takes the request in, nobody answers.
+    #[test]
+    fn who_hangs_is_not_waited_for_without_end_and_the_mend_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let _socket = ControlSocket::listen(dir.path()).unwrap();
+        let error = ask_within(Duration::from_millis(20), dir.path(), "{}").unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.contains("it has not answered for 20ms; if it hangs, end it"),
+            "{told}"
+        );
+        assert_eq!(error.exit_code(), 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use control::{ControlSocket, Request, ask};
 pub use instance::{no_iq, only_iq, only_keeper};
 pub use memory::give_back_large_blocks;
 pub use notify::{tell_alive, tell_ready, tell_stopping, watchdog_interval};
-pub use poller::{Interest, Poller, Ticker, Wake, shutdown_on_signal};
+pub use poller::{Interest, Poller, Ticker, Wake, shutdown_on_signal, told_to_stop};
 pub use privileges::{STEADY, keep_only};
 pub use ssh::ssh_peers;
 pub use terminal::{Keyboard, Stir};

@@ -169,3 +169,13 @@ pub fn shutdown_on_signal() -> Result<SignalFd> {
     signals.thread_block().doing(doing)?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).doing(doing)
 }
+
+/// Takes the signals that came; whether one of them is to end a service. Nothing is to be read anew
+/// on SIGHUP, which a terminal sends when it goes: files are, when they change.
+pub fn told_to_stop(signals: &SignalFd) -> Result<bool> {
+    let mut stop = false;
+    while let Some(signal) = signals.read_signal().doing(|| "reading a signal")? {
+        stop |= i32::try_from(signal.ssi_signo) != Ok(Signal::SIGHUP as i32);
+    }
+    Ok(stop)
+}

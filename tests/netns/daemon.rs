@@ -465,6 +465,18 @@ fn w17_a_reset_starts_the_running_iq_over_and_it_holds_the_next_attack() {
     assert!(run(&lab, &["shield", "limit", "list"]).contains(&evil));
 }
 
+/// Whoever meant to have files read again, or lost the terminal, lost the protection.
+#[test]
+fn a_hangup_ends_nothing() {
+    let Some(lab) = lab("hangup") else { return };
+    let (mut iq, evil) = holding(&lab, &ENFORCE);
+    iq.process().signal(Signal::SIGHUP).unwrap();
+    iq.wait_line(SOON, "SIGHUP: going on").unwrap();
+    let stage = why(&lab, &evil)["stage"].clone();
+    assert_ne!(stage, "OBSERVE");
+    assert!(stop(iq).contains("stopping"));
+}
+
 #[test]
 fn it_says_why_with_numbers_and_origins() {
     let Some(lab) = lab("why") else { return };

@@ -1,7 +1,8 @@
 //! The daemon: one epoll loop, no thread.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+
+use nix::sys::signalfd::SignalFd;
 
 use super::super::graph::{GRAPH, GraphKeeper, Setup};
 use super::super::pins;
@@ -24,7 +25,8 @@ use crate::model::{Moment, format_duration};
 use crate::report::attached_line;
 use crate::runtime::{
     ControlSocket, Poller, STEADY, Ticker, Wake, Watch, keep_only, moment, only_iq, only_keeper,
-    patiently, shutdown_on_signal, tell_alive, tell_ready, tell_stopping, watchdog_interval,
+    patiently, shutdown_on_signal, tell_alive, tell_ready, tell_stopping, told_to_stop,
+    watchdog_interval,
 };
 use crate::state::{Exemption, State};
 use crate::trust::directory_of;
@@ -220,13 +222,13 @@ impl Drop for Made {
 }
 
 /// The loop: one epoll over signals, ring buffer, ticks, files, metrics and the control socket.
-fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) -> Result<()> {
+fn attend(host: &Host, shield: &Shield, signals: &SignalFd, iq: &mut Iq<'_>) -> Result<()> {
     let ticker = Ticker::every(iq.interval())?;
     let events = shield.events()?;
     let mut socket = ControlSocket::listen(&host.places.run_dir)?;
     let mut watch = watching(iq)?;
     let poller = Poller::new()?;
-    poller.watch(shutdown, Wake::Shutdown)?;
+    poller.watch(signals, Wake::Shutdown)?;
     if let Some(events) = &events {
         poller.watch(events, Wake::Events)?;
     }
@@ -253,6 +255,7 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
     loop {
         for wake in poller.wait()? {
             match wake {
+                Wake::Shutdown if !told_to_stop(signals)? => say_going_on(),
                 Wake::Shutdown => {
                     tell_stopping();
                     return iq.farewell()?.then_some(()).ok_or_else(not_stored);
@@ -279,6 +282,10 @@ fn attend(host: &Host, shield: &Shield, shutdown: impl AsFd, iq: &mut Iq<'_>) ->
             }
         }
     }
+}
+
+fn say_going_on() {
+    log::info!(target: IQ, "SIGHUP: going on; files are read anew when they change, SIGTERM ends iq");
 }
 
 fn graph_setup(store: &Path, settings: &GraphSettings) -> Setup {
