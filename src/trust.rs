@@ -10,6 +10,9 @@ use nix::unistd::geteuid;
 
 use crate::error::{Doing, Error as Refusal};
 
+/// Of a directory: who may write it may remove only what is theirs, chmod(1).
+const STICKY: u32 = 0o1000;
+
 /// Write permission of the group and of others.
 const OTHERS_WRITE: u32 = 0o022;
 
@@ -39,9 +42,20 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 /// Reads a file that says where things are kept, or what is enforced: it must be root's, or of whoever runs this.
 ///
 /// # Errors
-/// As [`read_to_string`]; `PermissionDenied` for somebody else's file.
+/// As [`read_to_string`]; `PermissionDenied` for somebody else's file, or one that everybody may
+/// put another in the place of.
 pub(crate) fn read_settings(path: &Path) -> Result<String> {
-    text(read(path, |about| foreign_file(about, path))?)
+    let dir = directory_of(path);
+    let text = text(read(path, |about| foreign_file(about, path))?)?;
+    let mode = fs::metadata(dir)?.mode() & 0o7777;
+    if mode & 0o002 != 0 && mode & STICKY == 0 {
+        let name = dir.display();
+        let why = format!(
+            "everybody may put another file in its place (mode {mode:04o} of {name}); run 'chmod o-w {name}'"
+        );
+        return Err(Error::new(ErrorKind::PermissionDenied, why));
+    }
+    Ok(text)
 }
 
 /// Where a file is kept: of a name alone, the directory this process is in.
@@ -207,6 +221,7 @@ pub(crate) fn private_tempdir() -> tempfile::TempDir {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
@@ -295,6 +310,25 @@ mod tests {
             // A list may be kept by whoever keeps it.
             read_to_string(path).unwrap();
         }
+    }
+
+    #[test]
+    fn settings_that_everybody_may_replace_are_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kernloom.toml");
+        fs::write(&path, "").unwrap();
+        let told = |mode| {
+            fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+            read_settings(&path).map_err(|why| why.to_string())
+        };
+        assert_eq!(told(0o1777), Ok(String::new()), "as /tmp: theirs alone");
+        assert_eq!(
+            told(0o777),
+            Err(format!(
+                "everybody may put another file in its place (mode 0777 of {0}); run 'chmod o-w {0}'",
+                dir.path().display()
+            ))
+        );
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct IqHost {
     pub pdp_config: Option<PathBuf>,
     /// That of the settings, where the command line names another profile or file.
     pub unused_pdp_config: Option<PathBuf>,
+    /// That of the settings, where the command line names a file alone.
+    pub unused_profile: Option<String>,
     pub dry_run: bool,
     pub interval: Duration,
     pub whitelist: PathBuf,
@@ -194,6 +196,8 @@ impl Host {
         } else {
             (file.profile.clone(), file.pdp_config.clone(), None)
         };
+        let alone = args.pdp_config.is_some() && args.profile.is_none();
+        let unused_profile = file.profile.clone().filter(|_| alone);
         let iface = if args.iface.is_empty() {
             file.iface.clone().unwrap_or_default()
         } else {
@@ -210,6 +214,7 @@ impl Host {
             profile,
             pdp_config,
             unused_pdp_config: unused,
+            unused_profile,
             dry_run: args.dry_run.or(file.dry_run).unwrap_or(true),
             interval: args.interval.or(file.interval).unwrap_or(DEFAULT_TICK),
             whitelist: path(&args.whitelist, &file.whitelist, "whitelist.txt"),

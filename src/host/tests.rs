@@ -312,6 +312,11 @@ fn a_file_to_judge_by_that_the_command_line_sets_aside_is_known() {
     assert_eq!(unused(&[]), None);
     assert_eq!(unused(&["--profile=idp", "--pdp-config=/ours.yaml"]), None);
     assert_eq!(unused(&["--profile=idp"]), Some("/ours.yaml".into()));
+    let unused = |args: &[&str]| resolve(args, "profile = 'idp'\n").1.unused_profile;
+    assert_eq!(unused(&[]), None);
+    assert_eq!(unused(&["--profile=nas"]), None, "says so itself");
+    assert_eq!(unused(&["--pdp-config=/ours.yaml"]), Some("idp".into()));
+    assert_eq!(unused(&["--pdp-config=/ours.yaml", "--profile=idp"]), None);
 }
 
 /// What starts at boot loads lists too, and a mistyped line kept them out.

@@ -401,6 +401,15 @@ impl Effective {
 
     fn limits(&self) -> Result<(StageLimit, StageLimit), ProfileError> {
         let shield = &self.spec.adapters.shield_pep;
+        for (name, pps) in [
+            ("soft_rate_pps", shield.soft_rate_pps),
+            ("hard_rate_pps", shield.hard_rate_pps),
+        ] {
+            if pps == 0 {
+                let problem = "0 would let nothing pass; a stage that blocks is 'block_at'";
+                return Err(self.invalid(&format!("adapters.shield_pep.{name}"), problem));
+            }
+        }
         let soft = rate_limit(shield.soft_rate_pps, shield.soft_burst);
         let hard = rate_limit(shield.hard_rate_pps, shield.hard_burst);
         if hard.pps > soft.pps {

@@ -338,6 +338,14 @@ impl Settings {
                 path.display()
             );
         }
+        if let Some(profile) = &iq.unused_profile {
+            log::warn!(
+                target: IQ,
+                "profile ({profile}) in {} is not used: --pdp-config was given, and goes before both keys of the \
+                 file; --profile={profile} puts it under the file",
+                host.config.display()
+            );
+        }
         let untold = iq.profile.is_none() && iq.pdp_config.is_none();
         if untold {
             return Err(Error::operator(format!(
