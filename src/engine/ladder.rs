@@ -502,8 +502,10 @@ impl Ladder {
             self.set_cause(&score.reading());
         }
         self.settle(tick, to);
-        // A renewal makes nothing milder: that the limit works must not lift it.
-        if kind == Kind::Renew && (scope, spared) == (self.scope, self.spares) {
+        // A renewal makes nothing milder: that the limit works must not lift it. What is only remembered
+        // goes by what succeeds meanwhile.
+        let same = (scope, spared) == (self.scope, self.spares);
+        if kind == Kind::Renew && same && !score.signal.is_memory() {
             self.limit = self
                 .limit
                 .into_iter()

@@ -101,9 +101,11 @@ impl Track {
         self.updated = secs;
     }
 
-    /// `most_syns`: what counts of one window, so that a short flood is not an hour's worth.
+    /// Whether it opened a port that it had not within a minute. `most_syns`: what counts of one
+    /// window, so that a short flood is not an hour's worth.
     #[inline]
-    fn add(&mut self, sample: &Sample, seconds: f64, most_syns: f64) {
+    fn add(&mut self, sample: &Sample, seconds: f64, most_syns: f64) -> bool {
+        let known = self.minute.running | self.minute.last;
         for ports in [&mut self.minute, &mut self.hour, &mut self.day] {
             ports.running |= sample.port_bits;
         }
@@ -116,6 +118,7 @@ impl Track {
         self.failures.running = self.failures.running.saturating_add(failures);
         let succeeded = f64::from(sample.syns.saturating_sub(failures)) / seconds.max(1.0);
         self.succeeded.running = self.succeeded.running.max(whole(succeeded));
+        sample.port_bits & !known != 0
     }
 
     /// Whether it opened no more than one port, and no more than one host shows.
@@ -128,12 +131,14 @@ impl Track {
         self.stacks.count().clamp(1, most.max(1))
     }
 
-    /// The worst of what is scored over more than a window, as signal, value and trigger.
+    /// The worst of what is scored over more than a window, as signal, value and trigger. A scan goes
+    /// on while openings fail, or while somebody of whom it is not known `finds` another port.
     fn slow(
         &self,
         config: &Config,
         sample: &Sample,
         coverage: Coverage,
+        finds: bool,
     ) -> Option<(Signal, f64, f64)> {
         let mut worst: Option<(Signal, f64, f64)> = None;
         let mut consider = |signal, value: f64, trigger: f64| {
@@ -142,17 +147,14 @@ impl Track {
                 worst = Some((signal, value, trigger));
             }
         };
-        if sample.port_bits != 0 && config.weights.ports > 0.0 {
+        let known = coverage.proof && coverage.refusals && sample.proven;
+        let goes_on = failures(sample) > 0 || (finds && !known);
+        if sample.port_bits != 0 && goes_on && config.weights.ports > 0.0 {
             let ports = &config.evidence.slow_ports;
             let day = self.day.count();
             // No more ports in a shorter time than in a longer one.
             let shows = |trigger: &u32| day >= *trigger;
-            let is_client = || {
-                coverage.proof
-                    && coverage.refusals
-                    && sample.proven
-                    && self.failures.sum().saturating_mul(2) < day
-            };
+            let is_client = || known && self.failures.sum().saturating_mul(2) < day;
             let least = [ports.minute, ports.hour, ports.day];
             if least.iter().any(shows) && !is_client() {
                 for (signal, sketch, trigger) in [
@@ -201,8 +203,8 @@ impl Tracks {
         if let Some(track) = self.tracks.pass_to(&sample.source) {
             track.turn_to(secs);
             let hosts = f64::from(track.hosts(config.evidence.nat));
-            track.add(sample, window_seconds, most_syns * hosts);
-            return standing(track, config, sample, coverage);
+            let finds = track.add(sample, window_seconds, most_syns * hosts);
+            return standing(track, config, (sample, finds), coverage);
         }
         if !opens {
             return Standing::default();
@@ -211,7 +213,7 @@ impl Tracks {
             updated: secs,
             ..Track::default()
         };
-        track.add(sample, window_seconds, most_syns);
+        let finds = track.add(sample, window_seconds, most_syns);
         let most = if sample.proven || !track.is_single() {
             MOST_TRACKS
         } else {
@@ -220,7 +222,7 @@ impl Tracks {
         if self.tracks.len() < most {
             self.tracks.insert(sample.source, track, MOST_TRACKS);
         }
-        standing(&track, config, sample, coverage)
+        standing(&track, config, (sample, finds), coverage)
     }
 
     pub(super) fn hosts(&self, source: &Source, evidence: &Evidence) -> u32 {
@@ -264,7 +266,12 @@ impl Tracks {
     }
 }
 
-fn standing(track: &Track, config: &Config, sample: &Sample, coverage: Coverage) -> Standing {
+fn standing(
+    track: &Track,
+    config: &Config,
+    (sample, finds): (&Sample, bool),
+    coverage: Coverage,
+) -> Standing {
     let (hosts, succeeds) = if sample.proven {
         let succeeded = track.succeeded;
         let most = succeeded.running.max(succeeded.last);
@@ -276,7 +283,7 @@ fn standing(track: &Track, config: &Config, sample: &Sample, coverage: Coverage)
         hosts,
         succeeds,
         pressure: 1.0,
-        slow: track.slow(config, sample, coverage),
+        slow: track.slow(config, sample, coverage, finds),
     }
 }
 

@@ -213,7 +213,7 @@ fn scan_in_its_name(ports: u32, its_own: u32) -> Sample {
         opens: ports + its_own,
         refusals: ports,
         ports: ports + 1,
-        port_bits: u64::MAX.checked_shl(ports).map_or(u64::MAX, |above| !above),
+        port_bits: 1 | u64::MAX.checked_shl(ports).map_or(u64::MAX, |above| !above),
         ..proven(syn_flood(peer(), (ports + its_own).into()))
     }
 }
@@ -232,8 +232,26 @@ fn what_is_over_and_only_remembered_limits_and_blocks_nobody() {
         world.tick(&[as_seen(scan_in_its_name(58, 1))]);
         world.ticks(120, &[as_seen(calm)]);
         assert_eq!(harshest(&world, peer()), Stage::RateSoft, "proven: {of}");
-        world.until(peer(), Stage::Observe, &[as_seen(scan_in_its_name(0, 1))]);
+        let after = world.until(peer(), Stage::Observe, &[as_seen(scan_in_its_name(0, 1))]);
+        assert!(after < 90, "proven: {of}: {after} s");
     }
+}
+
+/// What passes a limit says what there was use for: a night must not choke the morning.
+#[test]
+fn while_a_scan_is_remembered_the_limit_goes_by_what_succeeds() {
+    let mut world = measured(web());
+    world.tick(&[scan_in_its_name(58, 2)]);
+    let mut pps = Vec::new();
+    for its_own in [2, 20, 40, 80] {
+        world.ticks(100, &[scan_in_its_name(1, its_own)]);
+        let told = world.engine.explain(&peer(), Ktime::from_secs(world.secs));
+        let Some(Hold::Limit { limit, .. }) = told.hold else {
+            panic!("{its_own} openings per second");
+        };
+        pps.push(limit.pps.get());
+    }
+    assert_eq!(pps, [20, 40, 80, 160]);
 }
 
 #[test]
