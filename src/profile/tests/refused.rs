@@ -236,6 +236,13 @@ fn a_key_set_on_the_command_line_is_checked_like_one_in_a_file() {
     ] {
         assert_eq!(refuse(set), format!("command line: --set {set}: {problem}"));
     }
+    let key = "adapters.shield_pep.hard_rate_pps";
+    assert_eq!(
+        refuse(&format!("{key}=0")),
+        format!(
+            "command line (--set): spec.{key}: 0 would let nothing pass; a stage that blocks is 'block_at'"
+        )
+    );
 }
 
 #[test]
