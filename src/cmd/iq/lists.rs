@@ -51,8 +51,10 @@ pub(super) struct Before {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Work {
     stale: Vec<Source>,
-    /// IQ's own entries that are to stay, if with another end.
-    kept: BTreeSet<Source>,
+    /// IQ's own entries that stay as they are.
+    kept: usize,
+    /// Of what is missing, what has an entry of IQ's own with another end.
+    moved: BTreeSet<Source>,
     /// Those that have an entry first: a change of it needs no room.
     missing: Vec<(Source, Option<Ktime>)>,
     standing: BTreeSet<Source>,
@@ -253,7 +255,7 @@ impl Lists {
     ) -> Result<()> {
         let live = entries.iter().filter(|entry| entry.is_live(now.ktime));
         let live = live.count();
-        let work = self.compare(entries, now);
+        let mut work = self.compare(entries, now);
         for line in &work.news {
             log::warn!(target: IQ, "{line}");
         }
@@ -261,7 +263,7 @@ impl Lists {
         // Trying changes policy, which is a reason to try.
         let no_room_yet =
             work.missing.is_empty() || live >= self.full_at && work.missing.iter().all(waits);
-        self.standing = work.standing;
+        self.standing = std::mem::take(&mut work.standing);
         if work.stale.is_empty() && no_room_yet {
             let still: BTreeSet<Source> = work.missing.iter().map(|one| one.0).collect();
             self.unfit = still;
@@ -274,7 +276,7 @@ impl Lists {
             edit.remove(source)?;
         }
         let most = shield.max_deny();
-        let Some((unfit, error)) = self.place(&mut edit, (work.missing, &work.kept), most) else {
+        let Some((unfit, error)) = self.place(&mut edit, work, most) else {
             self.unfit.clear();
             self.again = self.next_end(entries, now.ktime);
             return Ok(());
@@ -291,21 +293,21 @@ impl Lists {
         Ok(())
     }
 
-    /// Makes entries of what is missing, beside those `kept`, in a table of `most`: whom there was no
-    /// room for, and why, if there was anybody.
+    /// Makes entries of what is missing in a table of `most`: whom there was no room for, and why, if
+    /// there was anybody.
     fn place(
         &self,
         edit: &mut Edit<'_>,
-        (missing, kept): (Vec<(Source, Option<Ktime>)>, &BTreeSet<Source>),
+        work: Work,
         most: u32,
     ) -> Option<(BTreeSet<Source>, Error)> {
-        let mut room = share_of(most).saturating_sub(kept.len());
+        let mut room = share_of(most).saturating_sub(work.kept + work.moved.len());
         let (mut unfit, mut refused) = (BTreeSet::new(), None);
-        let mut left = missing.into_iter();
+        let mut left = work.missing.into_iter();
         for (source, expires) in left.by_ref() {
             // Whom a command exempts is meant now.
             let commanded = || self.commanded.iter().any(|one| one.source == source);
-            if !kept.contains(&source) && !commanded() {
+            if !work.moved.contains(&source) && !commanded() {
                 if room == 0 {
                     unfit.insert(source);
                     refused.get_or_insert_with(|| no_more_than(most));
@@ -350,9 +352,6 @@ impl Lists {
                 expires,
             } = entry.rule;
             let ours = owner == Owner::Iq && action == Action::Allow;
-            if ours && missing.contains_key(&entry.source) {
-                work.kept.insert(entry.source);
-            }
             match missing.get(&entry.source) {
                 None if ours => work.stale.push(entry.source),
                 Some(_) if !ours && entry.binds(now.ktime) => {
@@ -364,8 +363,12 @@ impl Lists {
                 }
                 Some(end) if ours && same_end(expires, *end) => {
                     missing.remove(&entry.source);
+                    work.kept += 1;
                 }
-                Some(_) => work.missing.extend(missing.remove_entry(&entry.source)),
+                Some(_) => {
+                    work.missing.extend(missing.remove_entry(&entry.source));
+                    work.moved.extend(ours.then_some(entry.source));
+                }
                 None => {}
             }
         }
@@ -460,7 +463,6 @@ pub(super) fn warn_of_everyone<'a>(
     }
 }
 
-/// How a table of `most` entries gets room for `more`.
 /// How many of `most` policy entries exemptions may take: the others are for who is to be held.
 fn share_of(most: u32) -> usize {
     usize::try_from(most - most / 4).unwrap_or(usize::MAX)
@@ -473,6 +475,7 @@ fn no_more_than(most: u32) -> Error {
     ))
 }
 
+/// How a table of `most` entries gets room for `more`.
 pub(super) fn room_for(more: usize, most: u32) -> String {
     // A source longer than what is tracked takes a second entry.
     let more = u32::try_from(more).unwrap_or(u32::MAX).saturating_mul(2);
