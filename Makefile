@@ -14,7 +14,7 @@ build: ## build target/release/kernloom
 	@scripts/deps.sh build
 	$(CARGO) build --release
 
-demo: deps ## attack a protected server in network namespaces and watch, about 75 s
+demo: deps ## attack a protected server in network namespaces and watch, about 85 s
 	$(CARGO) build --release --bin kernloom --example demo
 	@$(if $(SUDO),echo "make: network namespaces need root: running the demo through sudo")
 	@$(SUDO) $(TARGET)/release/examples/demo $(TARGET)/release/kernloom

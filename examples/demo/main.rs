@@ -1,4 +1,4 @@
-//! `make demo`: kernloom under attack, on this machine, in about 75 seconds.
+//! `make demo`: kernloom under attack, on this machine, in about 85 seconds.
 //!
 //! Builds network namespaces with a web server, an office of real HTTP clients behind one address,
 //! and five attackers; starts the real `kernloom iq` on the server; tells what happens as it
