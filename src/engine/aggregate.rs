@@ -54,7 +54,8 @@ pub(super) struct Aggregate {
     /// Prefixes of which several sources were seen, sorted.
     prefixes: Vec<Sample>,
     /// The prefix under way, and its sources so far.
-    running: Option<(Sample, u32)>,
+    running: Sample,
+    sources: u32,
     /// Packets below which a prefix is not worth a look.
     least: u64,
 }
@@ -77,7 +78,8 @@ impl Aggregate {
             fresh: Sample::silent(everyone()),
             unseen: Traffic::default(),
             prefixes: Vec::new(),
-            running: None,
+            running: Sample::silent(everyone()),
+            sources: 0,
             least,
         }
     }
@@ -89,20 +91,16 @@ impl Aggregate {
             self.fresh.join(&passed);
         }
         let prefix = prefix_of(&sample.source);
-        match &mut self.running {
-            Some((sum, sources)) if sum.source == prefix => {
-                sum.join(&passed);
-                *sources += 1;
-            }
-            _ => {
-                self.end_prefix();
-                let sum = Sample {
-                    source: prefix,
-                    ..passed
-                };
-                self.running = Some((sum, 1));
-            }
+        if self.sources > 0 && self.running.source == prefix {
+            self.running.join(&passed);
+        } else {
+            self.end_prefix();
+            self.running = Sample {
+                source: prefix,
+                ..passed
+            };
         }
+        self.sources += 1;
     }
 
     /// Adds what came from sources that had to make room for others. Who still has a place and is
@@ -123,13 +121,15 @@ impl Aggregate {
     }
 
     fn end_prefix(&mut self) {
-        let Some((mut sum, sources)) = self.running.take() else {
-            return;
-        };
-        self.overall.join(&sum);
-        if sources > 1 && sum.packets >= self.least {
-            sum.ports = linear_count(sum.port_bits);
-            self.prefixes.push(sum);
+        let sources = mem::take(&mut self.sources);
+        if sources > 0 {
+            self.overall.join(&self.running);
+        }
+        if sources > 1 && self.running.packets >= self.least {
+            self.prefixes.push(Sample {
+                ports: linear_count(self.running.port_bits),
+                ..self.running
+            });
             while self.prefixes.len() > MOST_PREFIXES {
                 self.least = self.least.max(1).saturating_mul(2);
                 self.prefixes.retain(|sum| sum.packets >= self.least);

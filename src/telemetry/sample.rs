@@ -142,15 +142,27 @@ pub struct Window<S> {
 /// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over
 /// a bitmap of 64 bits: `-64 ln(unset / 64)`, rounded. A full bitmap answers as with one bit unset,
 /// 266: so many and more.
+#[inline]
 pub fn linear_count(bitmap: u64) -> u32 {
-    static ESTIMATES: LazyLock<[u16; 65]> = LazyLock::new(estimates);
-    estimate(&*ESTIMATES, bitmap.count_ones())
+    few(bitmap).unwrap_or_else(|| {
+        static ESTIMATES: LazyLock<[u16; 65]> = LazyLock::new(estimates);
+        estimate(&*ESTIMATES, bitmap.count_ones())
+    })
 }
 
 /// The same over 32 bits: a full bitmap answers 111.
+#[inline]
 pub fn linear_count_of_32(bitmap: u32) -> u32 {
-    static ESTIMATES: LazyLock<[u16; 33]> = LazyLock::new(estimates);
-    estimate(&*ESTIMATES, bitmap.count_ones())
+    few(bitmap.into()).unwrap_or_else(|| {
+        static ESTIMATES: LazyLock<[u16; 33]> = LazyLock::new(estimates);
+        estimate(&*ESTIMATES, bitmap.count_ones())
+    })
+}
+
+/// The estimate for at most one set bit, which is nearly everybody's.
+#[inline]
+fn few(bitmap: u64) -> Option<u32> {
+    (bitmap & bitmap.wrapping_sub(1) == 0).then_some((bitmap != 0).into())
 }
 
 /// The estimate for each number of set bits.
@@ -168,6 +180,7 @@ fn estimates<const N: usize>() -> [u16; N] {
     })
 }
 
+#[cold]
 fn estimate(estimates: &[u16], ones: u32) -> u32 {
     estimates
         .get(ones as usize)
