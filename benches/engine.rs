@@ -23,7 +23,8 @@ const TICKS: u32 = 40;
 const TURNS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Milliseconds of CPU, the median tick; MB of the whole process at any time.
+/// Milliseconds of CPU, of the median tick and of the first, in which every source is new; MB of the
+/// whole process at any time.
 const TICK_BUDGET: f64 = 25.0;
 const MEMORY_BUDGET: f64 = 48.0;
 
@@ -201,7 +202,7 @@ impl Figures {
 
 fn measure() -> Result<bool> {
     println!(
-        "a tick over {SOURCES} active sources, ms of CPU; budget {TICK_BUDGET} ms, median; the least of {TURNS} turns"
+        "a tick over {SOURCES} active sources, ms of CPU; budget {TICK_BUDGET} ms, first and median; the least of {TURNS} turns"
     );
     println!(
         "{:<28} {:>8} {:>8} {:>8} {:>10} {:>12} {:>12}",
@@ -234,7 +235,7 @@ fn measure() -> Result<bool> {
             resident,
             peak,
         } = figures;
-        kept &= *median <= TICK_BUDGET && *peak <= MEMORY_BUDGET;
+        kept &= first.max(*median) <= TICK_BUDGET && *peak <= MEMORY_BUDGET;
         println!(
             "{:<28} {first:>8.1} {median:>8.1} {most:>8.1} {decisions:>10} {resident:>12.1} {peak:>12.1}",
             load.name

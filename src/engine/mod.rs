@@ -29,14 +29,14 @@ pub use config::{
 };
 pub use decision::{Decision, Kind, Why};
 pub use explain::{Explanation, Overview, Reading};
-use ladder::{HIGH, Ladder, Tick};
-use roster::{Exempt, Roster, Round, decision};
+use ladder::{Ladder, Tick};
+use roster::{Exempt, Roster, Round, Seen, decision};
 pub use severity::Signal;
-use severity::{Scale, Score, Scored, Standing};
+use severity::{Calm, Scale, Scored, Standing};
 pub use state::{EngineState, Held};
 #[cfg(test)]
 pub(crate) use tests::web;
-use track::Tracks;
+use track::{Tracks, Watch};
 
 use crate::model::{Ktime, Source, Stage};
 use crate::telemetry::{Coverage, Sample, Traffic, Window};
@@ -46,9 +46,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Longest time that the next tick is assumed to be away; a window that was longer was late.
 const LONGEST_TICK: Duration = Duration::from_secs(60);
-
-/// From this severity on an unproven source teaches nothing.
-const LOUD: f64 = 0.5;
 
 /// Learns from a source, see [`Engine::tick_learning`].
 type Learn<'a> = &'a mut dyn FnMut(&Source, &Triggers, bool) -> bool;
@@ -180,7 +177,8 @@ impl Engine {
             many: false,
         };
         let scale = Scale::new(&self.config, window.length, coverage);
-        let seconds = window.length.as_secs_f64();
+        let scale = (&scale, &scale.calm(pressure));
+        let watch = Watch::new(&self.config, coverage, now, window.length);
         let mut round = Round::new(tick, exempt);
         round.most = window.samples.size_hint().1.unwrap_or_default();
         let mut last = None;
@@ -191,23 +189,20 @@ impl Engine {
             }
             last = Some(sample.source);
             seen_of_all.add(sample);
-            let mut standing = self
-                .tracks
-                .follow(now, sample, seconds, &self.config, coverage);
+            let mut standing = self.tracks.follow(&watch, sample);
             // Whom this host asks for most of it is no part of what presses.
             let asked = u64::from(sample.answers) * 2 > sample.packets;
             if coverage.proof && !sample.proven && !asked {
                 standing.pressure = pressure;
             }
-            let Scored { score, alone } = &scale.score(sample, &standing);
-            let seen = self.sources.judge(&mut round, sample.source, score);
+            let one = (sample, &standing);
+            let (seen, alone, fit) = judge(&mut self.sources, &mut round, scale, one);
             overview.sources += 1;
             overview.free += u64::from(seen.stage == Stage::Observe);
             overview.fresh += u64::from(sample.fresh);
             allowance.see(sample, seen.stage);
-            if seen.stage == Stage::Observe && score.drops <= 0.0 {
-                let fit = is_fit_to_learn(score, coverage);
-                overview.learned += u64::from(learn(&sample.source, alone, fit));
+            if let Some(fit) = fit {
+                overview.learned += u64::from(learn(&sample.source, &alone, fit));
             }
             if coverage.proof && !sample.proven && seen.stage == Stage::Observe && !seen.exempt {
                 crowd.aggregate.add(sample);
@@ -405,12 +400,20 @@ fn many(config: &Config) -> (Config, Config) {
     (config.of_many(prefix), config.of_many(overall))
 }
 
-/// Whether thresholds may be learned from what was scored, whoever it was.
-fn is_fit_to_learn(score: &Score, coverage: Coverage) -> bool {
-    let most = match (coverage.proof, score.proven) {
-        (true, true) => f64::INFINITY,
-        (true, false) => LOUD,
-        (false, _) => HIGH,
-    };
-    score.severity < most
+/// Judges one source: what became of it, its rates alone, and, unless it is held, whether thresholds
+/// may be learned from it.
+fn judge(
+    sources: &mut Roster,
+    round: &mut Round<'_>,
+    (scale, calm): (&Scale<'_>, &Calm),
+    (sample, standing): (&Sample, &Standing),
+) -> (Seen, Triggers, Option<bool>) {
+    if calm.holds(sample, standing) && !sources.knows(round, &sample.source) {
+        return (Seen::UNTOUCHED, scale.alone(sample, standing), Some(true));
+    }
+    let Scored { score, alone } = scale.score(sample, standing);
+    let seen = sources.judge(round, sample.source, &score);
+    let is_free = seen.stage == Stage::Observe && score.drops <= 0.0;
+    let fit = is_free.then(|| scale.is_fit_to_learn(&score));
+    (seen, alone, fit)
 }

@@ -38,6 +38,13 @@ pub(super) struct Seen {
     pub(super) exempt: bool,
 }
 
+impl Seen {
+    pub(super) const UNTOUCHED: Self = Self {
+        stage: Stage::Observe,
+        exempt: false,
+    };
+}
+
 impl Roster {
     /// Whether there is room for one more with this score, beside `more` who wait.
     pub(super) fn has_room(&self, score: &Score, more: usize) -> bool {
@@ -49,6 +56,12 @@ impl Roster {
         self.ladders.len() + more < most
     }
 
+    /// Judges everybody before `source` as silent. Whether anything is remembered of `source`.
+    pub(super) fn knows(&mut self, round: &mut Round<'_>, source: &Source) -> bool {
+        self.silent(round, Some(source));
+        self.ladders.is_at(source)
+    }
+
     /// Judges `source` by `score`, and everybody before it as silent.
     pub(super) fn judge(&mut self, round: &mut Round<'_>, source: Source, score: &Score) -> Seen {
         self.silent(round, Some(&source));
@@ -58,10 +71,7 @@ impl Roster {
         }
         seen.unwrap_or_else(|| {
             if round.tick.leaves_blank(score) {
-                return Seen {
-                    stage: Stage::Observe,
-                    exempt: false,
-                };
+                return Seen::UNTOUCHED;
             }
             if !self.has_room(score, 0) {
                 return Seen {

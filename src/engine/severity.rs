@@ -8,6 +8,7 @@
 //! Triggers are multiplied by the hosts behind an address, and divided by the pressure that
 //! everybody together puts on this host. Packets that this host asked for count less.
 
+use std::array;
 use std::fmt;
 use std::time::Duration;
 
@@ -110,11 +111,6 @@ impl Signal {
             Self::PortsMinute | Self::PortsHour | Self::PortsDay | Self::Sustained
         )
     }
-
-    /// Whether the number of packets is itself the harm.
-    pub(super) const fn is_volume(self) -> bool {
-        matches!(self, Self::Packets | Self::Bytes | Self::Drops)
-    }
 }
 
 /// Shorter windows are counted as this long: one packet in a millisecond is not 1000 per second.
@@ -122,6 +118,9 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 
 /// Weights that make 1 are to reach the cap, and a gate set at it, in spite of rounding errors.
 const ROUNDING: f64 = 1.0 + 1e-9;
+
+/// From this severity on an unproven source teaches nothing.
+const LOUD: f64 = 0.5;
 
 /// What is known of a source beyond its window.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -229,13 +228,50 @@ impl Score {
     }
 }
 
-/// What is the same for all samples of one window.
+/// What a window is judged by; the first of equals is named.
+const GAUGES: [Signal; 6] = [
+    Signal::Syns,
+    Signal::Ports,
+    Signal::HalfOpen,
+    Signal::Refusals,
+    Signal::Packets,
+    Signal::Bytes,
+];
+
+const PORTS: usize = 1;
+
+/// What is the same for all samples of one window. Figures are by [`GAUGES`].
 pub(super) struct Scale<'a> {
     config: &'a Config,
     coverage: Coverage,
+    seconds: f64,
     per_second: f64,
-    half_open: f64,
-    refusals: f64,
+    triggers: [f64; 6],
+    /// Of the triggers, because most of a tick would be divisions; 0 of what does not count.
+    inverses: [f64; 6],
+    weights: [f64; 6],
+    /// 0 where no signal counts alone.
+    per_dominance: f64,
+}
+
+/// Counts of a window, by [`GAUGES`], up to which nobody is [`LOUD`], or leaves anything to be
+/// remembered of whom nothing is: nearly everybody, who needs no score.
+pub(super) struct Calm {
+    pub(super) most: [u64; 6],
+}
+
+impl Calm {
+    #[inline]
+    pub(super) fn holds(&self, sample: &Sample, standing: &Standing) -> bool {
+        let [syns, ports, half_open, refusals, packets, bytes] = self.most;
+        let calm = (u64::from(sample.syns) <= syns)
+            & (u64::from(sample.ports) <= ports)
+            & (u64::from(sample.half_open) <= half_open)
+            & (u64::from(sample.refusals) <= refusals)
+            & (sample.packets <= packets)
+            & (sample.bytes <= bytes);
+        calm && sample.drops == 0 && standing.slow.is_none()
+    }
 }
 
 /// A score, and the rates that it was made of, as seen by one host: what a trigger learns from.
@@ -245,25 +281,84 @@ pub(super) struct Scored {
 }
 
 impl<'a> Scale<'a> {
+    /// A weight of 0 leaves one of a profile's four signals out; the others have none.
     pub(super) fn new(config: &'a Config, length: Duration, coverage: Coverage) -> Self {
+        let seconds = length.max(SHORTEST_WINDOW).as_secs_f64();
+        let (ours, weights) = (&config.triggers, &config.weights);
+        let (half_open, refusals) = (config.half_open_trigger(), config.refusals_trigger());
+        let gauges = [
+            (ours.syn, Some(weights.syn)),
+            (ours.ports, Some(weights.ports)),
+            (half_open, None),
+            (refusals, None),
+            (ours.pps, Some(weights.pps)),
+            (ours.bps, Some(weights.bps)),
+        ];
+        let inverse = |value: f64| if value > 0.0 { value.recip() } else { 0.0 };
         Self {
             config,
             coverage,
-            per_second: 1.0 / length.max(SHORTEST_WINDOW).as_secs_f64(),
-            half_open: config.half_open_trigger(),
-            refusals: config.refusals_trigger(),
+            seconds,
+            per_second: seconds.recip(),
+            triggers: gauges.map(|(trigger, _)| trigger),
+            inverses: gauges.map(|(trigger, weight)| {
+                let counts = weight.is_none_or(|weight| weight > 0.0);
+                if counts { inverse(trigger) } else { 0.0 }
+            }),
+            weights: gauges.map(|(_, weight)| weight.unwrap_or(0.0)),
+            per_dominance: inverse(config.dominance),
         }
     }
 
-    pub(super) fn score(&self, sample: &Sample, standing: &Standing) -> Scored {
+    /// What is calm while triggers are divided by up to `pressure`.
+    pub(super) fn calm(&self, pressure: f64) -> Calm {
+        let config = self.config;
+        let severity = config.gate.map_or(LOUD, |gate| gate.severity.min(LOUD));
+        let mut ratio = severity / self.weights.iter().sum::<f64>();
+        for (at, share) in [(config.dominance, severity), (config.flash, 1.0)] {
+            if at > 0.0 {
+                ratio = ratio.min(at * share);
+            }
+        }
+        let unit = ratio / ROUNDING / (pressure * self.per_second);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float-to-integer cast saturates, which is what is wanted here"
+        )]
+        let most = self.inverses.map(|inverse| (unit / inverse) as u64);
+        Calm { most }
+    }
+
+    fn rates(&self, sample: &Sample) -> Triggers {
         let (per_second, coverage) = (self.per_second, self.coverage);
         let unasked = unasked_share(sample, coverage, self.config.evidence.consent);
-        let rates = Triggers {
+        Triggers {
             pps: sample.packets as f64 * unasked * per_second,
             bps: sample.bytes as f64 * unasked * per_second,
             syn: sample.syns as f64 * per_second,
             ports: f64::from(scanned_ports(sample, coverage)) * per_second,
+        }
+    }
+
+    /// See [`Scored::alone`].
+    pub(super) fn alone(&self, sample: &Sample, standing: &Standing) -> Triggers {
+        of_one_host(self.rates(sample), standing)
+    }
+
+    /// Whether thresholds may be learned from what was scored, whoever it was.
+    pub(super) fn is_fit_to_learn(&self, score: &Score) -> bool {
+        let most = match (self.coverage.proof, score.proven) {
+            (true, true) => f64::INFINITY,
+            (true, false) => LOUD,
+            (false, _) => HIGH,
         };
+        score.severity < most
+    }
+
+    pub(super) fn score(&self, sample: &Sample, standing: &Standing) -> Scored {
+        let (per_second, coverage) = (self.per_second, self.coverage);
+        let rates = self.rates(sample);
         let mut score = Score {
             packets: sample.packets as f64 * per_second,
             drops: sample.drops as f64 * per_second,
@@ -287,78 +382,65 @@ impl<'a> Scale<'a> {
                 (score.rate, score.trigger) = (value, trigger);
             }
         }
-        let mut alone = rates;
-        if standing.hosts > 1 {
-            let hosts = f64::from(standing.hosts);
-            alone.pps /= hosts;
-            alone.bps /= hosts;
-            alone.syn /= hosts;
-        }
+        let alone = of_one_host(rates, standing);
         Scored { score, alone }
     }
 
-    /// Takes in everything that one window tells. A weight of 0 leaves the four signals of a profile
-    /// out; the others have none.
+    /// Takes in everything that one window tells.
     fn weigh(&self, sample: &Sample, rates: &Triggers, score: &mut Score) {
-        let (config, triggers) = (self.config, &self.config.triggers);
-        let weights = &config.weights;
-        let hosts = f64::from(score.hosts);
-        // Most of a tick is divisions; nobody presses in peace.
-        let (many, ports) = if score.pressure > 1.0 {
-            (hosts / score.pressure, triggers.ports / score.pressure)
-        } else {
-            (hosts, triggers.ports)
-        };
-        let (mut weighted, mut volume) = (0.0, 0.0_f64);
-        let mut consider = |signal: Signal, rate: f64, trigger: f64, weight: Option<f64>| {
-            if rate <= 0.0 || trigger <= 0.0 || weight.is_some_and(|weight| weight <= 0.0) {
-                return;
-            }
-            let ratio = rate / trigger;
-            weighted += weight.unwrap_or(0.0) * ratio.min(config.cap);
-            if signal.is_volume() {
-                volume = volume.max(ratio);
-            }
-            if ratio > score.ratio {
-                (score.signal, score.rate, score.trigger) = (signal, rate, trigger);
-                score.ratio = ratio;
-            }
-        };
         let per_second = |count: u32| f64::from(count) * self.per_second;
-        let (half_open, refusals) = (per_second(sample.half_open), per_second(refused(sample)));
-        consider(
-            Signal::Syns,
+        let rates_of = [
             rates.syn,
-            triggers.syn * many,
-            Some(weights.syn),
-        );
-        consider(Signal::Ports, rates.ports, ports, Some(weights.ports));
-        consider(Signal::HalfOpen, half_open, self.half_open * many, None);
-        consider(Signal::Refusals, refusals, self.refusals * many, None);
-        consider(
-            Signal::Packets,
+            rates.ports,
+            per_second(sample.half_open),
+            per_second(refused(sample)),
             rates.pps,
-            triggers.pps * many,
-            Some(weights.pps),
-        );
-        consider(
-            Signal::Bytes,
             rates.bps,
-            triggers.bps * many,
-            Some(weights.bps),
-        );
-        let dominant = |ratio: f64| {
-            if config.dominance > 0.0 && ratio > 0.0 {
-                (ratio / config.dominance).min(config.cap)
-            } else {
-                0.0
+        ];
+        // Hosts behind one address share its ports.
+        let mut factors = [score.pressure; 6];
+        if score.hosts > 1 {
+            let of_host = score.pressure / f64::from(score.hosts);
+            factors = [of_host; 6];
+            factors[PORTS] = score.pressure;
+        }
+        let ratios: [f64; 6] = array::from_fn(|at| rates_of[at] * self.inverses[at] * factors[at]);
+        let (mut weighted, mut most, mut worst) = (0.0, 0.0, 0);
+        for (at, ratio) in ratios.into_iter().enumerate() {
+            weighted += self.weights[at] * least(ratio, self.config.cap);
+            if ratio > most {
+                (most, worst) = (ratio, at);
             }
-        };
+        }
+        if most > 0.0 {
+            score.signal = GAUGES[worst];
+            score.rate = rates_of[worst];
+            score.trigger = self.triggers[worst] / factors[worst];
+            score.ratio = score.rate * factors[worst] / self.triggers[worst];
+        }
+        let [.., packets, bytes] = ratios;
+        let volume = packets.max(bytes);
+        let dominant = |ratio: f64| least(ratio * self.per_dominance, self.config.cap);
         score.volume = dominant(volume);
-        score.under_way =
-            dominant(volume * share_under_way(sample, rates.pps * self.per_second.recip()));
+        score.under_way = dominant(volume * share_under_way(sample, rates.pps * self.seconds));
         score.severity = dominant(score.ratio).max(weighted * ROUNDING);
     }
+}
+
+fn of_one_host(mut rates: Triggers, standing: &Standing) -> Triggers {
+    if standing.hosts > 1 {
+        let hosts = f64::from(standing.hosts);
+        for rate in [&mut rates.pps, &mut rates.bps, &mut rates.syn] {
+            *rate /= hosts;
+        }
+    }
+    rates
+}
+
+/// [`f64::min`] of numbers is an instruction where what is no number need not be told apart.
+#[inline]
+fn least(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
 }
 
 /// What was refused and counts: strays in a peer's name may be anybody's, and to hold them would be

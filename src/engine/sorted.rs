@@ -86,6 +86,13 @@ impl<T: Copy> Sorted<T> {
         Some(next)
     }
 
+    /// Whether a value of `source` comes next.
+    #[inline]
+    pub(super) fn is_at(&self, source: &Source) -> bool {
+        let next = self.items.get(self.cursor);
+        next.is_some_and(|(next, _)| next == source)
+    }
+
     /// The value of `source`, which the pass has then seen; all before it are passed over.
     #[inline]
     pub(super) fn pass_to(&mut self, source: &Source) -> Option<&mut T> {

@@ -11,6 +11,7 @@ mod spared;
 
 use std::num::NonZeroU32;
 
+use super::severity::Score;
 use super::*;
 use crate::model::RateLimit;
 use crate::telemetry::{Coverage, Traffic};

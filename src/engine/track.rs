@@ -5,6 +5,7 @@
 //! costs some 100 bytes however long it is followed, and there is a bound on sources.
 
 use std::ops::BitOr;
+use std::time::Duration;
 
 use super::config::{Config, Evidence, whole};
 use super::severity::{Signal, Standing, failures};
@@ -101,10 +102,11 @@ impl Track {
         self.updated = secs;
     }
 
-    /// Whether it opened a port that it had not within a minute. `most_syns`: what counts of one
-    /// window, so that a short flood is not an hour's worth.
+    /// Whether it opened a port that it had not within a minute. Of its SYNs, a window's share counts
+    /// at most, so that a short flood is not an hour's worth.
     #[inline]
-    fn add(&mut self, sample: &Sample, seconds: f64, most_syns: f64) -> bool {
+    fn add(&mut self, watch: &Watch<'_>, sample: &Sample) -> bool {
+        let hosts = self.hosts(watch.config.evidence.nat);
         let known = self.minute.running | self.minute.last;
         for ports in [&mut self.minute, &mut self.hour, &mut self.day] {
             ports.running |= sample.port_bits;
@@ -112,12 +114,15 @@ impl Track {
         if sample.proven && u64::from(sample.half_open) * HALF_OPEN_MOST <= sample.syns.into() {
             self.stacks.running |= sample.stack_bits;
         }
-        let syns = whole((sample.syns as f64).min(most_syns));
+        let syns = sample.syns.min(watch.most_syns.saturating_mul(hosts));
         self.syns.running = self.syns.running.saturating_add(syns);
         let failures = failures(sample);
         self.failures.running = self.failures.running.saturating_add(failures);
-        let succeeded = f64::from(sample.syns.saturating_sub(failures)) / seconds.max(1.0);
-        self.succeeded.running = self.succeeded.running.max(whole(succeeded));
+        let mut succeeded = sample.syns.saturating_sub(failures);
+        if watch.seconds > 1.0 && succeeded > self.succeeded.running {
+            succeeded = whole(f64::from(succeeded) / watch.seconds);
+        }
+        self.succeeded.running = self.succeeded.running.max(succeeded);
         sample.port_bits & !known != 0
     }
 
@@ -131,20 +136,31 @@ impl Track {
         self.stacks.count().clamp(1, most.max(1))
     }
 
+    /// `finds`: another port in this window.
+    fn standing(&self, watch: &Watch<'_>, sample: &Sample, finds: bool) -> Standing {
+        let (hosts, succeeds) = if sample.proven {
+            let succeeded = self.succeeded;
+            let most = succeeded.running.max(succeeded.last);
+            (self.hosts(watch.config.evidence.nat), most)
+        } else {
+            (1, 0)
+        };
+        Standing {
+            hosts,
+            succeeds,
+            pressure: 1.0,
+            slow: self.slow(watch, sample, finds),
+        }
+    }
+
     /// The worst of what is scored over more than a window, as signal, value and trigger. A scan goes
     /// on while openings fail, or while somebody of whom it is not known `finds` another port.
-    fn slow(
-        &self,
-        config: &Config,
-        sample: &Sample,
-        coverage: Coverage,
-        finds: bool,
-    ) -> Option<(Signal, f64, f64)> {
-        let mut worst: Option<(Signal, f64, f64)> = None;
+    fn slow(&self, watch: &Watch<'_>, sample: &Sample, finds: bool) -> Option<(Signal, f64, f64)> {
+        let (config, coverage) = (watch.config, watch.coverage);
+        let (mut worst, mut most) = (None, 0.0);
         let mut consider = |signal, value: f64, trigger: f64| {
-            let worse = worst.is_none_or(|worst| value / trigger > worst.1 / worst.2);
-            if trigger > 0.0 && value >= trigger && worse {
-                worst = Some((signal, value, trigger));
+            if trigger > 0.0 && value >= trigger && value / trigger > most {
+                (worst, most) = (Some((signal, value, trigger)), value / trigger);
             }
         };
         let known = coverage.proof && coverage.refusals && sample.proven;
@@ -157,15 +173,15 @@ impl Track {
             let is_client = || known && self.failures.sum().saturating_mul(2) < day;
             let least = [ports.minute, ports.hour, ports.day];
             if least.iter().any(shows) && !is_client() {
-                for (signal, sketch, trigger) in [
-                    (Signal::PortsMinute, &self.minute, ports.minute),
-                    (Signal::PortsHour, &self.hour, ports.hour),
-                    (Signal::PortsDay, &self.day, ports.day),
-                ] {
-                    if shows(&trigger) {
-                        consider(signal, sketch.count().into(), trigger.into());
-                    }
+                if shows(&ports.minute) {
+                    let minute = self.minute.count();
+                    consider(Signal::PortsMinute, minute.into(), ports.minute.into());
                 }
+                if shows(&ports.hour) {
+                    let hour = self.hour.count();
+                    consider(Signal::PortsHour, hour.into(), ports.hour.into());
+                }
+                consider(Signal::PortsDay, day.into(), ports.day.into());
             }
         }
         if sample.syns > 0 {
@@ -187,33 +203,53 @@ pub(super) struct Tracks {
     pruned: u32,
 }
 
+/// What is the same for all sources of one window.
+pub(super) struct Watch<'a> {
+    pub(super) config: &'a Config,
+    pub(super) coverage: Coverage,
+    /// Seconds since the host started.
+    now: u32,
+    /// Length of the window.
+    seconds: f64,
+    /// SYNs of one host that count.
+    most_syns: u32,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(
+        config: &'a Config,
+        coverage: Coverage,
+        now: Ktime,
+        length: Duration,
+    ) -> Self {
+        let seconds = length.as_secs_f64();
+        Self {
+            config,
+            coverage,
+            now: secs_of(now),
+            seconds,
+            most_syns: whole(config.triggers.syn * seconds),
+        }
+    }
+}
+
 impl Tracks {
     /// Takes in one window of one source, in the order of sources, and tells its standing.
-    pub(super) fn follow(
-        &mut self,
-        now: Ktime,
-        sample: &Sample,
-        window_seconds: f64,
-        config: &Config,
-        coverage: Coverage,
-    ) -> Standing {
-        let secs = seconds(now);
-        let most_syns = config.triggers.syn * window_seconds;
+    pub(super) fn follow(&mut self, watch: &Watch<'_>, sample: &Sample) -> Standing {
         let opens = sample.port_bits != 0 || sample.stack_bits != 0 || sample.syns > 0;
         if let Some(track) = self.tracks.pass_to(&sample.source) {
-            track.turn_to(secs);
-            let hosts = f64::from(track.hosts(config.evidence.nat));
-            let finds = track.add(sample, window_seconds, most_syns * hosts);
-            return standing(track, config, (sample, finds), coverage);
+            track.turn_to(watch.now);
+            let finds = track.add(watch, sample);
+            return track.standing(watch, sample, finds);
         }
         if !opens {
             return Standing::default();
         }
         let mut track = Track {
-            updated: secs,
+            updated: watch.now,
             ..Track::default()
         };
-        let finds = track.add(sample, window_seconds, most_syns);
+        let finds = track.add(watch, sample);
         let most = if sample.proven || !track.is_single() {
             MOST_TRACKS
         } else {
@@ -222,7 +258,7 @@ impl Tracks {
         if self.tracks.len() < most {
             self.tracks.insert(sample.source, track, MOST_TRACKS);
         }
-        standing(&track, config, (sample, finds), coverage)
+        track.standing(watch, sample, finds)
     }
 
     pub(super) fn hosts(&self, source: &Source, evidence: &Evidence) -> u32 {
@@ -235,7 +271,7 @@ impl Tracks {
     pub(super) fn ports(&self, source: &Source, now: Ktime) -> [u32; 3] {
         self.tracks.get(source).map_or([0; 3], |track| {
             let mut track = *track;
-            track.turn_to(seconds(now));
+            track.turn_to(secs_of(now));
             [track.minute, track.hour, track.day].map(|ports| ports.count())
         })
     }
@@ -243,7 +279,7 @@ impl Tracks {
     /// Ends a pass. When room runs short, those who opened a single port and were silent longest
     /// go first: a flood of made-up sources never displaces a slow scanner.
     pub(super) fn end_pass(&mut self, now: Ktime) {
-        let secs = seconds(now);
+        let secs = secs_of(now);
         if secs.saturating_sub(self.pruned) < PRUNE_EVERY {
             return self.tracks.end_pass(|_| true);
         }
@@ -266,27 +302,6 @@ impl Tracks {
     }
 }
 
-fn standing(
-    track: &Track,
-    config: &Config,
-    (sample, finds): (&Sample, bool),
-    coverage: Coverage,
-) -> Standing {
-    let (hosts, succeeds) = if sample.proven {
-        let succeeded = track.succeeded;
-        let most = succeeded.running.max(succeeded.last);
-        (track.hosts(config.evidence.nat), most)
-    } else {
-        (1, 0)
-    };
-    Standing {
-        hosts,
-        succeeds,
-        pressure: 1.0,
-        slow: track.slow(config, sample, coverage, finds),
-    }
-}
-
-fn seconds(now: Ktime) -> u32 {
+fn secs_of(now: Ktime) -> u32 {
     u32::try_from(now.since(Ktime::default()).as_secs()).unwrap_or(u32::MAX)
 }

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::config::whole;
 use crate::model::Moment;
 
 const SOURCES: [&str; 3] = ["192.0.2.1", "192.0.2.2", "2001:db8::/64"];
@@ -110,6 +111,43 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    /// What severity is made of, and any gate.
+    fn gauged()(
+        config in config(),
+        triggers in prop::array::uniform4(prop_oneof![Just(0.0), 0.5..5_000.0f64]),
+        weights in prop::array::uniform4(prop_oneof![Just(0.0), 0.0..2.0f64]),
+        dominance in prop::sample::select(vec![0.0, 0.7, 2.0, 49.0]),
+        flash in prop::sample::select(vec![0.0, 0.2, 10.0]),
+        cap in 0.2..6.0f64,
+        gate in prop::option::of(0.1..3.0f64),
+    ) -> Config {
+        let ([pps, bps, syn, ports], lasting) = (triggers, Duration::ZERO);
+        let triggers = Triggers { pps, bps, syn, ports };
+        let [pps, bps, syn, ports] = weights;
+        Config {
+            triggers,
+            weights: Weights { pps, bps, syn, ports },
+            dominance,
+            flash,
+            cap,
+            gate: gate.map(|severity| BlockGate { severity, lasting }),
+            ..config
+        }
+    }
+}
+
+prop_compose! {
+    /// A window's length, pressure, and what of each count that is calm there is of it.
+    fn scene()(
+        millis in 50..5_000u64,
+        pressure in prop_oneof![Just(1.0), 1.0..8.0f64],
+        shares in prop::array::uniform6(prop::sample::select(vec![0.0, 0.5, 1.0, 1.0])),
+    ) -> (Duration, f64, [f64; 6]) {
+        (Duration::from_millis(millis), pressure, shares)
+    }
+}
+
 /// What the kernel would hold: stage, since when, until when.
 #[derive(Default)]
 struct Kernel(BTreeMap<Source, (Stage, u64, Ktime)>);
@@ -198,6 +236,35 @@ proptest! {
         let step = ladder.advance(&tick, &score);
         let blank = step.is_none() && ladder.is_blank();
         prop_assert_eq!(tick.leaves_blank(&score), blank);
+    }
+
+    /// Who needs no score would have had one that is not loud, and no ladder with anything in it.
+    #[test]
+    fn who_is_calm_leaves_nothing_to_remember(
+        config in gauged(), coverage in coverage(), scene in scene(), proven in any::<bool>(),
+        hosts in 1..4u32, answers in 0..9u32,
+    ) {
+        let (length, pressure, shares) = scene;
+        let scale = Scale::new(&config, length, coverage);
+        let calm = scale.calm(pressure);
+        let mut shares = shares.into_iter();
+        let [syns, ports, half_open, refusals, packets, bytes] = calm.most.map(|most| {
+            let most = u32::try_from(most).unwrap_or(u32::MAX);
+            whole(f64::from(most) * shares.next().unwrap()).min(most)
+        });
+        let sample = Sample {
+            syns, ports, half_open, refusals, answers, proven,
+            opens: syns,
+            packets: packets.into(),
+            bytes: bytes.into(),
+            ..Sample::silent(source(SOURCES[0]))
+        };
+        let standing = Standing { hosts, pressure, ..Standing::default() };
+        prop_assert!(calm.holds(&sample, &standing));
+        let score = scale.score(&sample, &standing).score;
+        let tick = Tick { config: &config, now: Ktime::from_secs(9), length, many: false };
+        prop_assert!(scale.is_fit_to_learn(&score), "{score:?}");
+        prop_assert!(tick.leaves_blank(&score), "{score:?}");
     }
 
     /// Decisions are well-formed, every stage is kept for its stay, and the kernel's entry never
