@@ -72,7 +72,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "cli",
             "dataplane",
             "error",
-            "metrics",
             "model",
             "profile",
             "store",

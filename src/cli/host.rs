@@ -1,3 +1,4 @@
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -56,7 +57,7 @@ pub struct IqHostArgs {
     #[arg(long, value_name = "FILE")]
     pub pdp_config: Option<PathBuf>,
     /// Interface to protect; without it, those already attached, else that of the default route
-    #[arg(long, value_name = "IFACE", value_delimiter = ',')]
+    #[arg(long, value_name = "IFACE", value_delimiter = ',', value_parser = interface_name)]
     pub iface: Vec<String>,
     /// Print every decision and write nothing to the enforcement maps [default: true]
     #[arg(
@@ -98,8 +99,8 @@ pub struct IqHostArgs {
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
     /// Address that serves metrics; off without it
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub metrics_listen: Option<String>,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    pub metrics_listen: Option<SocketAddr>,
     /// File that metrics are written to; off without it
     #[arg(long, value_name = "FILE")]
     pub metrics_textfile: Option<PathBuf>,
@@ -188,5 +189,57 @@ pub fn tick(text: &str) -> Result<Duration, String> {
         Ok(span)
     } else {
         Err(format!("'{text}' is no useful tick; give 100ms to 60s"))
+    }
+}
+
+/// A name that an interface can have; whether it is there is another question.
+///
+/// # Errors
+/// That there can be none.
+pub fn interface_name(text: &str) -> Result<String, String> {
+    /// linux/if.h: IFNAMSIZ, less the zero at the end.
+    const LONGEST: usize = 15;
+    let wrong = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.len() > LONGEST || text.contains(wrong) {
+        return Err(format!(
+            "'{text}' can be no interface; 'ip link' names them"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads `ADDRESS:PORT`, or a port alone, which is on loopback.
+///
+/// # Errors
+/// What is wrong and how to write it.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix(':').unwrap_or(text);
+    match (port.parse::<u16>(), text.parse()) {
+        (Ok(port), _) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        (_, Ok(address)) => Ok(address),
+        _ => Err(format!(
+            "'{text}' is no address to listen on; write it like 127.0.0.1:9798, [::1]:9798 or 9798"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_alone_is_on_loopback_and_nonsense_is_refused() {
+        for (text, address) in [
+            ("9798", "127.0.0.1:9798"),
+            (":9798", "127.0.0.1:9798"),
+            ("127.0.0.1:9798", "127.0.0.1:9798"),
+            ("0.0.0.0:9798", "0.0.0.0:9798"),
+            ("[::1]:9798", "[::1]:9798"),
+        ] {
+            assert_eq!(listen_address(text).unwrap().to_string(), address);
+        }
+        for text in ["", "localhost", "127.0.0.1", "70000", "1.2.3.4:"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
     }
 }

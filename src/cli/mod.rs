@@ -13,7 +13,9 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Parser, Subcommand};
 
 pub use graph::{EdgeArgs, ExportFormat, GraphArgs, GraphCommand, GraphModeArg};
-pub use host::{Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, tick};
+pub use host::{
+    Group, HostArgs, IqHostArgs, LogFormat, Places, Sizing, interface_name, listen_address, tick,
+};
 pub use iq::{
     DecisionsArgs, IqArgs, IqCommand, IqRunArgs, ProfilesCommand, ReplayArgs, SimulateArgs,
 };

@@ -1,15 +1,15 @@
 //! `kernloom.toml`, read strictly: an unknown key is an error with line, column and nearest key.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use crate::cli::{LogFormat, Sizing, tick};
+use crate::cli::{LogFormat, Sizing, interface_name, listen_address, tick};
 use crate::error::{Error, Result};
-use crate::metrics::listen_address;
 use crate::model::{Source, nearest};
 use crate::profile::Profile;
 use crate::trust;
@@ -41,7 +41,7 @@ pub struct HostFile {
     pub journal: Option<PathBuf>,
     pub store: Option<PathBuf>,
     #[serde(deserialize_with = "listen")]
-    pub metrics_listen: Option<String>,
+    pub metrics_listen: Option<SocketAddr>,
     pub metrics_textfile: Option<PathBuf>,
     pub sizing: Option<Sizing>,
     pub sources: Option<u32>,
@@ -145,10 +145,9 @@ fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
 
 // What only IQ goes by is told wrong here all the same: a copy of the settings must not take it over.
 
-fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    listen_address(&text).map_err(D::Error::custom)?;
-    Ok(Some(text))
+    listen_address(&text).map(Some).map_err(D::Error::custom)
 }
 
 fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
@@ -157,19 +156,8 @@ fn profile<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>,
     Ok(Some(name))
 }
 
-/// Names that an interface can have; whether it is there is another question.
 fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    /// linux/if.h: IFNAMSIZ, less the zero at the end.
-    const LONGEST: usize = 15;
     let names = Vec::<String>::deserialize(deserializer)?;
-    let odd = |name: &&String| {
-        let wrong = |c: char| c == '/' || c.is_whitespace() || c.is_control();
-        name.is_empty() || name.len() > LONGEST || name.contains(wrong)
-    };
-    match names.iter().find(odd) {
-        Some(name) => Err(D::Error::custom(format!(
-            "'{name}' can be no interface; 'ip link' names them"
-        ))),
-        None => Ok(Some(names)),
-    }
+    let names: Result<_, _> = names.iter().map(|name| interface_name(name)).collect();
+    names.map(Some).map_err(D::Error::custom)
 }

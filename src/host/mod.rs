@@ -8,6 +8,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ pub struct IqHost {
     pub feedback: PathBuf,
     pub journal: PathBuf,
     pub store: PathBuf,
-    pub metrics_listen: Option<String>,
+    pub metrics_listen: Option<SocketAddr>,
     pub metrics_textfile: Option<PathBuf>,
     pub sizing: Sizing,
     /// Entries of the source table over all CPUs.
@@ -226,10 +227,7 @@ impl Host {
             feedback: path(&args.feedback, &file.feedback, "feedback.json"),
             journal: path(&args.journal, &file.journal, "journal.jsonl"),
             store: self.graph_store(args.store.as_ref()),
-            metrics_listen: args
-                .metrics_listen
-                .clone()
-                .or_else(|| file.metrics_listen.clone()),
+            metrics_listen: args.metrics_listen.or(file.metrics_listen),
             metrics_textfile: args
                 .metrics_textfile
                 .clone()

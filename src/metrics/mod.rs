@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use page::{Gauges, GraphGauges};
-pub use server::{Server, listen_address};
+pub use server::Server;
 pub use textfile::Textfile;
 
 use crate::dataplane::{Counters, Entry};

@@ -130,7 +130,13 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
     let limit = ["shield", "limit", "set", "192.0.2.7", "--rate=5pps"];
     let deny = ["shield", "deny", "add", "192.0.2.7"];
     let exempt = ["iq", "exempt", "192.0.2.7"];
-    let cases: [(&[&str], [&str; 2], &str, &str); 10] = [
+    let print = [
+        "--config=/dev/null",
+        "iq",
+        "--profile=idp",
+        "--print-config",
+    ];
+    let cases: [(&[&str], [&str; 2], &str, &str); 13] = [
         (
             &limit[..4],
             ["--rate", "-5"],
@@ -165,6 +171,24 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
             ["--ttl", "-5s"],
             "TIME",
             "'-5s' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
+        ),
+        (
+            &print,
+            ["--iface", ""],
+            "IFACE",
+            "'' can be no interface; 'ip link' names them",
+        ),
+        (
+            &print,
+            ["--iface", "eth0/1"],
+            "IFACE",
+            "'eth0/1' can be no interface; 'ip link' names them",
+        ),
+        (
+            &print,
+            ["--metrics-listen", "localhost"],
+            "ADDR:PORT",
+            "'localhost' is no address to listen on; write it like 127.0.0.1:9798, [::1]:9798 or 9798",
         ),
     ];
     for (words, [flag, value], shape, mend) in cases {

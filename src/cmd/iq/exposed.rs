@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::IQ;
 use crate::dataplane::{Shield, SourceTable};
 use crate::engine::{Decision, Engine, Triggers};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::IqHost;
-use crate::metrics::{Gauges, GraphGauges, Metrics, Server, Textfile, listen_address};
+use crate::metrics::{Gauges, GraphGauges, Metrics, Server, Textfile};
 use crate::model::{Moment, Stage};
 use crate::runtime::{moment, now};
 use crate::seams::Outcome;
@@ -28,17 +28,13 @@ pub(super) struct Exposed {
 impl Exposed {
     /// `None` if there is no way out for metrics.
     pub(super) fn new(settings: &IqHost) -> Result<Option<Self>> {
-        let listen = settings.metrics_listen.as_deref();
+        let listen = settings.metrics_listen;
         let textfile = settings.metrics_textfile.as_deref();
         if listen.is_none() && textfile.is_none() {
             return Ok(None);
         }
         let textfile = textfile.map(Textfile::at).transpose()?;
-        let wrong = |why| Error::operator(format!("--metrics-listen: {why}"));
-        let server = match listen {
-            Some(text) => Some(Server::listen(listen_address(text).map_err(wrong)?)?),
-            None => None,
-        };
+        let server = listen.map(Server::listen).transpose()?;
         if let Some(server) = &server {
             let address = server.address()?;
             log::info!(target: IQ, "metrics at http://{address}/metrics");
