@@ -294,7 +294,11 @@ impl<'a> Scale<'a> {
             (ours.pps, Some(weights.pps)),
             (ours.bps, Some(weights.bps)),
         ];
-        let inverse = |value: f64| if value > 0.0 { value.recip() } else { 0.0 };
+        // Finite, because nothing at all reaches no trigger, however small.
+        let inverse = |value: f64| match value > 0.0 {
+            true => value.recip().min(f64::MAX),
+            false => 0.0,
+        };
         Self {
             config,
             coverage,

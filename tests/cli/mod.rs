@@ -136,7 +136,7 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
         "--profile=idp",
         "--print-config",
     ];
-    let cases: [(&[&str], [&str; 2], &str, &str); 13] = [
+    let cases: [(&[&str], [&str; 2], &str, &str); 10] = [
         (
             &limit[..4],
             ["--rate", "-5"],
@@ -172,35 +172,39 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
             "TIME",
             "'-5s' is not a duration; write it like 500ms, 30s, 10m, 1h30m or 14d",
         ),
-        (
-            &print,
-            ["--iface", ""],
-            "IFACE",
-            "'' can be no interface; 'ip link' names them",
-        ),
-        (
-            &print,
-            ["--iface", "eth0/1"],
-            "IFACE",
-            "'eth0/1' can be no interface; 'ip link' names them",
-        ),
-        (
-            &print,
-            ["--metrics-listen", "localhost"],
-            "ADDR:PORT",
-            "'localhost' is no address to listen on; write it like 127.0.0.1:9798, [::1]:9798 or 9798",
-        ),
     ];
-    for (words, [flag, value], shape, mend) in cases {
-        let output = kernloom(&[words, &[flag, value]].concat());
-        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {output:?}");
-        assert_eq!(
-            stderr(&output),
-            format!(
-                "error: invalid value '{value}' for '{flag} <{shape}>': {mend}\n\nFor more information, try '--help'.\n"
-            )
-        );
+    for (words, flag, shape, mend) in cases {
+        assert_refused(words, flag, shape, mend);
     }
+}
+
+fn assert_refused(words: &[&str], [flag, value]: [&str; 2], shape: &str, mend: &str) {
+    let output = kernloom(&[words, &[flag, value]].concat());
+    assert_eq!(output.status.code(), Some(2), "{flag} {value}: {output:?}");
+    assert_eq!(
+        stderr(&output),
+        format!(
+            "error: invalid value '{value}' for '{flag} <{shape}>': {mend}\n\nFor more information, try '--help'.\n"
+        )
+    );
+}
+
+/// Also where nothing is started.
+#[test]
+fn what_can_be_no_interface_or_address_is_told_at_once() {
+    let print = [
+        "--config=/dev/null",
+        "iq",
+        "--profile=idp",
+        "--print-config",
+    ];
+    for name in ["", "eth0/1", "sixteen-letters-"] {
+        let mend = format!("'{name}' can be no interface; 'ip link' names them");
+        assert_refused(&print, ["--iface", name], "IFACE", &mend);
+    }
+    let mend =
+        "'localhost' is no address to listen on; write it like 127.0.0.1:9798, [::1]:9798 or 9798";
+    assert_refused(&print, ["--metrics-listen", "localhost"], "ADDR:PORT", mend);
 }
 
 #[test]

@@ -115,9 +115,9 @@ prop_compose! {
     /// What severity is made of, and any gate.
     fn gauged()(
         config in config(),
-        triggers in prop::array::uniform4(prop_oneof![Just(0.0), 0.5..5_000.0f64]),
+        triggers in prop::array::uniform4(prop_oneof![Just(0.0), Just(5e-324), 0.5..5_000.0f64]),
         weights in prop::array::uniform4(prop_oneof![Just(0.0), 0.0..2.0f64]),
-        dominance in prop::sample::select(vec![0.0, 0.7, 2.0, 49.0]),
+        dominance in prop::sample::select(vec![0.0, 5e-324, 0.7, 2.0, 49.0]),
         flash in prop::sample::select(vec![0.0, 0.2, 10.0]),
         cap in 0.2..6.0f64,
         gate in prop::option::of(0.1..3.0f64),
