@@ -130,12 +130,6 @@ fn a_value_out_of_bounds_is_told_with_its_flag_and_the_bounds() {
     let limit = ["shield", "limit", "set", "192.0.2.7", "--rate=5pps"];
     let deny = ["shield", "deny", "add", "192.0.2.7"];
     let exempt = ["iq", "exempt", "192.0.2.7"];
-    let print = [
-        "--config=/dev/null",
-        "iq",
-        "--profile=idp",
-        "--print-config",
-    ];
     let cases: [(&[&str], [&str; 2], &str, &str); 10] = [
         (
             &limit[..4],
