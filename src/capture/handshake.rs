@@ -27,11 +27,13 @@ struct Begun {
     server: Option<u32>,
 }
 
-/// One end proved itself to the other.
+/// One end answered what the other opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
+pub struct Answer {
     pub of: IpAddr,
     pub to: IpAddr,
+    /// By a number that only who received the other's could know; not if it refused.
+    pub proves: bool,
 }
 
 /// Handshakes under way.
@@ -42,13 +44,14 @@ pub struct Handshakes {
 }
 
 impl Handshakes {
-    /// Takes in a frame; the proof that it completes.
-    pub fn see(&mut self, ends: &Ends, frame: &[u8]) -> Option<Proof> {
+    /// Takes in a frame; what it answers.
+    pub fn see(&mut self, ends: &Ends, frame: &[u8]) -> Option<Answer> {
         let segment = ends.segment(frame)?;
         match segment.flags & (SYN | RST | ACK) {
             SYN => self.begin(&segment),
             flags if flags == SYN | ACK => return self.answer(&segment),
             ACK => return self.complete(&segment),
+            flags if flags == RST | ACK => return self.refuse(&segment),
             _ => {}
         }
         None
@@ -65,7 +68,15 @@ impl Handshakes {
         self.young.insert((segment.from, segment.to), begun);
     }
 
-    fn answer(&mut self, segment: &Segment) -> Option<Proof> {
+    /// RFC 9293, 3.5.2: of a port where nobody listens.
+    fn refuse(&self, segment: &Segment) -> Option<Answer> {
+        let flow = (segment.to, segment.from);
+        let begun = self.young.get(&flow).or_else(|| self.old.get(&flow))?;
+        let answers = segment.acknowledged == begun.client.wrapping_add(1);
+        answers.then(|| answer(segment, false))
+    }
+
+    fn answer(&mut self, segment: &Segment) -> Option<Answer> {
         let flow = (segment.to, segment.from);
         let begun = match self.young.get_mut(&flow) {
             Some(begun) => begun,
@@ -73,11 +84,11 @@ impl Handshakes {
         };
         (segment.acknowledged == begun.client.wrapping_add(1)).then(|| {
             begun.server = Some(segment.number);
-            proof(segment)
+            answer(segment, true)
         })
     }
 
-    fn complete(&mut self, segment: &Segment) -> Option<Proof> {
+    fn complete(&mut self, segment: &Segment) -> Option<Answer> {
         let flow = (segment.from, segment.to);
         let begun = self.young.get(&flow).or_else(|| self.old.get(&flow))?;
         let proven = segment.acknowledged == begun.server?.wrapping_add(1)
@@ -85,15 +96,16 @@ impl Handshakes {
         proven.then(|| {
             self.young.remove(&flow);
             self.old.remove(&flow);
-            proof(segment)
+            answer(segment, true)
         })
     }
 }
 
-fn proof(segment: &Segment) -> Proof {
-    Proof {
+fn answer(segment: &Segment, proves: bool) -> Answer {
+    Answer {
         of: segment.from.0,
         to: segment.to.0,
+        proves,
     }
 }
 
@@ -121,8 +133,9 @@ mod tests {
     const SERVER: [u8; 4] = [198, 51, 100, 1];
 
     fn see(all: &mut Handshakes, frame: &[u8]) -> Option<String> {
-        let proof = all.see(&Ends::of(frame).unwrap(), frame)?;
-        Some(format!("{} to {}", proof.of, proof.to))
+        let Answer { of, to, proves } = all.see(&Ends::of(frame).unwrap(), frame)?;
+        let refuses = if proves { "" } else { " no" };
+        Some(format!("{of} to {to}{refuses}"))
     }
 
     fn syn(number: u32) -> Vec<u8> {
@@ -137,6 +150,20 @@ mod tests {
     fn ack(number: u32, acknowledged: u32) -> Vec<u8> {
         let numbers = [number, acknowledged];
         frame(CLIENT, SERVER, [40_000, 443], ACK, numbers)
+    }
+
+    #[test]
+    fn a_refusal_answers_and_proves_nothing() {
+        let mut all = Handshakes::default();
+        let reset =
+            |acknowledged| frame(SERVER, CLIENT, [443, 40_000], RST | ACK, [0, acknowledged]);
+        assert_eq!(see(&mut all, &reset(8)), None, "nothing was opened");
+        see(&mut all, &syn(7));
+        assert_eq!(see(&mut all, &reset(7)), None, "not what was opened");
+        assert_eq!(
+            see(&mut all, &reset(8)).as_deref(),
+            Some("198.51.100.1 to 192.0.2.7 no")
+        );
     }
 
     #[test]

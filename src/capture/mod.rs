@@ -14,7 +14,7 @@ use pcap_parser::{Linktype, PcapBlockOwned, PcapError, create_reader};
 
 use crate::error::{Doing, Error, Result};
 
-pub use handshake::{Handshakes, Proof};
+pub use handshake::{Answer, Handshakes};
 pub use packet::Ends;
 
 /// Holds the longest packet that capturing programs write (256 KiB), with room to spare.

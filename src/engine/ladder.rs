@@ -24,7 +24,7 @@ use super::severity::{Score, Signal};
 use crate::model::{Hold, Ktime, LimitScope, RateLimit, Stage};
 
 /// A tick is high from this severity on.
-pub(super) const HIGH: f64 = 1.0;
+pub const HIGH: f64 = 1.0;
 
 /// A tick is low below this severity, if no limit dropped anything.
 pub(super) const LOW: f64 = 0.25;

@@ -29,6 +29,7 @@ pub use config::{
 };
 pub use decision::{Decision, Kind, Why};
 pub use explain::{Explanation, Overview, Reading};
+pub use ladder::HIGH;
 use ladder::{Ladder, Tick};
 use roster::{Exempt, Roster, Round, Seen, decision};
 pub use severity::Signal;

@@ -90,6 +90,12 @@ impl Exempt {
         self.by_length.values().map(HashMap::len).sum()
     }
 
+    /// Those that have not ended.
+    pub fn live(&self, now: Wall) -> usize {
+        let all = self.by_length.values().flat_map(HashMap::values);
+        all.filter(|exempted| exempted.is_live(now)).count()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -101,6 +107,17 @@ mod tests {
 
     fn source(text: &str) -> Source {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_has_ended_is_live_no_more() {
+        let mut exempt = Exempt::default();
+        let by = By::Command;
+        for (name, until) in [("192.0.2.1", None), ("192.0.2.2", Some(Wall::from_secs(9)))] {
+            exempt.add(source(name), Exempted { by, until });
+        }
+        let live = |secs| exempt.live(Wall::from_secs(secs));
+        assert_eq!((live(8), live(9)), (2, 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::load::Profile;
 use super::scalar::Amount;
 use super::schema::{self, Spec};
 use crate::engine::{
-    Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, SlowPorts,
+    Aggregates, BlockGate, Collateral, Config, Evidence, HIGH, NonCompliance, PerStage, SlowPorts,
     StageLimit, Triggers, Weights,
 };
 use crate::model::{RateLimit, format_duration};
@@ -426,11 +426,8 @@ impl Effective {
         ))
     }
 
-    /// Refuses a block gate that no traffic can open, which would look like protection.
+    /// Refuses a severity that no traffic can reach, which would look like protection.
     fn check_reach(&self, config: &Config) -> Result<(), ProfileError> {
-        let Some(gate) = config.gate.filter(|_| config.block_at.is_some()) else {
-            return Ok(());
-        };
         let weights = &config.weights;
         let weighted = config.cap * (weights.pps + weights.bps + weights.syn + weights.ports);
         let dominant = if config.dominance > 0.0 {
@@ -439,6 +436,22 @@ impl Effective {
             0.0
         };
         let most = (weighted.max(dominant) * 1e6).round() / 1e6;
+        if config.cap < HIGH {
+            let problem = format!(
+                "{} is below {HIGH}, so no signal alone would ever limit anybody",
+                config.cap
+            );
+            return Err(self.invalid("signal_engine.weights.cap", &problem));
+        }
+        if most < HIGH {
+            let problem = format!(
+                "no traffic reaches a severity of {HIGH}, so nobody would ever be limited; the most is {most}"
+            );
+            return Err(self.invalid("signal_engine.weights", &problem));
+        }
+        let Some(gate) = config.gate.filter(|_| config.block_at.is_some()) else {
+            return Ok(());
+        };
         if gate.severity <= most {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::valid;
-use crate::packet::{ACK, Frame, L4, SYN};
+use crate::packet::{ACK, Frame, L4, RST, SYN};
 
 /// A capture of microseconds since its start and frames, sorted by time.
 fn pcap(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
@@ -163,14 +163,14 @@ fn a_flood_is_limited_in_both_families_and_the_visitor_is_left_alone() {
     );
 }
 
-/// Seven seconds in both directions: a visitor that the host answers, and from the third second on
-/// 12 000 SYNs per second, no two of one source.
-fn spoofed() -> Vec<(u64, Vec<u8>)> {
+/// Seven seconds in both directions: a visitor that the host answers with these flags, and from the
+/// third second on 12 000 SYNs per second, no two of one source.
+fn spoofed(flags: u8) -> Vec<(u64, Vec<u8>)> {
     let visitor: IpAddr = "192.0.2.1".parse().unwrap();
     let accepts = L4::Tcp {
         sport: 443,
         dport: 40_000,
-        flags: SYN | ACK,
+        flags,
     };
     let mut packets = vec![
         (0, Frame::syn(visitor, 443).number(4).build()),
@@ -193,7 +193,7 @@ fn spoofed() -> Vec<(u64, Vec<u8>)> {
 
 #[test]
 fn a_flood_of_made_up_sources_is_held_as_everyone_together() {
-    let (_dir, path) = written("spoofed.pcap", &pcap(&spoofed()));
+    let (_dir, path) = written("spoofed.pcap", &pcap(&spoofed(SYN | ACK)));
     let told = replay(&path, &["--to", "198.51.100.1"]);
     assert_eq!(
         [&told["packets"], &told["skipped"], &told["seen"]],
@@ -209,6 +209,28 @@ fn a_flood_of_made_up_sources_is_held_as_everyone_together() {
     );
     // 36 000 come after the decision; 5 000 of each second and a burst of 10 000 are let in.
     assert!(told["dropped"].as_u64().unwrap() > 10_000, "{told}");
+}
+
+#[test]
+fn a_refusal_shows_both_directions_too_and_without_an_answer_that_is_told() {
+    let (_dir, path) = written("refused.pcap", &pcap(&spoofed(RST | ACK)));
+    let told = replay(&path, &["--to", "198.51.100.1"]);
+    assert_eq!(
+        decisions(&told).last().map(String::as_str),
+        Some("::/0 OBSERVE RATE_SOFT half-open")
+    );
+    // Of another connection: nothing that was opened is answered.
+    let (_dir, path) = written("unanswered.pcap", &pcap(&spoofed(ACK)));
+    let path = path.to_str().unwrap();
+    let output = kernloom(&["iq", "replay", path, "--profile=web-server"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let expected = format!(
+        "{path} shows no answer to what is opened: who is made up is not known of it, and what many sources do \
+         together is not judged; a capture of both directions tells"
+    );
+    assert!(told.contains(&expected), "{told}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("0 of 60002 sources"), "{text}");
 }
 
 #[test]
@@ -264,7 +286,8 @@ fn long_work_shows_a_bar_on_a_terminal_and_none_in_a_pipe() {
         "--profile=web-server",
     ];
     let piped = kernloom(&words);
-    assert_eq!(String::from_utf8_lossy(&piped.stderr), "");
+    let told = String::from_utf8_lossy(&piped.stderr);
+    assert!(!told.contains("replaying"), "{told}");
     let line = format!("{} {}", env!("CARGO_BIN_EXE_kernloom"), words.join(" "));
     let shown = Command::new("script")
         .args(["-q", "-e", "-c", &line, "/dev/null"])

@@ -209,7 +209,7 @@ impl Iq<'_> {
             sources: overview.sources,
             held,
             withheld: overview.withheld,
-            exempt: self.lists.exempt().len() as u64,
+            exempt: self.lists.exempt().live(wall(now)) as u64,
             exempt_no_room: self.lists.unfit() as u64,
             time: wall(now).to_string(),
         }

@@ -69,6 +69,13 @@ pub(super) fn run(args: &ReplayArgs) -> Result<()> {
             args.file.display()
         );
     }
+    if !replay.both_ways {
+        log::warn!(
+            "{} shows no answer to what is opened: who is made up is not known of it, and what many sources do \
+             together is not judged; a capture of both directions tells",
+            args.file.display()
+        );
+    }
     let told = replay.told(&name, args);
     if args.json {
         print(&document("replay", &told))
@@ -228,14 +235,14 @@ impl<'a> Replay<'a> {
     }
 
     fn follow_handshake(&mut self, ends: Option<&Ends>, frame: &[u8]) {
-        let proof = ends.and_then(|ends| self.handshakes.see(ends, frame));
-        let Some(proof) = proof else {
+        let answer = ends.and_then(|ends| self.handshakes.see(ends, frame));
+        let Some(answer) = answer else {
             return;
         };
-        let to_here = self.is_received(proof.to);
-        self.both_ways |= to_here || self.is_received(proof.of);
-        if to_here {
-            let source = Source::tracked(proof.of, self.shield.v6_bits());
+        let to_here = self.is_received(answer.to);
+        self.both_ways |= to_here || self.is_received(answer.of);
+        if to_here && answer.proves {
+            let source = Source::tracked(answer.of, self.shield.v6_bits());
             self.proven.insert(source);
         }
     }

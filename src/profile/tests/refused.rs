@@ -253,6 +253,17 @@ fn protection_in_name_only_is_refused() {
          so nothing would ever be detected"
     );
     assert_eq!(
+        error(&least("pps: 1.0", "pps: 1.0\n      cap: 0.9")),
+        "test.yaml: spec.signal_engine.weights.cap: 0.9 is below 1, \
+         so no signal alone would ever limit anybody"
+    );
+    let few = "{pps: 0.3, syn: 0, scan: 0}\n    dominance: 0";
+    assert_eq!(
+        error(&least("\n      pps: 1.0", &format!(" {few}"))),
+        "test.yaml: spec.signal_engine.weights: no traffic reaches a severity of 1, \
+         so nobody would ever be limited; the most is 0.9"
+    );
+    assert_eq!(
         error(&least("block_at: 3", "block_at: 3\n    block_min_sev: 3.5")),
         "test.yaml: spec.progressive_enforcement.block_min_sev: no traffic reaches 3.5, \
          so nothing would ever be blocked; the most is 3"
