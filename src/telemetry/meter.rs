@@ -8,6 +8,7 @@
 use std::hint::black_box;
 use std::mem;
 
+use super::key::{Key, sort_keys};
 use super::sample::{Sample, linear_count, linear_count_of_32};
 use crate::model::Source;
 
@@ -263,12 +264,10 @@ impl Meter {
         let slots = (0..).zip(&self.slots);
         let used = slots.filter(|(_, slot)| slot.reading != NEVER);
         self.keys.clear();
-        self.keys.reserve_exact(self.slots.len());
         self.keys
             .extend(used.map(|(at, slot)| Key::of(&slot.source, at)));
         sort_keys(&mut self.keys, &mut self.spare);
         self.order.clear();
-        self.order.reserve_exact(self.slots.len());
         let source = |key: &Key| self.slots.get(key.slot as usize).map(|slot| slot.source);
         for equals in self.keys.chunk_by_mut(|a, b| a.rank == b.rank) {
             if equals.len() > FEW {
@@ -290,69 +289,6 @@ impl Meter {
 /// More of one rank than this are many: a neighbour makes up link-local addresses, which differ in the
 /// lower half alone.
 const FEW: usize = 16;
-
-/// A slot by its source: `rank` orders as sources do, and is the same only for neighbours, whom
-/// `rest` tells apart, and for prefixes of one address.
-#[derive(Debug, Clone, Copy, Default)]
-struct Key {
-    rank: u64,
-    rest: u32,
-    slot: u32,
-}
-
-impl Key {
-    #[inline]
-    fn of(source: &Source, slot: u32) -> Self {
-        let (upper, lower) = source.halves();
-        let (rank, rest) = match upper {
-            0 => (lower >> 1, lower & 1),
-            _ => (upper >> 1 | 1 << 63, upper & 1),
-        };
-        let rest = u32::from(rest == 1);
-        Self { rank, rest, slot }
-    }
-}
-
-/// Digits that keys are sorted by.
-const DIGIT_BITS: u32 = 11;
-const DIGITS: usize = 1 << DIGIT_BITS;
-
-#[expect(clippy::cast_possible_truncation, reason = "the digit is kept")]
-#[inline]
-fn digit(rank: u64, shift: u32) -> usize {
-    (rank >> shift) as usize % DIGITS
-}
-
-/// Sorts keys by rank; those of one rank stay as they are. A radix sort (Knuth, "The Art of
-/// Computer Programming", volume 3, 5.2.5) over the digits that are not the same in all: addresses
-/// that a sender chooses make it no slower. What `spare` holds does not matter.
-fn sort_keys(keys: &mut Vec<Key>, spare: &mut Vec<Key>) {
-    let first = keys.first().map_or(0, |key| key.rank);
-    let differs = keys.iter().fold(0, |bits, key| bits | (key.rank ^ first));
-    let shifts = (0..u64::BITS).step_by(DIGIT_BITS as usize);
-    let mut digits: Vec<_> = shifts
-        .filter(|shift| digit(differs, *shift) != 0)
-        .map(|shift| (shift, [0; DIGITS]))
-        .collect();
-    for key in keys.iter() {
-        for (shift, counts) in &mut digits {
-            counts[digit(key.rank, *shift)] += 1;
-        }
-    }
-    spare.resize(keys.len(), Key::default());
-    for (shift, places) in &mut digits {
-        let mut place = 0;
-        for count in places.iter_mut() {
-            place += mem::replace(count, place);
-        }
-        for key in keys.iter() {
-            let place = &mut places[digit(key.rank, *shift)];
-            spare[*place] = *key;
-            *place += 1;
-        }
-        mem::swap(keys, spare);
-    }
-}
 
 /// Reads a word of every slot. They lie anywhere in memory: so the processor waits for many at once,
 /// and not for one after the other.

@@ -1,5 +1,6 @@
 //! What was seen: per-source sums of one window, made from readings of the source table. Pure.
 
+mod key;
 mod meter;
 mod sample;
 
