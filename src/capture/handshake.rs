@@ -68,12 +68,15 @@ impl Handshakes {
         self.young.insert((segment.from, segment.to), begun);
     }
 
+    fn begun(&self, flow: &Flow) -> Option<&Begun> {
+        self.young.get(flow).or_else(|| self.old.get(flow))
+    }
+
     /// RFC 9293, 3.5.2: of a port where nobody listens.
     fn refuse(&self, segment: &Segment) -> Option<Answer> {
-        let flow = (segment.to, segment.from);
-        let begun = self.young.get(&flow).or_else(|| self.old.get(&flow))?;
+        let begun = self.begun(&(segment.to, segment.from))?;
         let answers = segment.acknowledged == begun.client.wrapping_add(1);
-        answers.then(|| answer(segment, false))
+        answers.then(|| Answer::in_segment(segment, false))
     }
 
     fn answer(&mut self, segment: &Segment) -> Option<Answer> {
@@ -84,28 +87,30 @@ impl Handshakes {
         };
         (segment.acknowledged == begun.client.wrapping_add(1)).then(|| {
             begun.server = Some(segment.number);
-            answer(segment, true)
+            Answer::in_segment(segment, true)
         })
     }
 
     fn complete(&mut self, segment: &Segment) -> Option<Answer> {
         let flow = (segment.from, segment.to);
-        let begun = self.young.get(&flow).or_else(|| self.old.get(&flow))?;
+        let begun = self.begun(&flow)?;
         let proven = segment.acknowledged == begun.server?.wrapping_add(1)
             && segment.number == begun.client.wrapping_add(1);
         proven.then(|| {
             self.young.remove(&flow);
             self.old.remove(&flow);
-            answer(segment, true)
+            Answer::in_segment(segment, true)
         })
     }
 }
 
-fn answer(segment: &Segment, proves: bool) -> Answer {
-    Answer {
-        of: segment.from.0,
-        to: segment.to.0,
-        proves,
+impl Answer {
+    const fn in_segment(segment: &Segment, proves: bool) -> Self {
+        Self {
+            of: segment.from.0,
+            to: segment.to.0,
+            proves,
+        }
     }
 }
 

@@ -295,9 +295,12 @@ impl<'a> Scale<'a> {
             (ours.bps, Some(weights.bps)),
         ];
         // Finite, because nothing at all reaches no trigger, however small.
-        let inverse = |value: f64| match value > 0.0 {
-            true => value.recip().min(f64::MAX),
-            false => 0.0,
+        let inverse = |value: f64| {
+            if value > 0.0 {
+                value.recip().min(f64::MAX)
+            } else {
+                0.0
+            }
         };
         Self {
             config,

@@ -205,8 +205,8 @@ pub(super) struct Tracks {
 
 /// What is the same for all sources of one window.
 pub(super) struct Watch<'a> {
-    pub(super) config: &'a Config,
-    pub(super) coverage: Coverage,
+    config: &'a Config,
+    coverage: Coverage,
     /// Seconds since the host started.
     now: u32,
     /// Length of the window.
