@@ -1,7 +1,6 @@
-//! What a tick costs with the largest table: from rows to decisions, in CPU time and memory.
+//! What a tick costs with the largest table: from entries to decisions, in CPU time and memory.
 //!
-//! `cargo bench --bench engine`. Reading the table itself is in `dataplane`. Exit code 1 if a budget
-//! is missed.
+//! `cargo bench --bench engine`. Exit code 1 if a budget is missed.
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -13,18 +12,36 @@ use kernloom::error::{Error, Result};
 use kernloom::model::{Ktime, Source};
 use kernloom::profile::{Overrides, Profile};
 use kernloom::runtime::give_back_large_blocks;
-use kernloom::telemetry::{Coverage, Meter, Row, Window};
+use kernloom::telemetry::{Coverage, Meter, Order, Row, Shape, Window};
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
+const SHAPE: Shape = Shape {
+    cpus: 1,
+    sets: 32_768,
+    ways: 4,
+};
 const SOURCES: u32 = 131_072;
+
+/// Multipliers as the kernel's are drawn.
+const SEED: [u64; 5] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+];
+
+/// Words written between two ticks where caches are to be cold: 64 MB.
+const OTHERS: usize = 8 << 20;
+
 const TICKS: u32 = 40;
 /// Of each load; the quietest counts: what others do to the caches meanwhile is not our cost.
 const TURNS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Milliseconds of CPU, of the median tick and of the first, in which every source is new; MB of the
-/// whole process at any time.
+/// Milliseconds of CPU: of the first tick, in which every source is new, and of the median one with
+/// caches warm and cold; MB of the whole process at any time.
 const TICK_BUDGET: f64 = 25.0;
 const MEMORY_BUDGET: f64 = 48.0;
 
@@ -100,43 +117,72 @@ fn forget_peak() -> Result<()> {
         .map_err(|error| Error::world(format!("writing /proc/self/clear_refs: {error}")))
 }
 
-fn row(load: &Load, slot: u32, tick: u32) -> Row {
-    let turn = if load.made_up { tick } else { 0 };
-    let address = slot
-        .wrapping_add(turn.wrapping_mul(SOURCES))
-        .wrapping_mul(2_654_435_761);
-    let ticks = if load.made_up { 1 } else { tick };
-    Row {
-        source: Source::host(Ipv4Addr::from(address).into()),
-        bytes: u64::from(load.packets) * u64::from(ticks) * 60,
-        packets: load.packets.wrapping_mul(ticks),
-        acks: 0,
-        syns: load.syns.wrapping_mul(ticks),
-        drops: 0,
-        ports: load.ports,
-        stacks: 1,
+/// A table as full as it gets: its sources are in their sets. `turn`: of as many others.
+fn table(order: &Order, turn: u32) -> Vec<Row> {
+    let row = |number: u32| {
+        let address = number
+            .wrapping_add(turn.wrapping_mul(SOURCES))
+            .wrapping_mul(2_654_435_761);
+        Row {
+            source: Source::host(Ipv4Addr::from(address).into()),
+            bytes: 0,
+            packets: 0,
+            acks: 0,
+            syns: 0,
+            drops: 0,
+            ports: 0,
+            stacks: 1,
+        }
+    };
+    let mut rows: Vec<_> = (0..SOURCES).map(row).collect();
+    rows.sort_by_cached_key(|row| order.key(row.source));
+    rows
+}
+
+/// What one tick adds.
+fn send(load: &Load, rows: &mut [Row]) {
+    for row in rows {
+        row.bytes += u64::from(load.packets) * 60;
+        row.packets = row.packets.wrapping_add(load.packets);
+        row.syns = row.syns.wrapping_add(load.syns);
+        row.ports = load.ports;
     }
 }
 
+/// What other processes do to the caches in a second.
+fn others(words: &mut [u64]) {
+    for (word, value) in words.iter_mut().zip(0..) {
+        *word = value;
+    }
+    std::hint::black_box(words);
+}
+
 /// The CPU time of each tick in milliseconds, the decisions of all of them, and the memory then.
-fn run(load: &Load) -> Result<(Vec<f64>, usize, f64)> {
+fn run(load: &Load, cold: bool) -> Result<(Vec<f64>, usize, f64)> {
     let profile = Profile::named("web-server").map_err(|error| Error::world(error.to_string()))?;
     let config = profile
         .resolve(&Overrides::default())
         .map_err(|error| Error::world(error.to_string()))?;
-    let mut meter = Meter::new(SOURCES as usize);
+    let order = Order::of_table(SEED, u32::try_from(SHAPE.sets - 1).unwrap_or(u32::MAX));
+    let mut meter = Meter::new(SHAPE);
     let mut tuner: Tuner = Tuner::new(Plan::default(), "web-server", config.triggers);
-    let mut engine = Engine::new(config);
+    let mut engine = Engine::in_order(config, order);
     let mut decisions = 0;
     let mut costs = Vec::new();
+    let mut words = if cold { vec![0; OTHERS] } else { Vec::new() };
+    let mut rows = table(&order, 0);
     for tick in 1..=TICKS {
-        let start = cpu()?;
-        for slot in 0..SOURCES {
-            meter.row(slot as usize, row(load, slot, tick));
+        if load.made_up {
+            rows.clear();
+            rows.shrink_to_fit();
+            rows = table(&order, tick);
         }
+        send(load, &mut rows);
+        others(&mut words);
+        let start = cpu()?;
         let window = Window {
             length: WINDOW,
-            samples: meter.samples(),
+            samples: meter.samples(|at| rows.get(at).copied()),
             coverage: Coverage {
                 proof: true,
                 refusals: true,
@@ -183,7 +229,7 @@ fn reference() -> Result<f64> {
 struct Figures {
     first: f64,
     median: f64,
-    most: f64,
+    cold: f64,
     decisions: usize,
     resident: f64,
     peak: f64,
@@ -193,20 +239,46 @@ impl Figures {
     const NONE: Self = Self {
         first: f64::MAX,
         median: f64::MAX,
-        most: f64::MAX,
+        cold: f64::MAX,
         decisions: 0,
         resident: 0.0,
         peak: 0.0,
     };
 }
 
+impl Figures {
+    /// Takes in one turn.
+    fn add(&mut self, load: &Load) -> Result<()> {
+        forget_peak()?;
+        let (costs, decisions, resident) = run(load, false)?;
+        (self.decisions, self.resident) = (decisions, resident);
+        self.peak = self.peak.max(memory("VmHWM")?);
+        let first = costs.first().copied().unwrap_or_default();
+        self.first = self.first.min(first);
+        self.median = self.median.min(median(costs));
+        let (costs, ..) = run(load, true)?;
+        self.cold = self.cold.min(median(costs));
+        Ok(())
+    }
+
+    fn within_budget(&self) -> bool {
+        let slowest = self.first.max(self.median).max(self.cold);
+        slowest <= TICK_BUDGET && self.peak <= MEMORY_BUDGET
+    }
+}
+
+fn median(mut costs: Vec<f64>) -> f64 {
+    costs.sort_by(f64::total_cmp);
+    costs.get(costs.len() / 2).copied().unwrap_or_default()
+}
+
 fn measure() -> Result<bool> {
     println!(
-        "a tick over {SOURCES} active sources, ms of CPU; budget {TICK_BUDGET} ms, first and median; the least of {TURNS} turns"
+        "a tick over {SOURCES} active sources, ms of CPU; budget {TICK_BUDGET} ms; the least of {TURNS} turns"
     );
     println!(
         "{:<28} {:>8} {:>8} {:>8} {:>10} {:>12} {:>12}",
-        "load", "first", "median", "most", "decisions", "MB resident", "MB at most"
+        "load", "first", "median", "cold", "decisions", "MB resident", "MB at most"
     );
     let mut figures = LOADS.map(|_| Figures::NONE);
     let mut references = Vec::new();
@@ -214,30 +286,20 @@ fn measure() -> Result<bool> {
     for _ in 0..TURNS {
         for (load, figures) in LOADS.iter().zip(&mut figures) {
             references.push(reference()?);
-            forget_peak()?;
-            let (mut costs, decisions, resident) = run(load)?;
-            let least = |best: f64, cost: Option<&f64>| cost.copied().unwrap_or_default().min(best);
-            figures.first = least(figures.first, costs.first());
-            costs.sort_by(f64::total_cmp);
-            figures.median = least(figures.median, costs.get(costs.len() / 2));
-            figures.most = least(figures.most, costs.last());
-            (figures.decisions, figures.resident) = (decisions, resident);
-            figures.peak = figures.peak.max(memory("VmHWM")?);
+            figures.add(load)?;
         }
     }
-    let mut kept = true;
     for (load, figures) in LOADS.iter().zip(&figures) {
         let Figures {
             first,
             median,
-            most,
+            cold,
             decisions,
             resident,
             peak,
         } = figures;
-        kept &= first.max(*median) <= TICK_BUDGET && *peak <= MEMORY_BUDGET;
         println!(
-            "{:<28} {first:>8.1} {median:>8.1} {most:>8.1} {decisions:>10} {resident:>12.1} {peak:>12.1}",
+            "{:<28} {first:>8.1} {median:>8.1} {cold:>8.1} {decisions:>10} {resident:>12.1} {peak:>12.1}",
             load.name
         );
     }
@@ -246,7 +308,7 @@ fn measure() -> Result<bool> {
         [references.first(), references.last()].map(|one| one.copied().unwrap_or_default());
     println!("2 M reads all over 16 MB meanwhile: {least:.1} to {most:.1} ms");
     println!("budget of resident memory: {MEMORY_BUDGET} MB at most");
-    Ok(kept)
+    Ok(figures.iter().all(Figures::within_budget))
 }
 
 fn main() -> ExitCode {

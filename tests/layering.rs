@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("engine", &["model", "telemetry"]),
     ("autotune", &["engine"]),
-    ("exempt", &["model"]),
+    ("exempt", &["model", "telemetry"]),
     ("graph", &["model"]),
     // The seams and what crosses them.
     ("error", &["rights"]),

@@ -59,9 +59,8 @@ struct Windows<'a> {
 impl<'a> Windows<'a> {
     fn new(shield: &'a Shield, run_dir: &'a Path) -> Result<Self> {
         let table = shield.sources()?;
-        let mut meter = Meter::new(table.capacity());
-        table.visit(|slot, row| meter.row(slot, row));
-        meter.skip();
+        let mut meter = Meter::new(table.shape());
+        meter.samples(|at| table.get(at)).for_each(drop);
         Ok(Self {
             shield,
             table,
@@ -73,11 +72,6 @@ impl<'a> Windows<'a> {
 
     /// Ends the running window.
     fn next(&mut self) -> Result<Vec<Row>> {
-        let meter = &mut self.meter;
-        self.table.visit(|slot, row| meter.row(slot, row));
-        let now = now()?;
-        let length = now.since(self.began);
-        self.began = now;
         let entries = self.shield.entries()?;
         // An IQ that cannot answer is no reason to show nothing.
         let held = iq::held(self.run_dir).unwrap_or_default();
@@ -88,7 +82,12 @@ impl<'a> Windows<'a> {
                 (one.source, Held { stage, signal })
             })
             .collect();
-        Ok(rows(self.meter.samples(), length, &entries, &held, now))
+        let now = now()?;
+        let length = now.since(self.began);
+        self.began = now;
+        let table = &self.table;
+        let samples = self.meter.samples(|at| table.get(at));
+        Ok(rows(samples, length, &entries, &held, now))
     }
 }
 

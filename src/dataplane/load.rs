@@ -1,6 +1,6 @@
 //! Object to loaded program: sizes, secrets and width are fixed here, before the verifier runs.
 
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, offset_of};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenMapMut, PrintLevel};
@@ -12,6 +12,7 @@ use super::maps::Maps;
 use super::options::LoadOptions;
 use super::pin::{PinDir, exists};
 use super::pod::{bytes_of, read};
+use super::skel::shield::types::rodata;
 use super::skel::shield::{OpenShieldSkel, ShieldSkel, ShieldSkelBuilder};
 use super::sys;
 use crate::error::{Doing, Error, Result};
@@ -46,6 +47,19 @@ pub(super) fn layout_of(map: &MapHandle) -> Result<kl_layout> {
         .as_deref()
         .and_then(read)
         .ok_or_else(|| Error::world("the loaded data plane does not tell its layout"))
+}
+
+/// What a loaded program was configured with.
+pub(super) fn config_of(map: &MapHandle) -> Result<kl_config> {
+    let value = map
+        .lookup(&0u32.to_ne_bytes(), MapFlags::ANY)
+        .doing(|| "reading the program's configuration")?;
+    let config = value
+        .as_deref()
+        .and_then(|bytes| bytes.get(offset_of!(rodata, kl_config)..));
+    config
+        .and_then(read)
+        .ok_or_else(|| Error::world("the loaded program does not tell its configuration"))
 }
 
 /// What this binary would load.

@@ -8,8 +8,8 @@ use std::ptr::NonNull;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::abi::{
-    kl_counts, kl_edge_key, kl_event, kl_graph, kl_layout, kl_note, kl_policy, kl_prefix,
-    kl_trie_key,
+    kl_config, kl_counts, kl_edge_key, kl_event, kl_graph, kl_layout, kl_note, kl_policy,
+    kl_prefix, kl_trie_key,
 };
 
 /// Types that travel through maps and the ring buffer.
@@ -30,6 +30,8 @@ unsafe impl Pod for kl_event {}
 unsafe impl Pod for kl_counts {}
 // SAFETY: as above.
 unsafe impl Pod for kl_layout {}
+// SAFETY: as above.
+unsafe impl Pod for kl_config {}
 // SAFETY: as above.
 unsafe impl Pod for kl_note {}
 

@@ -72,7 +72,7 @@ impl Proofs {
         self.renew(connected(self.v6_bits, capacity as usize)?, now)
     }
 
-    /// Every source remembered, in order, and since when it may be forgotten before others.
+    /// Every source remembered, in no order, and since when it may be forgotten before others.
     pub fn all(&self) -> Result<Vec<(Source, Ktime)>> {
         entries_of(&self.map, self.v6_bits, |stamp| {
             let nanos = stamp.first_chunk().copied().map(u64::from_ne_bytes)?;

@@ -145,7 +145,7 @@ impl Refusals {
         hook.attach().doing(doing).map(Place::Classic)
     }
 
-    /// What each source was told since the last reading, in the order of sources.
+    /// What each source was told since the last reading, in no order.
     pub fn take(&mut self) -> Result<Vec<(Source, Told)>> {
         let ended = self.turn()?;
         ended.map_or_else(|| Ok(Vec::new()), |ended| self.told_in(ended))
@@ -172,7 +172,7 @@ impl Refusals {
         Ok(Some(ended))
     }
 
-    /// What each source was told in the epoch that ended last, in the order of sources.
+    /// What each source was told in the epoch that ended last, in no order.
     pub fn told_in(&self, ended: u32) -> Result<Vec<(Source, Told)>> {
         entries_of(&self.refused, self.v6_bits, |value| {
             let (epoch, counts) = value.as_chunks::<4>().0.split_first()?;

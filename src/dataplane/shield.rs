@@ -203,7 +203,7 @@ impl Shield {
     }
 
     pub fn sources(&self) -> Result<SourceTable> {
-        SourceTable::map(&self.maps.sources, self.v6_bits)
+        SourceTable::map(&self.maps.sources, &load::config_of(&self.maps.config)?)
     }
 
     /// `None` if the program was loaded without them ([`super::Features`]).

@@ -5,12 +5,12 @@ use std::ptr;
 
 use libbpf_rs::{MapCore, MapHandle};
 
-use super::abi::{kl_limits, kl_source};
+use super::abi::{kl_config, kl_limits, kl_source};
 use super::pod::Shared;
 use super::sys;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::model::Source;
-use crate::telemetry::Row;
+use crate::telemetry::{Order, Row, Shape};
 
 /// The identity of a table key: the tracked prefix.
 #[inline]
@@ -29,8 +29,7 @@ pub(super) fn tracked(octets: [u8; 16], v6_bits: u8) -> Source {
     Source::containing(octets, bits)
 }
 
-/// Every entry of a hash that has identities for keys, by what `read` makes of its value, in the order
-/// of sources.
+/// Every entry of a hash that has identities for keys, by what `read` makes of its value, in no order.
 pub(super) fn entries_of<T>(
     map: &MapHandle,
     v6_bits: u8,
@@ -39,79 +38,91 @@ pub(super) fn entries_of<T>(
     let sizes = (map.key_size() as usize, map.value_size() as usize);
     let (keys, values) = sys::lookup_batch(map.as_fd(), sizes, map.max_entries())
         .doing(|| "reading a map of sources")?;
-    let entries = keys
+    Ok(keys
         .chunks_exact(sizes.0)
         .zip(values.chunks_exact(sizes.1))
         .filter_map(|(key, value)| {
             let octets = *key.first_chunk()?;
             Some((tracked(octets, v6_bits), read(value)?))
-        });
-    let mut entries: Vec<_> = entries.collect();
-    entries.sort_unstable_by_key(|(source, _)| *source);
-    Ok(entries)
+        })
+        .collect())
 }
 
 #[derive(Debug)]
 pub struct SourceTable {
     memory: Shared,
-    ways: usize,
+    shape: Shape,
+    order: Order,
     v6_bits: u8,
 }
 
 impl SourceTable {
-    pub(super) fn map(map: &MapHandle, v6_bits: u8) -> Result<Self> {
-        // Behind the table stands one set per CPU for probes.
+    /// `config`: that of the program which writes it.
+    pub(super) fn map(map: &MapHandle, config: &kl_config) -> Result<Self> {
         let cpus = sys::possible_cpus()? as usize;
-        let sets = (map.max_entries() as usize).saturating_sub(cpus);
-        let ways = sets * kl_limits::KL_WAYS.0 as usize;
-        let memory = Shared::map(map.as_fd(), ways * size_of::<kl_source>())
+        // Behind the table stands one set per CPU for probes.
+        let sets = (map.max_entries() as usize).saturating_sub(cpus) / cpus.max(1);
+        let mismatch =
+            || Error::world("opening the data plane: its table is none of its program's");
+        let set_mask = config.set_mask;
+        if usize::try_from(set_mask).ok() != sets.checked_sub(1) {
+            return Err(mismatch());
+        }
+        let shape = Shape {
+            cpus,
+            sets,
+            ways: kl_limits::KL_WAYS.0 as usize,
+        };
+        let memory = Shared::map(map.as_fd(), shape.entries() * size_of::<kl_source>())
             .doing(|| "mapping the source table")?;
         Ok(Self {
             memory,
-            ways,
-            v6_bits,
+            shape,
+            order: Order::of_table(config.seed, set_mask),
+            v6_bits: u8::try_from(config.v6_bits).map_err(|_| mismatch())?,
         })
     }
 
-    /// Entries over all CPUs.
-    pub fn capacity(&self) -> usize {
-        self.ways
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
-    /// Shows every used entry with its slot number. An entry that changes hands meanwhile is
-    /// left out; the next reading has it.
-    pub fn visit(&self, mut row: impl FnMut(usize, Row)) {
-        for slot in 0..self.ways {
-            if let Some(read) = self.entry(slot).and_then(|entry| self.read(entry)) {
-                row(slot, read);
-            }
-        }
+    /// That of its sets.
+    pub fn order(&self) -> Order {
+        self.order
     }
 
-    /// As `visit`, and starts every sketch anew. An opening that lands in the same few
-    /// nanoseconds on another CPU may be counted in the next window instead.
-    pub fn take(&self, mut row: impl FnMut(usize, Row)) {
-        for slot in 0..self.ways {
-            let Some(entry) = self.entry(slot) else {
-                continue;
-            };
-            let Some(read) = self.read(entry) else {
-                continue;
-            };
-            if read.ports != 0 || read.stacks != 0 {
-                // SAFETY: inside the mapping; aligned words the program also writes whole.
-                unsafe {
-                    ptr::write_volatile(&raw mut (*entry).ports, 0);
-                    ptr::write_volatile(&raw mut (*entry).stacks, 0);
-                }
+    /// An entry by its number. `None` if it is nobody's, or changes hands just now: the next reading
+    /// has it.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<Row> {
+        self.read(self.entry(at)?)
+    }
+
+    /// As `get`, and starts its sketches anew. An opening that lands in the same few nanoseconds on
+    /// another CPU may be counted in the next window instead.
+    #[inline]
+    pub fn take(&self, at: usize) -> Option<Row> {
+        let entry = self.entry(at)?;
+        let row = self.read(entry)?;
+        if row.ports != 0 || row.stacks != 0 {
+            // SAFETY: inside the mapping; aligned words the program also writes whole.
+            unsafe {
+                ptr::write_volatile(&raw mut (*entry).ports, 0);
+                ptr::write_volatile(&raw mut (*entry).stacks, 0);
             }
-            row(slot, read);
         }
+        Some(row)
+    }
+
+    /// Every entry that is somebody's.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        (0..self.shape.entries()).filter_map(|at| self.get(at))
     }
 
     #[inline]
-    fn entry(&self, slot: usize) -> Option<*mut kl_source> {
-        self.memory.at(0, slot)
+    fn entry(&self, at: usize) -> Option<*mut kl_source> {
+        self.memory.at(0, at)
     }
 
     #[inline]

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
-use aggregate::{Aggregate, Shelter, everyone};
+use aggregate::{Aggregate, Prefixes, Shelter, everyone};
 pub use config::{
     Aggregates, BlockGate, Collateral, Config, Evidence, NonCompliance, PerStage, REFUSALS_MOST,
     SlowPorts, StageLimit, Triggers, Weights,
@@ -40,7 +40,7 @@ pub(crate) use tests::web;
 use track::{Tracks, Watch};
 
 use crate::model::{Ktime, Source, Stage};
-use crate::telemetry::{Coverage, Sample, Traffic, Window};
+use crate::telemetry::{Coverage, Key, Order, Sample, Traffic, Window};
 
 /// Shortest time that an alert's counts are spread over.
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,8 +52,8 @@ const LONGEST_TICK: Duration = Duration::from_secs(60);
 type Learn<'a> = &'a mut dyn FnMut(&Source, &Triggers, bool) -> bool;
 
 /// What the sources of one window did together.
-struct Crowd {
-    aggregate: Aggregate,
+struct Crowd<'a> {
+    aggregate: Aggregate<'a>,
     shelter: Shelter,
 }
 
@@ -61,12 +61,16 @@ struct Crowd {
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
+    /// What samples come in.
+    order: Order,
     /// What a prefix, and everyone together, is judged by.
     prefix_config: Config,
     overall_config: Config,
     sources: Roster,
     prefixes: Roster,
     overall: Roster,
+    /// What prefixes sent in a window.
+    sums: Prefixes,
     /// Prefixes of who sent before everyone together was too loud.
     known: Vec<Source>,
     tracks: Tracks,
@@ -81,17 +85,25 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Of samples in the order of sources.
     pub fn new(config: Config) -> Self {
+        Self::in_order(config, Order::BY_SOURCE)
+    }
+
+    /// Of samples in this order.
+    pub fn in_order(config: Config, order: Order) -> Self {
         let (prefix_config, overall_config) = many(&config);
         Self {
             config,
+            order,
             prefix_config,
             overall_config,
-            sources: Roster::default(),
+            sources: Roster::in_order(order),
             prefixes: Roster::default(),
             overall: Roster::default(),
+            sums: Prefixes::default(),
             known: Vec::new(),
-            tracks: Tracks::default(),
+            tracks: Tracks::in_order(order),
             alerted: BTreeMap::new(),
             alerted_ports: BTreeMap::new(),
             window_start: None,
@@ -102,6 +114,11 @@ impl Engine {
 
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What samples come in.
+    pub const fn order(&self) -> Order {
+        self.order
     }
 
     /// Goes by `config` from now on. Who is held stays held for as long as was decided; strikes
@@ -118,21 +135,14 @@ impl Engine {
         window: Window<impl AsRef<[Sample]>>,
         exempt: Exempt<'_>,
     ) -> Vec<Decision> {
-        let mut samples = window.samples.as_ref().to_vec();
-        samples.sort_by_key(|sample| sample.source);
-        let window = Window {
-            samples: samples.into_iter(),
-            length: window.length,
-            coverage: window.coverage,
-            all: window.all,
-        };
-        self.tick_learning(now, window, exempt, &mut |_, _, fit| fit)
+        let window = window.by_ref().sorted(&self.order);
+        self.tick_learning(now, window.by_ref(), exempt, &mut |_, _, fit| fit)
     }
 
-    /// Scores one window that ended `now`. Samples come in the order of sources; one that does not
-    /// is passed over, as are further ones of a source. Sources absent from the window were silent and are judged too. Exempt sources never leave
-    /// OBSERVE. At most one decision per source or prefix: sources sorted, then prefixes sorted,
-    /// then everyone.
+    /// Scores one window that ended `now`. Samples come in the order that was agreed; one that does
+    /// not is passed over, as are further ones of a source. Sources absent from the window were silent
+    /// and are judged too. Exempt sources never leave OBSERVE. At most one decision per source or
+    /// prefix: sources in order, then prefixes sorted, then everyone.
     ///
     /// `learn` is given each source that is not held, exempt or not, in order, with its rates and
     /// whether thresholds are to be learned from it by itself: not if it is loud without proof. It
@@ -149,12 +159,14 @@ impl Engine {
         self.sources.ladders.extend(mem::take(&mut self.alerted));
         self.alerted_ports.clear();
         let (length, coverage) = (window.length, window.coverage);
+        let mut sums = mem::take(&mut self.sums);
         let mut crowd = Crowd {
-            aggregate: Aggregate::new(&self.config, length.as_secs_f64()),
+            aggregate: Aggregate::new(&self.config, length.as_secs_f64(), &mut sums),
             shelter: Shelter::default(),
         };
         let mut decisions = self.judge_sources(now, window, exempt, learn, &mut crowd);
         decisions.extend(self.judge_many(now, (length, coverage), exempt, crowd));
+        self.sums = sums;
         self.tracks.end_pass(now);
         decisions
     }
@@ -165,7 +177,7 @@ impl Engine {
         window: Window<impl Iterator<Item = Sample>>,
         exempt: Exempt<'_>,
         learn: Learn<'_>,
-        crowd: &mut Crowd,
+        crowd: &mut Crowd<'_>,
     ) -> Vec<Decision> {
         let (coverage, pressure) = (window.coverage, self.overview.pressure.max(1.0));
         let (all, mut seen_of_all) = (window.all, Traffic::default());
@@ -185,18 +197,19 @@ impl Engine {
         let mut last = None;
         for sample in window.samples {
             let sample = &sample;
-            if last >= Some(sample.source) {
+            let key = self.order.key(sample.source);
+            if last >= Some(key) {
                 continue;
             }
-            last = Some(sample.source);
+            last = Some(key);
             seen_of_all.add(sample);
-            let mut standing = self.tracks.follow(&watch, sample);
+            let mut standing = self.tracks.follow(&watch, &key, sample);
             // Whom this host asks for most of it is no part of what presses.
             let asked = u64::from(sample.answers) * 2 > sample.packets;
             if coverage.proof && !sample.proven && !asked {
                 standing.pressure = pressure;
             }
-            let one = (sample, &standing);
+            let one = (key, sample, &standing);
             let (seen, alone, fit) = judge(&mut self.sources, &mut round, scale, one);
             overview.sources += 1;
             overview.free += u64::from(seen.stage == Stage::Observe);
@@ -232,7 +245,7 @@ impl Engine {
         now: Ktime,
         (length, coverage): (Duration, Coverage),
         exempt: Exempt<'_>,
-        crowd: Crowd,
+        crowd: Crowd<'_>,
     ) -> Vec<Decision> {
         let (aggregate, mut shelter) = (crowd.aggregate, crowd.shelter);
         self.keep_known(&mut shelter);
@@ -240,58 +253,52 @@ impl Engine {
         let standing = Standing::default();
         let scale = Scale::new(&self.prefix_config, length, coverage);
         let aggregates = self.config.aggregates;
-        let mut round = Round::new(
-            Tick {
-                config: &self.overall_config,
+        let round = |config| {
+            let tick = Tick {
+                config,
                 now,
                 length: self.window_length,
                 many: true,
-            },
-            exempt,
-        );
+            };
+            Round::new(tick, exempt)
+        };
+        let (mut of_everyone, mut of_prefixes) =
+            (round(&self.overall_config), round(&self.prefix_config));
         let everyone_scale = Scale::new(&self.overall_config, length, coverage);
         let everything = everyone_scale.score(&overall, &standing).score;
         let mut limited = false;
         if aggregates.overall > 0.0 {
-            let seen = self.overall.judge(&mut round, everyone(), &everything);
+            let key = by_source(everyone());
+            let seen = self.overall.judge(&mut of_everyone, key, &everything);
             limited = seen.stage > Stage::Observe;
             self.overview.pressure = everything.ratio.clamp(1.0, aggregates.pressure.max(1.0));
             self.overview.severity = everything.severity;
         }
-        self.overall.finish(&mut round);
-        let of_everyone = round.decisions;
+        self.overall.finish(&mut of_everyone);
 
-        let mut round = Round::new(
-            Tick {
-                config: &self.prefix_config,
-                now,
-                length: self.window_length,
-                many: true,
-            },
-            exempt,
-        );
         let shelter = if limited {
             shelter.with(&self.known)
         } else {
             Vec::new()
         };
-        let mut shelter = shelter.into_iter().peekable();
+        let mut shelter = shelter.into_iter().map(by_source).peekable();
         if aggregates.prefix > 0.0 {
             for sum in &prefixes {
-                while let Some(prefix) = shelter.next_if(|prefix| *prefix < sum.source) {
-                    self.prefixes.shelter(&mut round, prefix, &everything);
+                let key = by_source(sum.source);
+                while let Some(prefix) = shelter.next_if(|prefix| *prefix < key) {
+                    self.prefixes.shelter(&mut of_prefixes, prefix, &everything);
                 }
-                shelter.next_if(|prefix| *prefix == sum.source);
+                shelter.next_if(|prefix| *prefix == key);
                 let score = scale.score(sum, &standing).score;
-                self.prefixes.judge(&mut round, sum.source, &score);
+                self.prefixes.judge(&mut of_prefixes, key, &score);
             }
         }
         for prefix in shelter {
-            self.prefixes.shelter(&mut round, prefix, &everything);
+            self.prefixes.shelter(&mut of_prefixes, prefix, &everything);
         }
-        self.prefixes.finish(&mut round);
-        let mut decisions = round.decisions;
-        decisions.extend(of_everyone);
+        self.prefixes.finish(&mut of_prefixes);
+        let mut decisions = of_prefixes.decisions;
+        decisions.extend(of_everyone.decisions);
         decisions
     }
 
@@ -335,11 +342,11 @@ impl Engine {
 
     /// Forgets every source.
     pub fn reset(&mut self) {
-        self.sources = Roster::default();
+        self.sources = Roster::in_order(self.order);
         self.prefixes = Roster::default();
         self.overall = Roster::default();
         self.known.clear();
-        self.tracks = Tracks::default();
+        self.tracks = Tracks::in_order(self.order);
         self.alerted.clear();
         self.alerted_ports.clear();
     }
@@ -401,19 +408,24 @@ fn many(config: &Config) -> (Config, Config) {
     (config.of_many(prefix), config.of_many(overall))
 }
 
+/// Prefixes, and everyone together, come sorted.
+fn by_source(prefix: Source) -> Key {
+    Order::BY_SOURCE.key(prefix)
+}
+
 /// Judges one source: what became of it, its rates alone, and, unless it is held, whether thresholds
 /// may be learned from it.
 fn judge(
     sources: &mut Roster,
     round: &mut Round<'_>,
     (scale, calm): (&Scale<'_>, &Calm),
-    (sample, standing): (&Sample, &Standing),
+    (key, sample, standing): (Key, &Sample, &Standing),
 ) -> (Seen, Triggers, Option<bool>) {
-    if calm.holds(sample, standing) && !sources.knows(round, &sample.source) {
+    if calm.holds(sample, standing) && !sources.knows(round, &key) {
         return (Seen::UNTOUCHED, scale.alone(sample, standing), Some(true));
     }
     let Scored { score, alone } = scale.score(sample, standing);
-    let seen = sources.judge(round, sample.source, &score);
+    let seen = sources.judge(round, key, &score);
     let is_free = seen.stage == Stage::Observe && score.drops <= 0.0;
     let fit = is_free.then(|| scale.is_fit_to_learn(&score));
     (seen, alone, fit)

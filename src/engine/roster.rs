@@ -5,6 +5,7 @@ use super::ladder::{HIGH, Ladder, Step, Tick};
 use super::severity::Score;
 use super::sorted::{Sorted, push};
 use crate::model::{Source, Stage};
+use crate::telemetry::{Key, Order};
 
 pub(super) type Exempt<'a> = &'a dyn Fn(&Source) -> bool;
 
@@ -21,7 +22,7 @@ pub(super) struct Roster {
     pub(super) ladders: Sorted<Ladder>,
 }
 
-/// One tick under way. Sources come in order; those passed over were silent.
+/// One tick under way. Keys come in order; those passed over were silent.
 pub(super) struct Round<'a> {
     pub(super) tick: Tick<'a>,
     pub(super) exempt: Exempt<'a>,
@@ -46,6 +47,12 @@ impl Seen {
 }
 
 impl Roster {
+    pub(super) fn in_order(order: Order) -> Self {
+        Self {
+            ladders: Sorted::in_order(order),
+        }
+    }
+
     /// Whether there is room for one more with this score, beside `more` who wait.
     pub(super) fn has_room(&self, score: &Score, more: usize) -> bool {
         let most = match (score.proven, score.ratio >= 1.0) {
@@ -56,17 +63,18 @@ impl Roster {
         self.ladders.len() + more < most
     }
 
-    /// Judges everybody before `source` as silent. Whether anything is remembered of `source`.
-    pub(super) fn knows(&mut self, round: &mut Round<'_>, source: &Source) -> bool {
-        self.silent(round, Some(source));
-        self.ladders.is_at(source)
+    /// Judges everybody before `key` as silent. Whether anything is remembered of its source.
+    pub(super) fn knows(&mut self, round: &mut Round<'_>, key: &Key) -> bool {
+        self.silent(round, Some(key));
+        self.ladders.is_at(key)
     }
 
-    /// Judges `source` by `score`, and everybody before it as silent.
-    pub(super) fn judge(&mut self, round: &mut Round<'_>, source: Source, score: &Score) -> Seen {
-        self.silent(round, Some(&source));
+    /// Judges a source by `score`, and everybody before it as silent.
+    pub(super) fn judge(&mut self, round: &mut Round<'_>, key: Key, score: &Score) -> Seen {
+        self.silent(round, Some(&key));
+        let source = key.source;
         let mut seen = None;
-        if let Some(ladder) = self.ladders.pass_to(&source) {
+        if let Some(ladder) = self.ladders.pass_to(&key) {
             seen = Some(round.advance(source, ladder, score));
         }
         seen.unwrap_or_else(|| {
@@ -82,7 +90,7 @@ impl Roster {
             let mut ladder = Ladder::default();
             let seen = round.advance(source, &mut ladder, score);
             if !ladder.is_blank() {
-                self.ladders.insert(source, ladder, round.most);
+                self.ladders.insert(key, ladder, round.most);
             }
             seen
         })
@@ -95,20 +103,19 @@ impl Roster {
     }
 
     /// Keeps a prefix of known peers at a limit of its own while everyone else shares one.
-    pub(super) fn shelter(&mut self, round: &mut Round<'_>, prefix: Source, overall: &Score) {
+    pub(super) fn shelter(&mut self, round: &mut Round<'_>, prefix: Key, overall: &Score) {
         self.silent(round, Some(&prefix));
         if let Some(ladder) = self.ladders.pass_to(&prefix) {
-            round.shelter(prefix, ladder, overall);
+            round.shelter(prefix.source, ladder, overall);
         } else if self.ladders.len() < MOST {
             let mut ladder = Ladder::default();
-            round.shelter(prefix, &mut ladder, overall);
+            round.shelter(prefix.source, &mut ladder, overall);
             self.ladders.insert(prefix, ladder, round.most);
         }
     }
 
-    fn silent(&mut self, round: &mut Round<'_>, before: Option<&Source>) {
+    fn silent(&mut self, round: &mut Round<'_>, before: Option<&Key>) {
         while let Some((source, ladder)) = self.ladders.next_before(before) {
-            let source = *source;
             round.advance(source, ladder, &Score::SILENT);
         }
     }

@@ -1,27 +1,36 @@
-//! Values by source, in one sorted vector.
+//! Values by source, in one vector in the order that samples come in.
 //!
-//! A tick merges it with a sorted window: linear, in memory order, and unlike a hash table it
-//! gives senders, who choose their addresses, nothing to collide in.
+//! A tick merges it with a window: linear, in memory order, and unlike a hash table it gives
+//! senders, who choose their addresses, nothing to collide in.
 
 use std::mem;
 
 use crate::model::Source;
+use crate::telemetry::{Key, Order};
 
 /// Entries that room is kept for, however quiet it gets.
 pub(super) const LEAST_ROOM: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Sorted<T> {
-    items: Vec<(Source, T)>,
+    order: Order,
+    items: Vec<(Key, T)>,
     /// Where a pass is; everything before has been seen.
     cursor: usize,
     /// Came up in this pass, in order; not in `items` before it ends.
-    new: Vec<(Source, T)>,
+    new: Vec<(Key, T)>,
 }
 
 impl<T> Default for Sorted<T> {
     fn default() -> Self {
+        Self::in_order(Order::BY_SOURCE)
+    }
+}
+
+impl<T> Sorted<T> {
+    pub(super) fn in_order(order: Order) -> Self {
         Self {
+            order,
             items: Vec::new(),
             cursor: 0,
             new: Vec::new(),
@@ -35,7 +44,7 @@ impl<T: Copy> Sorted<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Source, &T)> {
-        self.items.iter().map(|(source, value)| (source, value))
+        self.items.iter().map(|(key, value)| (&key.source, value))
     }
 
     pub(super) fn get(&self, source: &Source) -> Option<&T> {
@@ -48,66 +57,69 @@ impl<T: Copy> Sorted<T> {
         self.items.get_mut(at).map(|(_, value)| value)
     }
 
-    /// Removes these, which are in order, outside a pass.
+    /// Removes these, which are sorted, outside a pass.
     pub(super) fn remove(&mut self, gone: &[Source]) {
         if !gone.is_empty() {
             self.items
-                .retain(|(source, _)| gone.binary_search(source).is_err());
+                .retain(|(key, _)| gone.binary_search(&key.source).is_err());
         }
     }
 
     fn find(&self, source: &Source) -> Result<usize, usize> {
-        self.items.binary_search_by(|(known, _)| known.cmp(source))
+        let key = self.order.key(*source);
+        self.items.binary_search_by(|(known, _)| known.cmp(&key))
     }
 
     /// Adds values that are not there yet, outside a pass.
     pub(super) fn extend(&mut self, new: impl IntoIterator<Item = (Source, T)>) {
-        self.items.extend(new);
-        self.items.sort_by_key(|(source, _)| *source);
+        let order = self.order;
+        let keyed = |(source, value)| (order.key(source), value);
+        self.items.extend(new.into_iter().map(keyed));
+        self.items.sort_by_key(|(key, _)| *key);
     }
 
     /// Adds a value outside a pass; false if there is one already.
     pub(super) fn put(&mut self, source: Source, value: T) -> bool {
         let place = self.find(&source);
         if let Err(at) = place {
-            self.items.insert(at, (source, value));
+            self.items.insert(at, (self.order.key(source), value));
         }
         place.is_err()
     }
 
-    /// The next value of this pass before `source`; before the end if that is `None`.
+    /// The next value of this pass before `key`; before the end if that is `None`.
     #[inline]
-    pub(super) fn next_before(&mut self, source: Option<&Source>) -> Option<&mut (Source, T)> {
-        let next = self.items.get_mut(self.cursor)?;
-        if source.is_some_and(|source| next.0 >= *source) {
+    pub(super) fn next_before(&mut self, key: Option<&Key>) -> Option<(Source, &mut T)> {
+        let (next, value) = self.items.get_mut(self.cursor)?;
+        if key.is_some_and(|key| *next >= *key) {
             return None;
         }
         self.cursor += 1;
-        Some(next)
+        Some((next.source, value))
     }
 
-    /// Whether a value of `source` comes next.
+    /// Whether a value of `key` comes next.
     #[inline]
-    pub(super) fn is_at(&self, source: &Source) -> bool {
+    pub(super) fn is_at(&self, key: &Key) -> bool {
         let next = self.items.get(self.cursor);
-        next.is_some_and(|(next, _)| next == source)
+        next.is_some_and(|(next, _)| next == key)
     }
 
-    /// The value of `source`, which the pass has then seen; all before it are passed over.
+    /// The value of `key`, which the pass has then seen; all before it are passed over.
     #[inline]
-    pub(super) fn pass_to(&mut self, source: &Source) -> Option<&mut T> {
-        while self.next_before(Some(source)).is_some() {}
+    pub(super) fn pass_to(&mut self, key: &Key) -> Option<&mut T> {
+        while self.next_before(Some(key)).is_some() {}
         let (_, value) = self
             .items
             .get_mut(self.cursor)
-            .filter(|(found, _)| found == source)?;
+            .filter(|(found, _)| found == key)?;
         self.cursor += 1;
         Some(value)
     }
 
-    /// Takes in a value where the pass is; sources must come in order. `most` may come in a pass.
-    pub(super) fn insert(&mut self, source: Source, value: T, most: usize) {
-        push(&mut self.new, (source, value), most);
+    /// Takes in a value where the pass is; keys must come in order. `most` may come in a pass.
+    pub(super) fn insert(&mut self, key: Key, value: T, most: usize) {
+        push(&mut self.new, (key, value), most);
     }
 
     /// Ends a pass: keeps what `keep` says and lets go of memory that a past attack took.

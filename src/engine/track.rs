@@ -11,7 +11,7 @@ use super::config::{Config, Evidence, whole};
 use super::severity::{Signal, Standing, failures};
 use super::sorted::Sorted;
 use crate::model::{Ktime, Source};
-use crate::telemetry::{Coverage, Sample, linear_count};
+use crate::telemetry::{Coverage, Key, Order, Sample, linear_count};
 
 const MINUTE: u32 = 60;
 const HOUR: u32 = 60 * MINUTE;
@@ -234,10 +234,17 @@ impl<'a> Watch<'a> {
 }
 
 impl Tracks {
-    /// Takes in one window of one source, in the order of sources, and tells its standing.
-    pub(super) fn follow(&mut self, watch: &Watch<'_>, sample: &Sample) -> Standing {
+    pub(super) fn in_order(order: Order) -> Self {
+        Self {
+            tracks: Sorted::in_order(order),
+            pruned: 0,
+        }
+    }
+
+    /// Takes in one window of the source of `key`, which come in order, and tells its standing.
+    pub(super) fn follow(&mut self, watch: &Watch<'_>, key: &Key, sample: &Sample) -> Standing {
         let opens = sample.port_bits != 0 || sample.stack_bits != 0 || sample.syns > 0;
-        if let Some(track) = self.tracks.pass_to(&sample.source) {
+        if let Some(track) = self.tracks.pass_to(key) {
             track.turn_to(watch.now);
             let finds = track.add(watch, sample);
             return track.standing(watch, sample, finds);
@@ -256,7 +263,7 @@ impl Tracks {
             MOST_TRACKS - KEPT
         };
         if self.tracks.len() < most {
-            self.tracks.insert(sample.source, track, MOST_TRACKS);
+            self.tracks.insert(*key, track, MOST_TRACKS);
         }
         track.standing(watch, sample, finds)
     }
@@ -296,7 +303,7 @@ impl Tracks {
         });
     }
 
-    /// `gone`: in order.
+    /// `gone`: sorted.
     pub(super) fn forget(&mut self, gone: &[Source]) {
         self.tracks.remove(gone);
     }

@@ -1,42 +1,62 @@
 use crate::model::Source;
+use crate::telemetry::{Key, Order};
 
-/// Prefixes that sources coming in order are held against, for less than a look-up each.
+/// Addresses and prefixes that sources coming in order are held against: a step for each address, and
+/// a search among the prefixes.
 #[derive(Debug, Default)]
 pub struct Walk {
-    /// By family, which lie in turn inside the other's numbers: in order, none inside another.
+    order: Order,
+    /// In that order.
+    hosts: Vec<Key>,
+    at: usize,
+    /// By family, which lie in turn inside the other's numbers: sorted, none inside another.
     prefixes: [Vec<Source>; 2],
-    at: [usize; 2],
 }
 
-impl FromIterator<Source> for Walk {
-    fn from_iter<I: IntoIterator<Item = Source>>(prefixes: I) -> Self {
-        let mut walk = Self::default();
-        for prefix in prefixes {
-            walk.prefixes[usize::from(prefix.is_ipv4())].push(prefix);
+impl Walk {
+    /// For sources that come in `order`.
+    pub fn new(covered: impl IntoIterator<Item = Source>, order: Order) -> Self {
+        let mut walk = Self {
+            order,
+            ..Self::default()
+        };
+        for source in covered {
+            if source.bits() == 128 {
+                walk.hosts.push(order.key(source));
+            } else {
+                walk.prefixes[usize::from(source.is_ipv4())].push(source);
+            }
         }
+        walk.hosts.sort_unstable();
         for family in &mut walk.prefixes {
             family.sort_unstable();
             family.dedup_by(|next, kept| kept.contains(next));
         }
         walk
     }
-}
 
-impl Walk {
-    /// Whether one of the prefixes holds all of `source`. Sources come in order.
+    /// Whether one of them holds all of `source`. Sources come in order.
     pub fn covers(&mut self, source: &Source) -> bool {
-        let family = usize::from(source.is_ipv4());
-        let at = &mut self.at[family];
-        while let Some(prefix) = self.prefixes[family].get(*at) {
-            if prefix.contains(source) {
-                return true;
+        self.is_host(source) || self.is_inside(source)
+    }
+
+    fn is_host(&mut self, source: &Source) -> bool {
+        let key = self.order.key(*source);
+        while let Some(host) = self.hosts.get(self.at) {
+            if *host >= key {
+                return *host == key;
             }
-            if prefix > source {
-                return false;
-            }
-            *at += 1;
+            self.at += 1;
         }
         false
+    }
+
+    fn is_inside(&self, source: &Source) -> bool {
+        let family = &self.prefixes[usize::from(source.is_ipv4())];
+        // The last that begins no later; one that begins with it may be longer.
+        let next = family.partition_point(|prefix| prefix <= source);
+        let last = next.checked_sub(1).and_then(|at| family.get(at));
+        last.is_some_and(|prefix| prefix.contains(source))
     }
 }
 
@@ -44,13 +64,22 @@ impl Walk {
 mod tests {
     use super::*;
 
-    /// Whom the prefixes cover, of sources in order.
-    fn covered(prefixes: &[&str], sources: &[&str]) -> Vec<String> {
-        let mut walk: Walk = prefixes.iter().map(|text| text.parse().unwrap()).collect();
-        let mut sources: Vec<Source> = sources.iter().map(|text| text.parse().unwrap()).collect();
+    /// Whom these cover, of sources in order.
+    fn covered_in(order: Order, prefixes: &[&str], sources: &[&str]) -> Vec<String> {
+        let parsed = |text: &&str| text.parse::<Source>().unwrap();
+        let mut walk = Walk::new(prefixes.iter().map(parsed), order);
+        let mut sources: Vec<Source> = sources.iter().map(parsed).collect();
+        sources.sort_by_key(|source| order.key(*source));
+        sources.retain(|source| walk.covers(source));
         sources.sort();
-        let covered = sources.into_iter().filter(|source| walk.covers(source));
-        covered.map(|source| source.to_string()).collect()
+        sources.iter().map(ToString::to_string).collect()
+    }
+
+    fn covered(prefixes: &[&str], sources: &[&str]) -> Vec<String> {
+        let table = Order::of_table([3, 1 << 31, 5 << 30, 7 << 31, 9 << 30], 7);
+        let by_source = covered_in(Order::BY_SOURCE, prefixes, sources);
+        assert_eq!(covered_in(table, prefixes, sources), by_source);
+        by_source
     }
 
     #[test]
@@ -68,6 +97,8 @@ mod tests {
         let inside = ["10.1.2.3", "10.1.2.4", "192.0.2.7", "2001:db8:1::/64"];
         let nested = ["192.0.2.7", "10.1.2.3", "10.1.0.0/16", "2001:db8:1::/48"];
         assert_eq!(covered(&nested, &sources), inside);
+        let hosts = ["10.2.0.0", "10.0.0.1", "192.0.2.8"];
+        assert_eq!(covered(&hosts, &sources), ["10.0.0.1", "10.2.0.0"]);
         assert_eq!(
             covered(&["::/0"], &sources),
             ["::/64", "2001:db8::/64", "2001:db8:1::/64"]

@@ -1,10 +1,11 @@
 //! What was seen: per-source sums of one window, made from readings of the source table. Pure.
 
-mod key;
 mod meter;
+mod order;
 mod sample;
 
-pub use meter::{Meter, Row, Samples};
+pub use meter::{Meter, Row, Samples, Shape};
+pub use order::{Key, Order};
 pub use sample::{
     Coverage, Sample, Traffic, Window, linear_count, linear_count_of_32, linear_ones,
 };

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::order::Order;
 use crate::model::Source;
 
 /// What one source, or all of a prefix, did in one window, summed over CPUs. Counts, not rates:
@@ -137,6 +138,32 @@ pub struct Window<S> {
     /// What everybody sent, if sources had to make room for others meanwhile: samples lack what
     /// those had sent by then.
     pub all: Option<Traffic>,
+}
+
+impl<S: IntoIterator<Item = Sample>> Window<S> {
+    /// The same window, its samples in this order.
+    pub fn sorted(self, order: &Order) -> Window<Vec<Sample>> {
+        let mut samples: Vec<_> = self.samples.into_iter().collect();
+        samples.sort_by_key(|sample| order.key(sample.source));
+        Window {
+            length: self.length,
+            samples,
+            coverage: self.coverage,
+            all: self.all,
+        }
+    }
+}
+
+impl<S: AsRef<[Sample]>> Window<S> {
+    /// The same window, its samples one after the other.
+    pub fn by_ref(&self) -> Window<impl Iterator<Item = Sample>> {
+        Window {
+            length: self.length,
+            samples: self.samples.as_ref().iter().copied(),
+            coverage: self.coverage,
+            all: self.all,
+        }
+    }
 }
 
 /// Linear counting (Whang et al., "A linear-time probabilistic counting algorithm", 1990) over

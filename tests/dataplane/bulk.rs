@@ -295,11 +295,7 @@ fn w54_counters_lose_nothing_between_cpus() {
     });
     let sent = 1_000_000 * cpus as u64;
     assert_eq!(plane.shield.counters().unwrap().of(Reason::Pass), sent);
-    let mut packets = 0;
-    plane
-        .shield
-        .sources()
-        .unwrap()
-        .visit(|_, row| packets += u64::from(row.packets));
-    assert_eq!(packets, sent);
+    let rows = plane.shield.sources().unwrap();
+    let packets = rows.rows().map(|row| u64::from(row.packets));
+    assert_eq!(packets.sum::<u64>(), sent);
 }

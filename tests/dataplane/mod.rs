@@ -113,13 +113,8 @@ impl Plane {
     }
 
     fn row(&self, source: Source) -> Option<Row> {
-        let mut found = None;
-        self.shield.sources().unwrap().visit(|_, row| {
-            if row.source == source {
-                found = Some(row);
-            }
-        });
-        found
+        let table = self.shield.sources().unwrap();
+        table.rows().find(|row| row.source == source)
     }
 
     fn tracked(&self, source: IpAddr) -> Source {

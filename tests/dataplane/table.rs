@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use kernloom::dataplane::{Action, LoadOptions, Reason};
+use kernloom::dataplane::{Action, LoadOptions, Reason, TrackWidth};
+use kernloom::telemetry::{Meter, Shape};
 
 use super::{Plane, families, ip};
 use crate::packet::Frame;
@@ -50,6 +52,39 @@ fn a_heavy_hitter_stays_while_a_million_random_sources_pass() {
         });
         assert_eq!(plane.row(plane.tracked(heavy)).unwrap().packets, sent);
         assert!(plane.shield.counters().unwrap().replaced > 1_000_000);
+    }
+}
+
+/// Userspace merges what it knows of sources with the table in the order of its sets.
+#[test]
+fn every_source_is_in_the_set_that_its_hash_says() {
+    for bits in [64, 128] {
+        let plane = Plane::with(LoadOptions {
+            sources: 4_096,
+            v6_width: TrackWidth::new(bits).unwrap(),
+            ..LoadOptions::default()
+        });
+        for n in 0..1_000 {
+            plane.syn(random_v4(n));
+            plane.syn(random_v6(n));
+        }
+        let table = plane.shield.sources().unwrap();
+        let Shape { cpus, sets, ways } = table.shape();
+        assert_eq!(cpus * sets * ways, table.shape().entries());
+        let mut used = BTreeSet::new();
+        for at in 0..table.shape().entries() {
+            let Some(row) = table.get(at) else { continue };
+            let set = at / ways % sets;
+            assert_eq!(table.order().place(&row.source) as usize, set, "{row:?}");
+            used.insert(set);
+        }
+        assert!(used.len() > sets / 4, "{} of {sets}", used.len());
+        let samples: Vec<_> = Meter::new(table.shape())
+            .samples(|at| table.take(at))
+            .map(|sample| table.order().key(sample.source))
+            .collect();
+        assert!(samples.len() > 1_000);
+        assert!(samples.is_sorted_by(|a, b| a < b));
     }
 }
 

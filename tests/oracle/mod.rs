@@ -234,11 +234,11 @@ struct Counted {
 impl Counted {
     fn read(shield: &Shield) -> Self {
         let mut rows: BTreeMap<Source, Row> = BTreeMap::new();
-        shield.sources().unwrap().visit(|_, row| {
+        for row in shield.sources().unwrap().rows() {
             rows.entry(row.source)
                 .and_modify(|sum| add(sum, &row))
                 .or_insert(row);
-        });
+        }
         let ports = shield.ports().unwrap().unwrap_or_default();
         Self {
             counters: shield.counters().unwrap(),

@@ -89,13 +89,13 @@ impl<'a> Iq<'a> {
     ) -> Result<Self> {
         let table = shield.sources()?;
         let links = Links::now(pins)?;
-        let mut witness = Witness::call(shield, table.capacity());
+        let (shape, order) = (table.shape(), table.order());
+        let mut witness = Witness::call(shield, shape.entries(), order);
         // Who is refused in the first second counts, too.
         witness.stand_at(&links.interfaces());
-        let mut meter = Meter::new(table.capacity());
+        let mut meter = Meter::new(shape);
         // What was counted before this start is not one tick's traffic.
-        table.take(|slot, row| meter.row(slot, row));
-        meter.skip();
+        meter.samples(|at| table.take(at)).for_each(drop);
         let counted = shield.counters()?;
         let enforcer: Box<dyn Enforcer + 'a> = if settings.iq.dry_run {
             Box::new(DryRun)
@@ -109,7 +109,7 @@ impl<'a> Iq<'a> {
             &settings.name,
             state.autotune.clone(),
         );
-        let engine = Engine::new(learner.config());
+        let engine = Engine::in_order(learner.config(), order);
         shield.set_port_alert(linear_ones(engine.port_alert()));
         let journal = Journal::open(&settings.iq.journal)
             .inspect_err(|error| log::error!(target: IQ, "{error}; going on without it"))
@@ -300,11 +300,6 @@ impl<'a> Iq<'a> {
     fn judge(&mut self, now: Moment, length: Duration) -> Result<Vec<Decision>> {
         // From reading to reading: whatever a reading takes, every row has what came between.
         let all = self.shield.counters()?.crowded_since(&self.counted);
-        let meter = &mut self.meter;
-        self.table.take(|slot, row| meter.row(slot, row));
-        let counted = self.shield.counters()?;
-        say_lost(&counted, &self.counted);
-        self.counted = counted;
         let mut known = self.witness.ask(now.ktime)?;
         let coverage = known.coverage;
         let learner = &mut self.learner;
@@ -317,15 +312,13 @@ impl<'a> Iq<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.exempt(&whitelisted, &others);
         }
-        let mut pupils = Pupils::new(self.settings.iq.whitelist_learn, whitelisted, others);
-        let records = self.recorder.is_some();
-        let (mut recorded, mut peaks) = (Vec::new(), Peaks::default());
-        let samples = self.meter.samples().map(|mut sample| {
+        let learns = self.settings.iq.whitelist_learn;
+        let mut pupils = Pupils::new(learns, whitelisted, others, self.engine.order());
+        let mut peaks = Peaks::default();
+        let table = &self.table;
+        let samples = self.meter.samples(|at| table.take(at)).map(|mut sample| {
             known.mark(&mut sample);
             peaks.see(&sample);
-            if records {
-                recorded.push(sample);
-            }
             sample
         });
         let window = Window {
@@ -334,22 +327,24 @@ impl<'a> Iq<'a> {
             coverage,
             all,
         };
-        let decisions = self.engine.tick_learning(
-            now.ktime,
-            window,
-            &|source| exempt.cover(source),
-            &mut |source, rates, fit| learner.learn_from(&mut pupils, source, rates, fit),
-        );
+        let exempt = |source: &_| exempt.cover(source);
+        let mut learn =
+            |source: &_, rates: &_, fit| learner.learn_from(&mut pupils, source, rates, fit);
+        let (engine, now_at) = (&mut self.engine, now.ktime);
+        let decisions = match &mut self.recorder {
+            None => engine.tick_learning(now_at, window, &exempt, &mut learn),
+            // Decided again, it comes in no table's order.
+            Some(recorder) => {
+                let window = window.sorted(&engine.order());
+                let decisions = engine.tick_learning(now_at, window.by_ref(), &exempt, &mut learn);
+                recorder.tick(now, window, &decisions);
+                decisions
+            }
+        };
         self.witness.remember(known);
-        if let Some(recorder) = &mut self.recorder {
-            let window = Window {
-                length,
-                samples: recorded,
-                coverage,
-                all,
-            };
-            recorder.tick(now, window, &decisions);
-        }
+        let counted = self.shield.counters()?;
+        say_lost(&counted, &self.counted);
+        self.counted = counted;
         if let Some(exposed) = &mut self.exposed {
             exposed.measured(&self.engine, peaks, length);
         }

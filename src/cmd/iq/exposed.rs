@@ -102,7 +102,7 @@ impl Exposed {
         let gauges = Gauges {
             dry_run,
             sources: self.sources,
-            table_capacity: table.capacity() as u64,
+            table_capacity: table.shape().entries() as u64,
             policy_capacity: shield.max_deny().into(),
             triggers: engine.config().triggers,
             peaks: self.peaks,

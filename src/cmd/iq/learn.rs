@@ -9,6 +9,7 @@ use crate::model::Source;
 use crate::profile::schema;
 use crate::profile::{Amount, Effective};
 use crate::report::Threshold;
+use crate::telemetry::Order;
 
 /// Whose rates thresholds are learned from, in one window: who is exempt is not normal traffic,
 /// unless an operator says so of the whitelist.
@@ -19,21 +20,22 @@ pub(super) struct Pupils {
 }
 
 impl Pupils {
-    /// `whitelisted` sources, and who else is exempt.
+    /// `whitelisted` sources, and who else is exempt, for samples in `order`.
     pub(super) fn new(
         whitelist_learn: bool,
         whitelisted: impl IntoIterator<Item = Source>,
         others: impl IntoIterator<Item = Source>,
+        order: Order,
     ) -> Self {
         if whitelist_learn {
             Self {
-                vouched: whitelisted.into_iter().collect(),
-                excluded: others.into_iter().collect(),
+                vouched: Walk::new(whitelisted, order),
+                excluded: Walk::new(others, order),
             }
         } else {
             Self {
                 vouched: Walk::default(),
-                excluded: whitelisted.into_iter().chain(others).collect(),
+                excluded: Walk::new(whitelisted.into_iter().chain(others), order),
             }
         }
     }
@@ -376,7 +378,7 @@ mod tests {
         let taught = |whitelist_learn: bool, fit: bool| {
             let mut learner = learner("web-server", &[], None);
             let (white, rest) = ([source("192.0.2.0/29")], [source(other)]);
-            let mut pupils = Pupils::new(whitelist_learn, white, rest);
+            let mut pupils = Pupils::new(whitelist_learn, white, rest, Order::BY_SOURCE);
             let learned = [listed, other, stranger]
                 .map(|one| learner.learn_from(&mut pupils, &source(one), &BUSY, fit));
             let before = super::tests::learner("web-server", &[], None);

@@ -167,7 +167,7 @@ impl<'a> Replay<'a> {
             events: shield
                 .events()?
                 .ok_or_else(|| Error::world("the loaded program has no event ring"))?,
-            meter: Meter::new(table.capacity()),
+            meter: Meter::new(table.shape()),
             counted: shield.counters()?,
             table,
             engine,
@@ -253,22 +253,21 @@ impl<'a> Replay<'a> {
         self.now = now;
         self.shield.set_test_time(now);
         // A table that no packet touched since it was read has nothing new in it.
-        let mut all = None;
+        let (mut all, mut samples) = (None, Vec::new());
         if std::mem::take(&mut self.busy) {
             let counted = self.shield.counters()?;
             all = counted.crowded_since(&self.counted);
             self.counted = counted;
-            let meter = &mut self.meter;
-            self.table.take(|slot, row| meter.row(slot, row));
+            let (table, proven) = (&self.table, &self.proven);
+            let read = self.meter.samples(|at| table.take(at));
+            samples.extend(read.map(|sample| Sample {
+                proven: proven.contains(&sample.source),
+                ..sample
+            }));
         }
-        let proven = &self.proven;
-        let samples = self.meter.samples().map(|sample| Sample {
-            proven: proven.contains(&sample.source),
-            ..sample
-        });
         let window = Window {
             length: self.interval,
-            samples,
+            samples: samples.into_iter(),
             coverage: Coverage {
                 proof: self.both_ways,
                 ..Coverage::default()
@@ -276,11 +275,12 @@ impl<'a> Replay<'a> {
             all,
         };
         let (learner, mut pupils) = (&mut self.learner, Pupils::default());
-        let decisions =
-            self.engine
-                .tick_learning(now, window, &|_| false, &mut |source, rates, fit| {
-                    learner.learn_from(&mut pupils, source, rates, fit)
-                });
+        let mut learn =
+            |source: &_, rates: &_, fit| learner.learn_from(&mut pupils, source, rates, fit);
+        let window = window.sorted(&self.engine.order());
+        let decisions = self
+            .engine
+            .tick_learning(now, window.by_ref(), &|_| false, &mut learn);
         self.carry_out(now, decisions)?;
         let at = self.moment().unix_ms(now);
         let (changed, _) = self

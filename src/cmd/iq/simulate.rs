@@ -233,19 +233,13 @@ impl Judge {
         let exempt = |source: &Source| covers(whitelisted, source) || covers(others, source);
         let learner = &mut self.learner;
         let (white, rest) = (whitelisted.iter().copied(), others.iter().copied());
-        let mut pupils = Pupils::new(self.whitelist_learn, white, rest);
+        let mut pupils = Pupils::new(self.whitelist_learn, white, rest, self.engine.order());
         let length = window.length;
-        let window = Window {
-            length,
-            samples: window.samples.into_iter(),
-            coverage: window.coverage,
-            all: window.all,
-        };
-        let decisions =
-            self.engine
-                .tick_learning(now, window, &exempt, &mut |source, rates, fit| {
-                    learner.learn_from(&mut pupils, source, rates, fit)
-                });
+        let mut learn =
+            |source: &_, rates: &_, fit| learner.learn_from(&mut pupils, source, rates, fit);
+        let decisions = self
+            .engine
+            .tick_learning(now, window.by_ref(), &exempt, &mut learn);
         let overview = self.engine.overview();
         let (changed, _) = self.learner.tick(length, &overview, unix_ms);
         if changed {

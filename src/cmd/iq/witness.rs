@@ -7,7 +7,7 @@ use super::IQ;
 use crate::dataplane::{Proofs, Refusals, Shield, Told};
 use crate::error::Result;
 use crate::model::{Ktime, Source};
-use crate::telemetry::{Coverage, Sample};
+use crate::telemetry::{Coverage, Key, Order, Sample};
 
 /// Of the sources a table holds, one in so many is thought to connect or be refused, and is
 /// remembered.
@@ -23,12 +23,15 @@ const RENEW_MOST: usize = 2_048;
 
 /// Each part of it may be missing: who cannot be told from others is still scored.
 pub(super) struct Witness {
+    /// What samples come in.
+    order: Order,
     proofs: Option<Proofs>,
     refusals: Option<Refusals>,
 }
 
 /// What is known at the end of one window.
 pub(super) struct Known {
+    order: Order,
     proven: BySource<Ktime>,
     told: BySource<Told>,
     at: Ktime,
@@ -38,37 +41,42 @@ pub(super) struct Known {
     pub(super) coverage: Coverage,
 }
 
-/// Values in the order of sources, as samples come: a step for each, and no table to look up.
+/// Values in the order that samples come in: a step for each, and no table to look up.
 struct BySource<T> {
-    values: Vec<(Source, T)>,
+    values: Vec<(Key, T)>,
     at: usize,
 }
 
 impl<T> BySource<T> {
-    fn new(values: Vec<(Source, T)>) -> Self {
+    /// `values`: in any order.
+    fn new(values: Vec<(Source, T)>, order: Order) -> Self {
+        let keyed = |(source, value)| (order.key(source), value);
+        let mut values: Vec<_> = values.into_iter().map(keyed).collect();
+        values.sort_unstable_by_key(|(key, _)| *key);
         Self { values, at: 0 }
     }
 
     /// Of a source that does not come before the last one asked for.
-    fn of(&mut self, source: &Source) -> Option<&T> {
-        while self.values.get(self.at)?.0 < *source {
+    fn of(&mut self, key: &Key) -> Option<&T> {
+        while self.values.get(self.at)?.0 < *key {
             self.at += 1;
         }
         let (found, value) = self.values.get(self.at)?;
-        (found == source).then_some(value)
+        (found == key).then_some(value)
     }
 }
 
 impl Known {
-    /// Adds it to a sample of that window. Samples come in the order of sources.
+    /// Adds it to a sample of that window. Samples come in order.
     pub(super) fn mark(&mut self, sample: &mut Sample) {
-        let proof = self.proven.of(&sample.source);
+        let key = self.order.key(sample.source);
+        let proof = self.proven.of(&key);
         sample.proven = proof.is_some();
         let old = proof.is_some_and(|proof| self.at.since(*proof) > RENEW_AFTER);
         if old && self.renewed.len() < RENEW_MOST {
             self.renewed.push(sample.source);
         }
-        if let Some(told) = self.told.of(&sample.source) {
+        if let Some(told) = self.told.of(&key) {
             sample.refusals = told.refused;
             sample.strays = strays(told, sample.syns);
             // What is no connection's may be an answer; connections have their proof.
@@ -86,11 +94,12 @@ fn strays(told: &Told, syns: u32) -> u32 {
 }
 
 impl Witness {
-    /// For a table of `sources`.
-    pub(super) fn call(shield: &Shield, sources: usize) -> Self {
+    /// For a table of `sources`, which come in `order`.
+    pub(super) fn call(shield: &Shield, sources: usize, order: Order) -> Self {
         let capacity = u32::try_from(sources / SHARE).unwrap_or(u32::MAX);
         let bits = shield.v6_bits();
         Self {
+            order,
             proofs: Proofs::watch(bits, capacity)
                 .inspect_err(|error| log::warn!(target: IQ, "handshakes are not watched: {error}"))
                 .ok(),
@@ -127,8 +136,9 @@ impl Witness {
                 refusals: self.refusals.as_ref().is_some_and(Refusals::watches),
                 consent: true,
             },
-            proven: BySource::new(proven.unwrap_or_default()),
-            told: BySource::new(told.unwrap_or_default()),
+            order: self.order,
+            proven: BySource::new(proven.unwrap_or_default(), self.order),
+            told: BySource::new(told.unwrap_or_default(), self.order),
             at: now,
             renewed: Vec::new(),
         })
@@ -150,10 +160,16 @@ mod tests {
     #[test]
     fn values_are_found_in_the_order_of_sources_whatever_lies_between() {
         let host = |n: u8| Source::host([192, 0, 2, n].into());
-        let mut values = BySource::new([1, 4, 5, 9].map(|n| (host(n), n)).into());
-        let found = [0, 1, 2, 3, 4, 4, 5, 8, 9, 10, 11].map(|n| values.of(&host(n)).copied());
-        let expected = [0, 1, 0, 0, 4, 4, 5, 0, 9, 0, 0].map(|n| (n > 0).then_some(n));
-        assert_eq!(found, expected);
+        let there = [9, 1, 4, 5];
+        for order in [Order::BY_SOURCE, Order::of_table([1, 2, 3, 4, 5 << 20], 7)] {
+            let mut values = BySource::new(there.map(|n| (host(n), n)).into(), order);
+            let mut asked = [0, 1, 2, 3, 4, 4, 5, 8, 9, 10, 11].map(|n| (order.key(host(n)), n));
+            asked.sort();
+            for (key, n) in asked {
+                let found = values.of(&key).copied();
+                assert_eq!(found, there.contains(&n).then_some(n), "{order:?}");
+            }
+        }
     }
 
     #[test]
@@ -187,8 +203,12 @@ mod tests {
             ("192.0.2.3", ago(90)),
         ];
         let mut known = Known {
-            proven: BySource::new(proofs.map(|(who, since)| (source(who), since)).into()),
-            told: BySource::new(Vec::new()),
+            order: Order::BY_SOURCE,
+            proven: BySource::new(
+                proofs.map(|(who, since)| (source(who), since)).into(),
+                Order::BY_SOURCE,
+            ),
+            told: BySource::new(Vec::new(), Order::BY_SOURCE),
             at,
             renewed: Vec::new(),
             coverage: Coverage::default(),
@@ -207,8 +227,12 @@ mod tests {
         let many = u32::try_from(RENEW_MOST).unwrap() + 1;
         let host = |n: u32| Source::host(std::net::Ipv4Addr::from(n).into());
         let mut known = Known {
-            proven: BySource::new((0..many).map(|n| (host(n), Ktime::from_secs(0))).collect()),
-            told: BySource::new(Vec::new()),
+            order: Order::BY_SOURCE,
+            proven: BySource::new(
+                (0..many).map(|n| (host(n), Ktime::from_secs(0))).collect(),
+                Order::BY_SOURCE,
+            ),
+            told: BySource::new(Vec::new(), Order::BY_SOURCE),
             at: Ktime::from_secs(100),
             renewed: Vec::new(),
             coverage: Coverage::default(),

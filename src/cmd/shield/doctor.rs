@@ -269,7 +269,7 @@ fn mib(bytes: u64) -> String {
 /// What the loaded instance takes, and how full it is.
 fn held(shield: &Shield) -> Result<Vec<Finding>> {
     let (used, most) = (shield.entries()?.len(), shield.max_deny());
-    let (sources, counters) = (shield.sources()?.capacity(), shield.counters()?);
+    let (sources, counters) = (shield.sources()?.shape().entries(), shield.counters()?);
     let (empty, full) = predicted_memory(&LoadOptions {
         max_deny: most,
         ..LoadOptions::default()

@@ -68,7 +68,7 @@ fn status(pins: &PinDir, args: &StatusArgs) -> Result<()> {
         entries: shield.entries()?,
         max_deny: shield.max_deny(),
         counters: shield.counters()?,
-        capacity: shield.sources()?.capacity(),
+        capacity: shield.sources()?.shape().entries(),
         allow_only: shield.allow_only()?,
         ceiling: shield.ceiling(),
         memory: shield.memory()?,

@@ -318,6 +318,31 @@ proptest! {
         }
     }
 
+    /// Neither does the order that samples come in, but for that of decisions.
+    #[test]
+    fn a_table_s_order_gives_the_decisions_that_that_of_sources_gives(
+        config in config(), coverage in coverage(), story in story(), seed in any::<[u64; 5]>(),
+        mask in 1..4u32,
+    ) {
+        let mut by_source = world(config.clone(), coverage);
+        let mut by_place = world(config.clone(), coverage);
+        by_place.engine = Engine::in_order(config, Order::of_table(seed, mask));
+        for (seconds, samples) in &story {
+            for _ in 0..*seconds {
+                let expected = by_source.tick(samples);
+                let mut decisions = by_place.tick(samples);
+                let place = |one: &Decision| expected.iter().position(|other| one == other);
+                decisions.sort_by_key(place);
+                prop_assert_eq!(&decisions, &expected);
+                for of in SOURCES.map(source) {
+                    let now = Ktime::from_secs(by_source.secs);
+                    let other = by_place.engine.explain(&of, now);
+                    prop_assert_eq!(by_source.engine.explain(&of, now), other);
+                }
+            }
+        }
+    }
+
     /// Below a severity of 1 and without drops nobody is ever held.
     #[test]
     fn nobody_is_held_below_the_threshold(config in config(), story in story()) {

@@ -202,8 +202,8 @@ fn neighbours_are_counted_and_reported_one_by_one() {
     assert_eq!(told, ["fd55::66", "2001:db8:ffff::66", "2001:db8:9::66"]);
     // Scoring and limits go by the prefix, as before.
     let sources = plane.shield.sources().unwrap();
-    let mut tracked = Vec::new();
-    sources.visit(|_, row| tracked.push(row.source.to_string()));
+    let tracked = sources.rows().map(|row| row.source.to_string());
+    let mut tracked: Vec<_> = tracked.collect();
     tracked.sort();
     assert_eq!(
         tracked,
