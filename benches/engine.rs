@@ -21,7 +21,9 @@ const SHAPE: Shape = Shape {
     sets: 32_768,
     ways: 4,
 };
-const SOURCES: u32 = 131_072;
+const SOURCES: usize = SHAPE.entries();
+/// Addresses that are tried to fill it.
+const CANDIDATES: u32 = 1 << 22;
 
 /// Multipliers as the kernel's are drawn.
 const SEED: [u64; 5] = [
@@ -119,22 +121,35 @@ fn forget_peak() -> Result<()> {
 
 /// A table as full as it gets: its sources are in their sets. `turn`: of as many others.
 fn table(order: &Order, turn: u32) -> Vec<Row> {
-    let row = |number: u32| {
-        let address = number
-            .wrapping_add(turn.wrapping_mul(SOURCES))
-            .wrapping_mul(2_654_435_761);
-        Row {
-            source: Source::host(Ipv4Addr::from(address).into()),
-            bytes: 0,
-            packets: 0,
-            acks: 0,
-            syns: 0,
-            drops: 0,
-            ports: 0,
-            stacks: 1,
-        }
+    let mut free = vec![SHAPE.ways; SHAPE.sets];
+    let numbers = turn.wrapping_mul(CANDIDATES)..;
+    let sources = numbers.map(|number| {
+        let address = Ipv4Addr::from(number.wrapping_mul(2_654_435_761));
+        Source::host(address.into())
+    });
+    let fits = |source: &Source| {
+        let free = free.get_mut(order.set(&order.key(*source)));
+        free.is_some_and(|free| {
+            let fits = *free > 0;
+            *free -= usize::from(fits);
+            fits
+        })
     };
-    let mut rows: Vec<_> = (0..SOURCES).map(row).collect();
+    let row = |source| Row {
+        source,
+        bytes: 0,
+        packets: 0,
+        acks: 0,
+        syns: 0,
+        drops: 0,
+        ports: 0,
+        stacks: 1,
+    };
+    let mut rows: Vec<_> = sources
+        .filter(fits)
+        .map(row)
+        .take(SHAPE.entries())
+        .collect();
     rows.sort_by_cached_key(|row| order.key(row.source));
     rows
 }
@@ -164,7 +179,7 @@ fn run(load: &Load, cold: bool) -> Result<(Vec<f64>, usize, f64)> {
         .resolve(&Overrides::default())
         .map_err(|error| Error::world(error.to_string()))?;
     let order = Order::of_table(SEED, u32::try_from(SHAPE.sets - 1).unwrap_or(u32::MAX));
-    let mut meter = Meter::new(SHAPE);
+    let mut meter = Meter::new(SHAPE, order);
     let mut tuner: Tuner = Tuner::new(Plan::default(), "web-server", config.triggers);
     let mut engine = Engine::in_order(config, order);
     let mut decisions = 0;

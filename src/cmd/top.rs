@@ -59,7 +59,7 @@ struct Windows<'a> {
 impl<'a> Windows<'a> {
     fn new(shield: &'a Shield, run_dir: &'a Path) -> Result<Self> {
         let table = shield.sources()?;
-        let mut meter = Meter::new(table.shape());
+        let mut meter = Meter::new(table.shape(), table.order());
         meter.samples(|at| table.get(at)).for_each(drop);
         Ok(Self {
             shield,

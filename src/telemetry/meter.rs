@@ -5,6 +5,7 @@
 //! everything in it is new. `bytes` never wraps within an entry's life, so a source that left
 //! and came back is told apart from a wrapped packet counter.
 
+use super::order::{Key, Order};
 use super::sample::{Sample, linear_count, linear_count_of_32};
 use crate::model::Source;
 
@@ -124,10 +125,12 @@ impl Past {
 #[derive(Debug)]
 pub struct Meter {
     shape: Shape,
+    order: Order,
     past: Vec<Past>,
+    misplaced: u64,
     /// What a set gave, and in which order. Kept, because memory costs time.
     set: Vec<Sample>,
-    order: Vec<usize>,
+    sorted: Vec<(Key, usize)>,
 }
 
 /// The samples of one reading, one per source that sent, in the order of the table
@@ -143,20 +146,30 @@ pub struct Samples<'a, R> {
 }
 
 impl Meter {
-    pub fn new(shape: Shape) -> Self {
+    /// For a table whose sets are found in `order`.
+    pub fn new(shape: Shape, order: Order) -> Self {
         Self {
             past: vec![Past::UNUSED; shape.entries()],
             shape,
+            order,
+            misplaced: 0,
             set: Vec::new(),
-            order: Vec::new(),
+            sorted: Vec::new(),
         }
+    }
+
+    /// Entries of the last reading that were left out, because their source belongs into another
+    /// set. One may be: it changed hands while it was read, and the next reading has it.
+    pub const fn misplaced(&self) -> u64 {
+        self.misplaced
     }
 
     /// Reads the table, each entry by its number; `None` is an entry of nobody, or one that cannot
     /// be read just now.
     pub fn samples<R: FnMut(usize) -> Option<Row>>(&mut self, read: R) -> Samples<'_, R> {
         self.set.clear();
-        self.order.clear();
+        self.sorted.clear();
+        self.misplaced = 0;
         Samples {
             meter: self,
             read,
@@ -170,19 +183,22 @@ impl Meter {
     fn read(&mut self, set: usize, mut read: impl FnMut(usize) -> Option<Row>) {
         let Shape { cpus, sets, ways } = self.shape;
         self.set.clear();
-        self.order.clear();
+        self.sorted.clear();
         for cpu in 0..cpus {
             let first = (cpu * sets + set) * ways;
             let past = self.past.get_mut(first..).unwrap_or_default();
             for (entry, past) in (first..).zip(past.iter_mut().take(ways)) {
-                if let Some(sample) = read(entry).and_then(|row| past.update(&row)) {
-                    self.order.push(self.set.len());
+                let Some(row) = read(entry) else { continue };
+                let key = self.order.key(row.source);
+                if self.order.set(&key) != set {
+                    self.misplaced += 1;
+                } else if let Some(sample) = past.update(&row) {
+                    self.sorted.push((key, self.set.len()));
                     self.set.push(sample);
                 }
             }
         }
-        let source = |at: &usize| self.set.get(*at).map(|sample| sample.source);
-        self.order.sort_unstable_by_key(source);
+        self.sorted.sort_unstable_by_key(|(key, _)| *key);
     }
 }
 
@@ -190,7 +206,7 @@ impl<R: FnMut(usize) -> Option<Row>> Samples<'_, R> {
     /// The next sample of the set that was read last.
     #[inline]
     fn peek(&self) -> Option<&Sample> {
-        let at = self.meter.order.get(self.given)?;
+        let (_, at) = self.meter.sorted.get(self.given)?;
         self.meter.set.get(*at)
     }
 
@@ -232,7 +248,7 @@ impl<R: FnMut(usize) -> Option<Row>> Iterator for Samples<'_, R> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let Shape { cpus, sets, ways } = self.meter.shape;
         let most = (sets - self.sets.min(sets)) * cpus * ways;
-        let rest = self.meter.order.len().saturating_sub(self.given);
+        let rest = self.meter.sorted.len().saturating_sub(self.given);
         (0, Some(most + rest))
     }
 }
@@ -256,13 +272,19 @@ mod tests {
         }
     }
 
-    fn of(cpus: usize, sets: usize, ways: usize) -> Meter {
-        Meter::new(Shape { cpus, sets, ways })
+    /// Of a single set.
+    fn of(cpus: usize, ways: usize) -> Meter {
+        let shape = Shape {
+            cpus,
+            sets: 1,
+            ways,
+        };
+        Meter::new(shape, Order::BY_SOURCE)
     }
 
     /// One CPU, one set of four.
     fn small() -> Meter {
-        of(1, 1, 4)
+        of(1, 4)
     }
 
     /// What a reading of these entries gives.
@@ -288,7 +310,7 @@ mod tests {
             sets: 64,
             ways: 4,
         };
-        let mut meter = Meter::new(shape);
+        let mut meter = Meter::new(shape, order);
         let mut table = vec![None; shape.entries()];
         let (mut placed, mut hosts) = (0, std::collections::BTreeSet::new());
         for number in 0..600_u32 {
@@ -296,7 +318,7 @@ mod tests {
             let (cpu, host) = (number as usize % 3, number / 2);
             let source = format!("192.0.{}.{}", host / 256, host % 256);
             let one = row(&source, 1, 60);
-            let first = (cpu * shape.sets + order.place(&one.source) as usize) * shape.ways;
+            let first = (cpu * shape.sets + order.set(&order.key(one.source))) * shape.ways;
             let free = (first..first + shape.ways)
                 .rev()
                 .find(|at| table[*at].is_none());
@@ -326,12 +348,12 @@ mod tests {
 
     #[test]
     fn an_iterator_tells_how_many_may_come() {
-        let mut meter = of(2, 2, 2);
+        let mut meter = of(2, 4);
         let rows = ["192.0.2.1", "192.0.2.2"].map(|source| row(source, 1, 60));
         let mut samples = meter.samples(|at| rows.get(at).copied());
         assert_eq!(samples.size_hint(), (0, Some(8)));
         samples.next();
-        assert_eq!(samples.size_hint(), (0, Some(5)));
+        assert_eq!(samples.size_hint(), (0, Some(1)));
         assert_eq!(samples.count(), 1);
     }
 
@@ -362,6 +384,32 @@ mod tests {
         let third = [(2, row("192.0.2.9", 7, 420))];
         let samples = all(&mut meter, &third);
         assert_eq!((samples.len(), samples[0].packets), (1, 5));
+    }
+
+    #[test]
+    fn who_is_in_a_set_of_others_is_left_out_and_hides_nobody() {
+        let order = Order::of_table([0x9e37_79b9_7f4a_7c15; 5], 3);
+        let of_set = |set| {
+            let mut rows = (0..=255).map(|n| row(&format!("192.0.2.{n}"), 1, 60));
+            rows.find(|row| order.set(&order.key(row.source)) == set)
+                .unwrap()
+        };
+        let [first, second, third, last] = [0, 1, 2, 3].map(of_set);
+        let shape = Shape {
+            cpus: 1,
+            sets: 4,
+            ways: 1,
+        };
+        let mut meter = Meter::new(shape, order);
+        let mut given = |rows: [Row; 4]| {
+            let samples = meter.samples(|at| rows.get(at).copied());
+            let sources: Vec<_> = samples.map(|sample| sample.source).collect();
+            (sources, meter.misplaced())
+        };
+        let others = vec![second.source, third.source, last.source];
+        assert_eq!(given([last, second, third, last]), (others, 1));
+        let rows = [first, second, third, last];
+        assert_eq!(given(rows), (vec![first.source], 0));
     }
 
     #[test]
@@ -426,7 +474,7 @@ mod tests {
 
     #[test]
     fn one_source_on_two_cpus_is_one_sample_with_joined_sketches() {
-        let mut meter = of(2, 1, 2);
+        let mut meter = of(2, 2);
         let counted = |packets, ports| Row {
             ports,
             ..row("2001:db8::/64", packets, 60 * u64::from(packets))

@@ -7,39 +7,35 @@ use crate::model::Source;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Order {
     seed: [u64; 5],
-    mask: u32,
+    /// Of a set's number.
+    bits: u32,
 }
 
-/// A source with its place in an order.
+/// A source in an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    place: u32,
+    /// Its hash, the bits of its set in front: that decides nearly always.
+    rank: u32,
     pub source: Source,
 }
 
 impl Order {
     pub const BY_SOURCE: Self = Self {
         seed: [0; 5],
-        mask: 0,
+        bits: 0,
     };
 
-    /// That of a table with `mask` + 1 sets, by the multipliers of its hash; see `kl_hash_sum`.
+    /// That of a table with `mask` + 1 sets, a power of 2, by the multipliers of its hash; see
+    /// `kl_hash_sum`.
     pub const fn of_table(seed: [u64; 5], mask: u32) -> Self {
-        Self { seed, mask }
-    }
-
-    /// By set, and within a set by source.
-    #[inline]
-    pub fn key(&self, source: Source) -> Key {
-        Key {
-            place: self.place(&source),
-            source,
+        Self {
+            seed,
+            bits: mask.count_ones(),
         }
     }
 
-    /// The set that holds `source`, of each CPU.
     #[inline]
-    pub fn place(&self, source: &Source) -> u32 {
+    pub fn key(&self, source: Source) -> Key {
         let octets = source.octets();
         let [first, multipliers @ ..] = self.seed;
         let words = octets.as_chunks::<4>().0.iter().zip(multipliers);
@@ -48,6 +44,17 @@ impl Order {
             sum.wrapping_add(word.wrapping_mul(multiplier))
         });
         // The upper half, as there.
-        (sum >> 32) as u32 & self.mask
+        let hash = (sum >> 32) as u32;
+        Key {
+            rank: hash.rotate_right(self.bits),
+            source,
+        }
+    }
+
+    /// The set that `key` is in, of each CPU.
+    #[inline]
+    pub fn set(&self, key: &Key) -> usize {
+        let rest = u32::BITS - self.bits;
+        key.rank.checked_shr(rest).unwrap_or(0) as usize
     }
 }

@@ -75,11 +75,12 @@ fn every_source_is_in_the_set_that_its_hash_says() {
         for at in 0..table.shape().entries() {
             let Some(row) = table.get(at) else { continue };
             let set = at / ways % sets;
-            assert_eq!(table.order().place(&row.source) as usize, set, "{row:?}");
+            let key = table.order().key(row.source);
+            assert_eq!(table.order().set(&key), set, "{row:?}");
             used.insert(set);
         }
         assert!(used.len() > sets / 4, "{} of {sets}", used.len());
-        let samples: Vec<_> = Meter::new(table.shape())
+        let samples: Vec<_> = Meter::new(table.shape(), table.order())
             .samples(|at| table.take(at))
             .map(|sample| table.order().key(sample.source))
             .collect();

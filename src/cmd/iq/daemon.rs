@@ -93,7 +93,7 @@ impl<'a> Iq<'a> {
         let mut witness = Witness::call(shield, shape.entries(), order);
         // Who is refused in the first second counts, too.
         witness.stand_at(&links.interfaces());
-        let mut meter = Meter::new(shape);
+        let mut meter = Meter::new(shape, order);
         // What was counted before this start is not one tick's traffic.
         meter.samples(|at| table.take(at)).for_each(drop);
         let counted = shield.counters()?;
@@ -342,6 +342,7 @@ impl<'a> Iq<'a> {
             }
         };
         self.witness.remember(known);
+        all_in_order(self.meter.misplaced(), self.engine.overview().sources)?;
         let counted = self.shield.counters()?;
         say_lost(&counted, &self.counted);
         self.counted = counted;
@@ -577,5 +578,31 @@ pub(super) fn alerted(source: Source, bits: u32, proven: bool) -> Sample {
         ports,
         proven,
         ..Sample::silent(source)
+    }
+}
+
+/// Entries outside their sets are those that changed hands just then. Were the order another, most
+/// would be, and their sources judged by nobody.
+fn all_in_order(misplaced: u64, judged: u64) -> Result<()> {
+    if misplaced <= judged {
+        return Ok(());
+    }
+    Err(Error::world(format!(
+        "{misplaced} entries of the source table are not where its program looks for them: this is no table of this \
+         version; 'kernloom shield detach --all --purge', then start anew"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_in_another_order_is_an_error_and_a_torn_entry_is_none() {
+        assert!(all_in_order(0, 0).is_ok());
+        assert!(all_in_order(1, 100).is_ok());
+        let error = all_in_order(90, 30).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains("90 entries"), "{error}");
     }
 }

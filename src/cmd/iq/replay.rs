@@ -167,7 +167,7 @@ impl<'a> Replay<'a> {
             events: shield
                 .events()?
                 .ok_or_else(|| Error::world("the loaded program has no event ring"))?,
-            meter: Meter::new(table.shape()),
+            meter: Meter::new(table.shape(), table.order()),
             counted: shield.counters()?,
             table,
             engine,
