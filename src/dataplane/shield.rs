@@ -203,7 +203,8 @@ impl Shield {
     }
 
     pub fn sources(&self) -> Result<SourceTable> {
-        SourceTable::map(&self.maps.sources, &load::config_of(&self.maps.config)?)
+        let config = load::config_of(&self.maps.config)?;
+        SourceTable::map(&self.maps.sources, &config, self.v6_bits)
     }
 
     /// `None` if the program was loaded without them ([`super::Features`]).

@@ -58,15 +58,15 @@ pub struct SourceTable {
 
 impl SourceTable {
     /// `config`: that of the program which writes it.
-    pub(super) fn map(map: &MapHandle, config: &kl_config) -> Result<Self> {
+    pub(super) fn map(map: &MapHandle, config: &kl_config, v6_bits: u8) -> Result<Self> {
         let cpus = sys::possible_cpus()? as usize;
         // Behind the table stands one set per CPU for probes.
         let sets = (map.max_entries() as usize).saturating_sub(cpus) / cpus.max(1);
-        let mismatch =
-            || Error::world("opening the data plane: its table is none of its program's");
         let set_mask = config.set_mask;
         if usize::try_from(set_mask).ok() != sets.checked_sub(1) {
-            return Err(mismatch());
+            return Err(Error::world(
+                "opening the data plane: its table is none of its program's",
+            ));
         }
         let shape = Shape {
             cpus,
@@ -79,7 +79,7 @@ impl SourceTable {
             memory,
             shape,
             order: Order::of_table(config.seed, set_mask),
-            v6_bits: u8::try_from(config.v6_bits).map_err(|_| mismatch())?,
+            v6_bits,
         })
     }
 

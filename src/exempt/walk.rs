@@ -1,14 +1,12 @@
 use crate::model::Source;
-use crate::telemetry::{Key, Order};
+use crate::telemetry::{InOrder, Order};
 
 /// Addresses and prefixes that sources coming in order are held against: a step for each address, and
 /// a search among the prefixes.
 #[derive(Debug, Default)]
 pub struct Walk {
     order: Order,
-    /// In that order.
-    hosts: Vec<Key>,
-    at: usize,
+    hosts: InOrder<()>,
     /// By family, which lie in turn inside the other's numbers: sorted, none inside another.
     prefixes: [Vec<Source>; 2],
 }
@@ -16,39 +14,28 @@ pub struct Walk {
 impl Walk {
     /// For sources that come in `order`.
     pub fn new(covered: impl IntoIterator<Item = Source>, order: Order) -> Self {
-        let mut walk = Self {
-            order,
-            ..Self::default()
-        };
+        let (mut hosts, mut prefixes) = (Vec::new(), <[Vec<Source>; 2]>::default());
         for source in covered {
             if source.bits() == 128 {
-                walk.hosts.push(order.key(source));
+                hosts.push((source, ()));
             } else {
-                walk.prefixes[usize::from(source.is_ipv4())].push(source);
+                prefixes[usize::from(source.is_ipv4())].push(source);
             }
         }
-        walk.hosts.sort_unstable();
-        for family in &mut walk.prefixes {
+        for family in &mut prefixes {
             family.sort_unstable();
             family.dedup_by(|next, kept| kept.contains(next));
         }
-        walk
+        Self {
+            hosts: InOrder::new(hosts, &order),
+            prefixes,
+            order,
+        }
     }
 
     /// Whether one of them holds all of `source`. Sources come in order.
     pub fn covers(&mut self, source: &Source) -> bool {
-        self.is_host(source) || self.is_inside(source)
-    }
-
-    fn is_host(&mut self, source: &Source) -> bool {
-        let key = self.order.key(*source);
-        while let Some(host) = self.hosts.get(self.at) {
-            if *host >= key {
-                return *host == key;
-            }
-            self.at += 1;
-        }
-        false
+        self.hosts.of(&self.order.key(*source)).is_some() || self.is_inside(source)
     }
 
     fn is_inside(&self, source: &Source) -> bool {

@@ -167,7 +167,6 @@ impl Meter {
     /// Reads the table, each entry by its number; `None` is an entry of nobody, or one that cannot
     /// be read just now.
     pub fn samples<R: FnMut(usize) -> Option<Row>>(&mut self, read: R) -> Samples<'_, R> {
-        self.set.clear();
         self.sorted.clear();
         self.misplaced = 0;
         Samples {

@@ -5,7 +5,7 @@ mod order;
 mod sample;
 
 pub use meter::{Meter, Row, Samples, Shape};
-pub use order::{Key, Order};
+pub use order::{InOrder, Key, Order};
 pub use sample::{
     Coverage, Sample, Traffic, Window, linear_count, linear_count_of_32, linear_ones,
 };

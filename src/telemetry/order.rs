@@ -1,4 +1,4 @@
-//! The order that samples come in.
+//! The order that samples come in, and a walk along it.
 
 use crate::model::Source;
 
@@ -56,5 +56,51 @@ impl Order {
     pub fn set(&self, key: &Key) -> usize {
         let rest = u32::BITS - self.bits;
         key.rank.checked_shr(rest).unwrap_or(0) as usize
+    }
+}
+
+/// Values of sources, asked for in an order: a step for each, and no table to look up.
+#[derive(Debug, Default)]
+pub struct InOrder<T> {
+    values: Vec<(Key, T)>,
+    at: usize,
+}
+
+impl<T> InOrder<T> {
+    /// `values`: in any order.
+    pub fn new(values: impl IntoIterator<Item = (Source, T)>, order: &Order) -> Self {
+        let keyed = |(source, value)| (order.key(source), value);
+        let mut values: Vec<_> = values.into_iter().map(keyed).collect();
+        values.sort_unstable_by_key(|(key, _)| *key);
+        Self { values, at: 0 }
+    }
+
+    /// Of a source that does not come before the last one asked for.
+    pub fn of(&mut self, key: &Key) -> Option<&T> {
+        while self.values.get(self.at)?.0 < *key {
+            self.at += 1;
+        }
+        let (found, value) = self.values.get(self.at)?;
+        (found == key).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_in_the_order_of_sources_whatever_lies_between() {
+        let host = |n: u8| Source::host([192, 0, 2, n].into());
+        let there = [9, 1, 4, 5];
+        for order in [Order::BY_SOURCE, Order::of_table([1, 2, 3, 4, 5 << 20], 7)] {
+            let mut values = InOrder::new(there.map(|n| (host(n), n)), &order);
+            let mut asked = [0, 1, 2, 3, 4, 4, 5, 8, 9, 10, 11].map(|n| (order.key(host(n)), n));
+            asked.sort();
+            for (key, n) in asked {
+                let found = values.of(&key).copied();
+                assert_eq!(found, there.contains(&n).then_some(n), "{order:?}");
+            }
+        }
     }
 }

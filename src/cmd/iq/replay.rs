@@ -267,7 +267,7 @@ impl<'a> Replay<'a> {
         }
         let window = Window {
             length: self.interval,
-            samples: samples.into_iter(),
+            samples,
             coverage: Coverage {
                 proof: self.both_ways,
                 ..Coverage::default()

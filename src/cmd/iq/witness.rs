@@ -7,7 +7,7 @@ use super::IQ;
 use crate::dataplane::{Proofs, Refusals, Shield, Told};
 use crate::error::Result;
 use crate::model::{Ktime, Source};
-use crate::telemetry::{Coverage, Key, Order, Sample};
+use crate::telemetry::{Coverage, InOrder, Order, Sample};
 
 /// Of the sources a table holds, one in so many is thought to connect or be refused, and is
 /// remembered.
@@ -32,38 +32,13 @@ pub(super) struct Witness {
 /// What is known at the end of one window.
 pub(super) struct Known {
     order: Order,
-    proven: BySource<Ktime>,
-    told: BySource<Told>,
+    proven: InOrder<Ktime>,
+    told: InOrder<Told>,
     at: Ktime,
     /// Proven long ago, and sending.
     renewed: Vec<Source>,
     /// What can be told from it.
     pub(super) coverage: Coverage,
-}
-
-/// Values in the order that samples come in: a step for each, and no table to look up.
-struct BySource<T> {
-    values: Vec<(Key, T)>,
-    at: usize,
-}
-
-impl<T> BySource<T> {
-    /// `values`: in any order.
-    fn new(values: Vec<(Source, T)>, order: Order) -> Self {
-        let keyed = |(source, value)| (order.key(source), value);
-        let mut values: Vec<_> = values.into_iter().map(keyed).collect();
-        values.sort_unstable_by_key(|(key, _)| *key);
-        Self { values, at: 0 }
-    }
-
-    /// Of a source that does not come before the last one asked for.
-    fn of(&mut self, key: &Key) -> Option<&T> {
-        while self.values.get(self.at)?.0 < *key {
-            self.at += 1;
-        }
-        let (found, value) = self.values.get(self.at)?;
-        (found == key).then_some(value)
-    }
 }
 
 impl Known {
@@ -137,8 +112,8 @@ impl Witness {
                 consent: true,
             },
             order: self.order,
-            proven: BySource::new(proven.unwrap_or_default(), self.order),
-            told: BySource::new(told.unwrap_or_default(), self.order),
+            proven: InOrder::new(proven.unwrap_or_default(), &self.order),
+            told: InOrder::new(told.unwrap_or_default(), &self.order),
             at: now,
             renewed: Vec::new(),
         })
@@ -156,21 +131,6 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_found_in_the_order_of_sources_whatever_lies_between() {
-        let host = |n: u8| Source::host([192, 0, 2, n].into());
-        let there = [9, 1, 4, 5];
-        for order in [Order::BY_SOURCE, Order::of_table([1, 2, 3, 4, 5 << 20], 7)] {
-            let mut values = BySource::new(there.map(|n| (host(n), n)).into(), order);
-            let mut asked = [0, 1, 2, 3, 4, 4, 5, 8, 9, 10, 11].map(|n| (order.key(host(n)), n));
-            asked.sort();
-            for (key, n) in asked {
-                let found = values.of(&key).copied();
-                assert_eq!(found, there.contains(&n).then_some(n), "{order:?}");
-            }
-        }
-    }
 
     #[test]
     fn what_was_reset_and_opened_nothing_is_told_from_what_did() {
@@ -204,11 +164,11 @@ mod tests {
         ];
         let mut known = Known {
             order: Order::BY_SOURCE,
-            proven: BySource::new(
-                proofs.map(|(who, since)| (source(who), since)).into(),
-                Order::BY_SOURCE,
+            proven: InOrder::new(
+                proofs.map(|(who, since)| (source(who), since)),
+                &Order::BY_SOURCE,
             ),
-            told: BySource::new(Vec::new(), Order::BY_SOURCE),
+            told: InOrder::new([], &Order::BY_SOURCE),
             at,
             renewed: Vec::new(),
             coverage: Coverage::default(),
@@ -228,11 +188,11 @@ mod tests {
         let host = |n: u32| Source::host(std::net::Ipv4Addr::from(n).into());
         let mut known = Known {
             order: Order::BY_SOURCE,
-            proven: BySource::new(
-                (0..many).map(|n| (host(n), Ktime::from_secs(0))).collect(),
-                Order::BY_SOURCE,
+            proven: InOrder::new(
+                (0..many).map(|n| (host(n), Ktime::from_secs(0))),
+                &Order::BY_SOURCE,
             ),
-            told: BySource::new(Vec::new(), Order::BY_SOURCE),
+            told: InOrder::new([], &Order::BY_SOURCE),
             at: Ktime::from_secs(100),
             renewed: Vec::new(),
             coverage: Coverage::default(),
